@@ -1,0 +1,277 @@
+"""The judge: tells what a picture of the mini world shows, and who is in it.
+
+It is trained on drawings alone and never sees the model that it measures.
+One small network answers five questions (species, pose, place, fur,
+accessory) and gives an identity feature: a unit vector that is near for
+pictures of the same individual, whatever it does and wherever it is.
+
+    python tools/mini_sd/judge.py            # train, and report on unseen drawings
+"""
+
+from __future__ import annotations
+
+import argparse
+from multiprocessing import Pool
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from world import (
+    ACCESSORIES,
+    FURS,
+    PLACES,
+    POSES,
+    SPECIES,
+    Scene,
+    draw,
+    sample_individual,
+    sample_scene,
+)
+
+SIZE = 128  # pixels
+ANSWERS: dict[str, tuple[str, ...]] = {
+    'species': SPECIES,
+    'pose': POSES,
+    'place': PLACES,
+    'fur': tuple(FURS),
+    'accessory': ('none', *ACCESSORIES),
+}
+DEFAULT_PATH = Path('work_dirs/mini_sd/judge.pth')
+TRAIN_SEED, TEST_SEED = 71, 72  # namespaces, disjoint from the model's own
+
+
+def truth(scene: Scene) -> dict[str, str | None]:
+    """Return the right answers for ``scene``, None where there is none."""
+    who = scene.individual
+    has_fur = who.species != 'robot' and scene.style != 'sketch'
+    return {
+        'species': who.species,
+        'pose': scene.pose,
+        'place': scene.place,
+        'fur': who.fur_name if has_fur else None,
+        'accessory': scene.accessory or 'none',
+    }
+
+
+class Judge(nn.Module):
+    """Five classifiers and an identity feature on one convolutional trunk."""
+
+    def __init__(self, width: int = 32, feature: int = 64) -> None:
+        super().__init__()
+        w = width
+        layers: list[nn.Module] = []
+        plan = ((3, w, 2), (w, 2 * w, 2), (2 * w, 2 * w, 1), (2 * w, 4 * w, 2),
+                (4 * w, 4 * w, 1), (4 * w, 6 * w, 2), (6 * w, 6 * w, 1))  # fmt: skip
+        for a, b, stride in plan:
+            layers += [
+                nn.Conv2d(a, b, 3, stride, 1, bias=False),
+                nn.BatchNorm2d(b),
+                nn.ReLU(inplace=True),
+            ]
+        self.trunk = nn.Sequential(*layers)
+        pooled = 12 * w  # mean and maximum
+        self.heads = nn.ModuleDict(
+            {
+                name: nn.Sequential(
+                    nn.Linear(pooled, 128),
+                    nn.ReLU(),
+                    nn.Linear(128, len(words)),
+                )
+                for name, words in ANSWERS.items()
+            }
+        )
+        self.identity_head = nn.Sequential(
+            nn.Linear(pooled, 256), nn.ReLU(), nn.Linear(256, feature)
+        )
+
+    def forward(self, pixels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Answer for ``pixels`` (B, 3, 128, 128) in [-1, 1].
+
+        Returns:
+            tuple: logits per question, each (B, choices), and the identity
+            features (B, 64) of length one.
+        """
+        maps = self.trunk(pixels)  # (B, 6w, 8, 8)
+        pooled = torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], dim=1)
+        answers = {name: head(pooled) for name, head in self.heads.items()}
+        return answers, F.normalize(self.identity_head(pooled), dim=1)
+
+    @torch.inference_mode()
+    def look(
+        self, images: list[Image.Image]
+    ) -> tuple[list[dict[str, str]], Tensor]:
+        """Return the answers for each picture and their features (B, 64)."""
+        self.eval()
+        said: list[dict[str, str]] = []
+        features = []
+        for start in range(0, len(images), 64):
+            logits, feature = self(to_pixels(images[start : start + 64]))
+            features.append(feature)
+            picks = {k: v.argmax(1).tolist() for k, v in logits.items()}
+            for i in range(len(feature)):
+                said.append({k: ANSWERS[k][v[i]] for k, v in picks.items()})
+        return said, torch.cat(features)
+
+
+def to_pixels(images: list[Image.Image]) -> Tensor:
+    """Stack pictures as (B, 3, 128, 128) in [-1, 1]."""
+    arrays = [
+        np.asarray(
+            image.convert('RGB').resize((SIZE, SIZE), Image.Resampling.BOX)
+        )
+        for image in images
+    ]
+    batch = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)
+    return batch.float() / 127.5 - 1
+
+
+def _draw_group(
+    job: tuple[int, int, int],
+) -> tuple[np.ndarray, list[list[int]]]:
+    """Draw one individual in ``count`` scenes; pixels and answer indices."""
+    seed, index, count = job
+    rng = np.random.default_rng([seed, index])
+    who = sample_individual(rng)
+    pictures, answers = [], []
+    for _ in range(count):
+        scene = sample_scene(rng, who)
+        pictures.append(np.asarray(draw(scene, SIZE)))
+        right = truth(scene)
+        answers.append(
+            [
+                ANSWERS[q].index(str(a)) if a is not None else -100
+                for q, a in right.items()
+            ]
+            + [int(scene.style == 'plain')]
+        )
+    return np.stack(pictures), answers
+
+
+def drawings(seed: int, individuals: int, count: int) -> tuple[Tensor, Tensor]:
+    """Draw a set: uint8 (I, count, 3, 128, 128) and answers (I, count, 6)."""
+    jobs = [(seed, i, count) for i in range(individuals)]
+    with Pool() as pool:
+        groups = pool.map(_draw_group, jobs, chunksize=32)
+    pixels = torch.from_numpy(np.stack([g[0] for g in groups]))
+    answers = torch.tensor([g[1] for g in groups])
+    return pixels.permute(0, 1, 4, 2, 3).contiguous(), answers
+
+
+def _augment(pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """Blur, tint and noise, so that no answer hangs on crisp edges."""
+    b = len(pixels)
+    soft = F.interpolate(
+        F.avg_pool2d(pixels, 2), scale_factor=2.0, mode='bilinear'
+    )
+    share = torch.rand(b, 1, 1, 1, generator=generator)
+    pixels = pixels + share * (soft - pixels)
+    gain = 1 + 0.12 * (torch.rand(b, 3, 1, 1, generator=generator) - 0.5)
+    noise = torch.randn(pixels.shape, generator=generator)
+    return pixels * gain + 0.04 * noise
+
+
+def train(path: Path, individuals: int = 5000, epochs: int = 12) -> Judge:
+    """Train the judge on drawings and save it to ``path``."""
+    pixels, answers = drawings(TRAIN_SEED, individuals, 4)
+    generator = torch.Generator().manual_seed(TRAIN_SEED)
+    with torch.random.fork_rng():
+        torch.manual_seed(TRAIN_SEED)
+        judge = Judge()
+    batch = 64
+    steps = epochs * (individuals // batch)
+    optimizer = torch.optim.AdamW(judge.parameters(), weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, steps)
+    judge.train()
+    for step in range(steps):
+        if step % (individuals // batch) == 0:
+            order = torch.randperm(individuals, generator=generator)
+        at = (step % (individuals // batch)) * batch
+        who = order[at : at + batch]
+        pair = torch.rand(batch, 4, generator=generator).argsort(1)[:, :2]
+        x = pixels[who[:, None], pair].flatten(0, 1).float() / 127.5 - 1
+        y = answers[who[:, None], pair].flatten(0, 1)
+        logits, feature = judge(_augment(x, generator))
+        loss = sum(
+            F.cross_entropy(logits[name], y[:, i])
+            for i, name in enumerate(ANSWERS)
+        )
+        a, b = feature.view(batch, 2, -1).unbind(1)
+        plain = y[:, -1].view(batch, 2).all(1)  # sketches carry no colours
+        alike = (a @ b.T / 0.1)[plain][:, plain]
+        target = torch.arange(len(alike))
+        loss = (
+            loss
+            + F.cross_entropy(alike, target)
+            + F.cross_entropy(alike.T, target)
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        if step % 50 == 0:
+            print(
+                f'judge: step {step}/{steps}, loss {float(loss):.3f}',
+                flush=True,
+            )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(judge.state_dict(), path)
+    return judge.eval()
+
+
+def load_judge(path: Path = DEFAULT_PATH) -> Judge:
+    """Load the judge, training it first where there is none yet."""
+    if not path.exists():
+        return train(path)
+    judge = Judge()
+    judge.load_state_dict(torch.load(path))
+    return judge.eval()
+
+
+@torch.inference_mode()
+def report(judge: Judge, individuals: int = 400) -> dict[str, float]:
+    """Measure the judge on unseen drawings; every share is in [0, 1]."""
+    pixels, answers = drawings(TEST_SEED, individuals, 4)
+    shares: dict[str, list[Tensor]] = {name: [] for name in ANSWERS}
+    features = []
+    for x, y in zip(pixels.split(32), answers.split(32), strict=True):
+        logits, feature = judge(x.flatten(0, 1).float() / 127.5 - 1)
+        y = y.flatten(0, 1)
+        for i, name in enumerate(ANSWERS):
+            known = y[:, i] >= 0
+            right = logits[name].argmax(1) == y[:, i]
+            shares[name].append(right[known].float())
+        features.append(feature)
+    result = {name: float(torch.cat(v).mean()) for name, v in shares.items()}
+    result['identity'] = _identity_share(torch.cat(features), answers)
+    return result
+
+
+def _identity_share(features: Tensor, answers: Tensor) -> float:
+    """How often the own picture in another pose is the nearest of 20."""
+    features = features.view(*answers.shape[:2], -1)
+    right = []
+    for group in range(0, len(answers) - 19, 20):
+        f, y = features[group : group + 20], answers[group : group + 20]
+        for i in range(20):
+            for a in range(1, y.shape[1]):
+                other_pose = y[i, a, 1] != y[i, 0, 1]
+                if other_pose and y[i, a, -1] and y[i, 0, -1]:
+                    nearest = (f[:, 0] @ f[i, a]).argmax()
+                    right.append(float(nearest == i))
+    return float(np.mean(right))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('--path', type=Path, default=DEFAULT_PATH)
+    judge = load_judge(parser.parse_args().path)
+    for name, share in report(judge).items():
+        print(f'{name:10s} {100 * share:.1f} %')
+
+
+if __name__ == '__main__':
+    main()
