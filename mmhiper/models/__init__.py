@@ -1,0 +1,19 @@
+"""The frozen model, the learned embeddings and the editors made of both."""
+
+from mmhiper.models.conditioning import Conditioning
+from mmhiper.models.data_preprocessor import ImagePreprocessor
+from mmhiper.models.editors import EmbeddingEditor, HiPer
+from mmhiper.models.embeddings import TailEmbedding
+from mmhiper.models.sampling import guided, run_ddim
+from mmhiper.models.stable_diffusion import StableDiffusion
+
+__all__ = [
+    'Conditioning',
+    'EmbeddingEditor',
+    'HiPer',
+    'ImagePreprocessor',
+    'StableDiffusion',
+    'TailEmbedding',
+    'guided',
+    'run_ddim',
+]

@@ -1,0 +1,91 @@
+"""What the U-Net is conditioned on, as one small object."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """Encoded texts, as they travel from the text encoder to the U-Net.
+
+    Attributes:
+        tokens (Tensor): One vector per token position, (B, M, D). For the
+            Stable Diffusion family M is 77.
+        pooled (Tensor, optional): One vector per text, (B, P), for backbones
+            that want it; None for Stable Diffusion 1.x and 2.x.
+    """
+
+    tokens: Tensor
+    pooled: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        assert self.tokens.ndim == 3, self.tokens.shape
+        assert self.pooled is None or len(self.pooled) == len(self.tokens)
+
+    def __len__(self) -> int:
+        """The number of texts B."""
+        return len(self.tokens)
+
+    def _map(self, function) -> Conditioning:
+        """Applies one function to all tensors.
+
+        Args:
+            function (callable): Tensor in, tensor out.
+
+        Returns:
+            Conditioning: The results, in the same places.
+        """
+        pooled = None if self.pooled is None else function(self.pooled)
+        return Conditioning(function(self.tokens), pooled)
+
+    def __getitem__(self, index: slice | Tensor) -> Conditioning:
+        """Picks texts by a slice or by a tensor of indices."""
+        return self._map(lambda tensor: tensor[index])
+
+    def to(self, *args, **kwargs) -> Conditioning:
+        """As ``Tensor.to``, for all tensors."""
+        return self._map(lambda tensor: tensor.to(*args, **kwargs))
+
+    def repeat_interleave(self, repeats: int) -> Conditioning:
+        """Repeats each text, keeping copies together.
+
+        Args:
+            repeats (int): Copies per text.
+
+        Returns:
+            Conditioning: B * repeats texts: a, a, b, b, ...
+        """
+        return self._map(lambda tensor: tensor.repeat_interleave(repeats, 0))
+
+    def with_tokens(self, tokens: Tensor) -> Conditioning:
+        """Replaces the token part and keeps the pooled part.
+
+        Args:
+            tokens (Tensor): (B, M, D).
+
+        Returns:
+            Conditioning: The same texts with other token vectors.
+        """
+        return Conditioning(tokens, self.pooled)
+
+    @staticmethod
+    def cat(parts: Sequence[Conditioning]) -> Conditioning:
+        """Joins batches, one after another.
+
+        Args:
+            parts (Sequence[Conditioning]): All with a pooled part or none.
+
+        Returns:
+            Conditioning: One batch.
+        """
+        pooled = [part.pooled for part in parts if part.pooled is not None]
+        assert len(pooled) in (0, len(parts))
+        return Conditioning(
+            torch.cat([part.tokens for part in parts]),
+            torch.cat(pooled) if pooled else None,
+        )

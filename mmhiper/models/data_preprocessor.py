@@ -1,0 +1,111 @@
+"""From pictures as the data pipeline gives them to what the model sees."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseDataPreprocessor
+from mmengine.structures import BaseDataElement
+from torch import Tensor
+
+from mmhiper.registry import MODELS
+
+
+@MODELS.register_module()
+class ImagePreprocessor(BaseDataPreprocessor):
+    """Brings square pictures to the backbone's resolution and range.
+
+    The resolution is a property of the backbone, so the last resize is done
+    here, where the editor fills it in, and one pipeline serves them all.
+
+    Args:
+        size (int, optional): Side in pixels. None means the backbone's own.
+    """
+
+    def __init__(self, size: int | None = None) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """Preprocesses one batch.
+
+        Args:
+            data (dict): 'inputs': (B, 3, H, W) or a list of (3, H, W), RGB
+                uint8 in [0, 255], square, sizes may differ; optionally
+                'data_samples': a list of B data elements.
+            training (bool): Unused; both are the same here.
+
+        Returns:
+            dict: 'inputs': (B, 3, size, size) fp32 in [-1, 1]; 'data_samples':
+            the elements, each with an ``image_key``, a short hash of its
+            picture that names it wherever it lies and whatever batch it is
+            in.
+
+        Raises:
+            ValueError: If a picture has another type or shape.
+        """
+        images = list(data['inputs'])
+        samples = data.get('data_samples')
+        if samples is None:
+            samples = [BaseDataElement() for _ in images]
+        for image, sample in zip(images, samples, strict=True):
+            _check(image)
+            sample.set_metainfo(dict(image_key=image_key(image)))
+        pixels = torch.stack([self._to_model(image) for image in images])
+        return dict(inputs=pixels, data_samples=samples)
+
+    def _to_model(self, image: Tensor) -> Tensor:
+        """Resizes and rescales one picture.
+
+        Args:
+            image (Tensor): (3, H, H) uint8 in [0, 255].
+
+        Returns:
+            Tensor: (3, size, size) fp32 in [-1, 1].
+        """
+        pixels = image.to(self.device).float() / 127.5 - 1
+        if self.size is None or image.shape[-1] == self.size:
+            return pixels
+        resized = F.interpolate(
+            pixels[None],
+            size=(self.size, self.size),
+            mode='bicubic',
+            antialias=True,
+        )
+        return resized[0].clamp(-1, 1)  # bicubic overshoots at edges
+
+
+def image_key(image: Tensor) -> str:
+    """Names a picture by its content.
+
+    Args:
+        image (Tensor): (3, H, W) uint8.
+
+    Returns:
+        str: 16 hexadecimal digits.
+    """
+    content = image.cpu().contiguous().numpy().tobytes()
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
+
+
+def _check(image: Tensor) -> None:
+    """Refuses what is not a square RGB picture.
+
+    Args:
+        image (Tensor): Should be (3, H, H) uint8.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if image.ndim != 3 or len(image) != 3 or image.dtype != torch.uint8:
+        raise ValueError(
+            'A picture must be a (3, H, W) uint8 RGB tensor in [0, 255], but '
+            f'got shape {tuple(image.shape)} and type {image.dtype}.'
+        )
+    if image.shape[1] != image.shape[2]:
+        raise ValueError(
+            f'A picture must be square, but got {image.shape[2]} x '
+            f'{image.shape[1]} pixels: put a SquareCrop into the pipeline.'
+        )

@@ -1,0 +1,800 @@
+"""What all editors share: freezing, the loss, sampling, checkpoints."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.logging import MessageHub
+from mmengine.model import BaseModel
+from mmengine.structures import BaseDataElement
+from PIL import Image
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from mmhiper.models.conditioning import Conditioning
+from mmhiper.models.sampling import Generators, guided, run_ddim
+from mmhiper.models.stable_diffusion import StableDiffusion
+from mmhiper.registry import MODELS, SCOPE
+
+RETURN_TYPES = ('image', 'tensor', 'numpy')
+# A deterministic pipeline has one entry per picture; one with random flips or
+# crops may produce ever new pictures, which must not pile up.
+MAX_CACHED = 256
+
+
+class EmbeddingEditor(BaseModel):
+    """A frozen text-to-image model with a small learned embedding.
+
+    A subclass sets ``self.embedding`` in its constructor and says how it
+    conditions: :meth:`train_condition`, :meth:`condition`,
+    :meth:`edit_condition`, :meth:`preview_conditions`.
+
+    Args:
+        sd (dict or StableDiffusion): The frozen model or its config.
+        data_preprocessor (dict, optional): Config of the preprocessor, by
+            default :class:`ImagePreprocessor` at the backbone's resolution.
+
+    Note:
+        The frozen model is an attribute, ``self.sd``, but not a registered
+        submodule. So ``parameters()`` and ``state_dict()`` are the learned
+        tensors alone, by construction: the optimizer steps only them,
+        distributed training synchronises only them, checkpoints hold only
+        them, and the log does not list each frozen weight. It follows
+        ``.to()`` and ``.cuda()`` all the same.
+    """
+
+    sd: StableDiffusion
+    embedding: nn.Module
+
+    def __init__(
+        self,
+        sd: dict | StableDiffusion,
+        data_preprocessor: dict | None = None,
+    ) -> None:
+        # Inner types are ours whatever the scope of the importing project.
+        if not isinstance(sd, StableDiffusion):
+            sd = MODELS.build({'_scope_': SCOPE, **sd})
+        config = {
+            '_scope_': SCOPE,
+            'type': 'ImagePreprocessor',
+            'size': sd.image_size,
+            **(data_preprocessor or {}),
+        }
+        super().__init__(data_preprocessor=MODELS.build(config))
+        # written past nn.Module.__setattr__, which would register it
+        self.__dict__['sd'] = sd
+        self._latents: dict[tuple[int, str], Tensor] = {}
+        self._sources: dict[int, Tensor] = {}
+
+    def _apply(self, fn, recurse=True):  # noqa: ANN001, ANN202
+        """Moves the frozen model along with the embedding."""
+        self.sd._apply(fn, recurse)
+        return super()._apply(fn, recurse)
+
+    def init_weights(self) -> None:
+        """Does nothing: all weights are set when the editor is built."""
+
+    # ---------------------------------------------------------------- rules
+    @abstractmethod
+    def train_condition(self, images: Tensor) -> Conditioning:
+        """The conditioning of a training step; gradients reach the embedding.
+
+        Args:
+            images (Tensor): Which source image each is, (B,) integers.
+
+        Returns:
+            Conditioning: B texts.
+        """
+
+    @abstractmethod
+    def condition(self, prompts: list[str], **options: Any) -> Conditioning:
+        """The conditioning of prompts at inference.
+
+        Args:
+            prompts (list[str]): B prompts.
+            **options: The keywords that this editor adds to :meth:`infer`.
+
+        Returns:
+            Conditioning: B texts.
+        """
+
+    @abstractmethod
+    def edit_condition(self, images: Tensor) -> Conditioning:
+        """The conditioning of the edit that the config describes.
+
+        Args:
+            images (Tensor): Which source image each is, (B,) integers.
+
+        Returns:
+            Conditioning: B texts.
+        """
+
+    @abstractmethod
+    def preview_conditions(self) -> list[tuple[str, Conditioning]]:
+        """What a preview draws beside the source picture.
+
+        Returns:
+            list[tuple[str, Conditioning]]: Captions, and one text each.
+        """
+
+    # ------------------------------------------------------------- training
+    def forward(
+        self,
+        inputs: Tensor,
+        data_samples: list[BaseDataElement],
+        mode: str = 'tensor',
+    ) -> dict[str, Tensor] | list[BaseDataElement] | Tensor:
+        """Runs a step, as MMEngine's loops call it.
+
+        Args:
+            inputs (Tensor): Preprocessed pictures, (B, 3, S, S) in [-1, 1].
+            data_samples (list[BaseDataElement]): B elements with
+                ``image_key`` (set by the preprocessor) and ``image_index``.
+            mode (str): 'loss', 'predict' or 'tensor'.
+
+        Returns:
+            dict, list or Tensor: 'loss': the losses. 'predict': the elements,
+            each with ``edited``, the edited picture, (3, S, S) uint8.
+            'tensor': the output of the U-Net in a training step,
+            (B, 4, h, w) fp32.
+
+        Raises:
+            ValueError: If the mode is unknown.
+        """
+        if mode == 'loss':
+            return self.loss(inputs, data_samples)
+        if mode == 'predict':
+            return self.predict(data_samples)
+        if mode == 'tensor':
+            return self.predict_training_step(inputs, data_samples)[0]
+        raise ValueError(
+            f"`mode` must be 'loss', 'predict' or 'tensor', but got {mode!r}."
+        )
+
+    def loss(
+        self, inputs: Tensor, data_samples: list[BaseDataElement]
+    ) -> dict[str, Tensor]:
+        """The loss of one step, the mean over its pictures.
+
+        Args:
+            inputs (Tensor): (B, 3, S, S) in [-1, 1].
+            data_samples (list[BaseDataElement]): See :meth:`forward`.
+
+        Returns:
+            dict[str, Tensor]: 'loss', a scalar.
+        """
+        return dict(loss=self.image_losses(inputs, data_samples).mean())
+
+    def image_losses(
+        self, inputs: Tensor, data_samples: list[BaseDataElement]
+    ) -> Tensor:
+        """The denoising loss of each picture (METHODS 1.4), in fp32.
+
+        Args:
+            inputs (Tensor): (B, 3, S, S) in [-1, 1].
+            data_samples (list[BaseDataElement]): See :meth:`forward`.
+
+        Returns:
+            Tensor: (B,).
+        """
+        output, target = self.predict_training_step(inputs, data_samples)
+        return (output - target).square().flatten(1).mean(1)
+
+    def predict_training_step(
+        self, inputs: Tensor, data_samples: list[BaseDataElement]
+    ) -> tuple[Tensor, Tensor]:
+        """Noises the latents of each picture and has the U-Net undo it.
+
+        Noise and timestep of a picture come from (seed, picture, iteration)
+        alone: neither from what else is in the batch nor from which process
+        holds it, and a resumed run draws what an uninterrupted one would.
+
+        Args:
+            inputs (Tensor): (B, 3, S, S) in [-1, 1].
+            data_samples (list[BaseDataElement]): See :meth:`forward`.
+
+        Returns:
+            tuple[Tensor, Tensor]: Output and target, both (B, 4, h, w) fp32.
+        """
+        seed, iteration = run_state()
+        device = self.sd.device
+        num_timesteps = self.sd.scheduler.config.num_train_timesteps
+        images = self.image_indices(data_samples)
+        latents, noises, timesteps = [], [], []
+        for pixels, sample, image in zip(
+            inputs, data_samples, images.tolist(), strict=True
+        ):
+            latents.append(self._encode(pixels, sample, image, seed))
+            generator = generator_of(seed, sample.image_key, iteration)
+            timesteps.append(
+                torch.randint(num_timesteps, (1,), generator=generator)
+            )
+            noises.append(
+                torch.randn(latents[-1].shape, generator=generator)
+            )
+        z = torch.cat(latents)  # (B, 4, h, w)
+        noise = torch.cat(noises).to(device)
+        t = torch.cat(timesteps).to(device)
+        output = self.sd.predict_noise(
+            self.sd.add_noise(z, noise, t),
+            t,
+            self.train_condition(images.to(device)),
+        )
+        return output, self.sd.noise_target(z, noise, t)
+
+    def image_indices(self, data_samples: list[BaseDataElement]) -> Tensor:
+        """Which source image each data element is.
+
+        Args:
+            data_samples (list[BaseDataElement]): Elements that may carry
+                ``image_index``, by default 0.
+
+        Returns:
+            Tensor: (B,) integers.
+        """
+        return torch.tensor(
+            [sample.get('image_index', 0) for sample in data_samples]
+        )
+
+    def _encode(
+        self, pixels: Tensor, sample: BaseDataElement, image: int, seed: int
+    ) -> Tensor:
+        """Encodes a picture when it is first seen in a run.
+
+        Args:
+            pixels (Tensor): (3, S, S) in [-1, 1].
+            sample (BaseDataElement): With ``image_key``.
+            image (int): Which source image it is.
+            seed (int): The seed of the run.
+
+        Returns:
+            Tensor: A sample of the posterior, (1, 4, h, w); it depends on
+            seed and picture alone.
+        """
+        key = sample.get('image_key')
+        if key is None:
+            raise ValueError(
+                'A data element needs `image_key`, which the data '
+                'preprocessor of the editor sets: pass batches through '
+                '`editor.data_preprocessor(...)` first.'
+            )
+        if (seed, key) not in self._latents:
+            if len(self._latents) >= MAX_CACHED:
+                self._latents.clear()
+            self._latents[seed, key] = self.sd.encode_image(
+                pixels[None], generator_of(seed, key, 'posterior')
+            )
+            self._sources[image] = to_uint8(pixels)
+        return self._latents[seed, key]
+
+    @torch.no_grad()
+    def predict(
+        self, data_samples: list[BaseDataElement]
+    ) -> list[BaseDataElement]:
+        """Draws the edit that the config describes.
+
+        Args:
+            data_samples (list[BaseDataElement]): See :meth:`forward`.
+
+        Returns:
+            list[BaseDataElement]: The same, with ``edited``, (3, S, S) uint8.
+        """
+        images = self.image_indices(data_samples).to(self.sd.device)
+        pixels = self.sample(self.edit_condition(images))
+        for sample, picture in zip(data_samples, pixels, strict=True):
+            sample.set_data(dict(edited=to_uint8(picture)))
+        return data_samples
+
+    # ------------------------------------------------------------ inference
+    @torch.no_grad()
+    def infer(
+        self,
+        prompt: str | list[str],
+        height: int | None = None,
+        width: int | None = None,
+        num_inference_steps: int = 50,
+        guidance_scale: float = 7.5,
+        negative_prompt: str | list[str] | None = None,
+        num_images_per_prompt: int = 1,
+        eta: float = 0.0,
+        generator: Generators | None = None,
+        latents: Tensor | None = None,
+        show_progress: bool = True,
+        seed: int = 1,
+        return_type: str = 'image',
+        **options: Any,
+    ) -> dict[str, Any]:
+        """Draws pictures of prompts.
+
+        Args:
+            prompt (str or list[str]): P prompts.
+            height (int, optional): In pixels, by default the backbone's own.
+            width (int, optional): Likewise.
+            num_inference_steps (int): DDIM steps.
+            guidance_scale (float): Classifier-free guidance; none up to 1.
+            negative_prompt (str or list[str], optional): What to move away
+                from, one for all prompts or one each. Defaults to ''.
+            num_images_per_prompt (int): Pictures per prompt.
+            eta (float): 0 is deterministic DDIM, 1 as noisy as DDPM.
+            generator (torch.Generator or list of them, optional): Source of
+                randomness in place of ``seed``, one for the batch or one per
+                picture.
+            latents (Tensor, optional): Noise to start from, (B, 4, h, w) with
+                B = P * num_images_per_prompt.
+            show_progress (bool): Whether to show a progress bar.
+            seed (int): Picture i of the run (prompt by prompt) draws from a
+                generator of its own, seeded with ``seed + i``: so it is the
+                same picture in any batch and whatever ran before. The global
+                generators are neither used nor changed.
+            return_type (str): 'image', 'tensor' or 'numpy'.
+            **options: What this editor adds, see its :meth:`condition`.
+
+        Returns:
+            dict: 'samples': a list of B PIL pictures; or a tensor or array,
+            (B, 3, H, W) RGB in [-1, 1].
+
+        Raises:
+            ValueError: If an argument is out of its range.
+        """
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        check_texts('prompt', prompts)
+        negatives = _expand_negative(negative_prompt, len(prompts))
+        if return_type not in RETURN_TYPES:
+            raise ValueError(
+                f'`return_type` must be one of {RETURN_TYPES}, but got '
+                f'{return_type!r}.'
+            )
+        for name, number in (
+            ('num_inference_steps', num_inference_steps),
+            ('num_images_per_prompt', num_images_per_prompt),
+        ):
+            if number < 1:
+                raise ValueError(
+                    f'`{name}` must be at least 1, but got {number}.'
+                )
+        conditioning = self.condition(prompts, **options)
+        negative = None
+        if guidance_scale > 1:
+            negative = self.sd.encode_text(negatives).repeat_interleave(
+                num_images_per_prompt
+            )
+        with tqdm(
+            total=num_inference_steps, disable=not show_progress
+        ) as progress:
+            pixels = self.sample(
+                conditioning.repeat_interleave(num_images_per_prompt),
+                negative,
+                height=height,
+                width=width,
+                num_inference_steps=num_inference_steps,
+                guidance_scale=guidance_scale,
+                eta=eta,
+                generator=generator,
+                latents=latents,
+                seed=seed,
+                callback=lambda *_: progress.update(),
+            )
+        if return_type == 'tensor':
+            return dict(samples=pixels.cpu())
+        if return_type == 'numpy':
+            return dict(samples=pixels.cpu().numpy())
+        return dict(samples=[to_pil(picture) for picture in pixels])
+
+    @torch.no_grad()
+    def sample(
+        self,
+        conditioning: Conditioning,
+        negative: Conditioning | None = None,
+        *,
+        height: int | None = None,
+        width: int | None = None,
+        num_inference_steps: int = 50,
+        guidance_scale: float = 7.5,
+        eta: float = 0.0,
+        generator: Generators | None = None,
+        latents: Tensor | None = None,
+        seed: int = 1,
+        callback: Any = None,
+    ) -> Tensor:
+        """Draws pictures of a conditioning; see :meth:`infer`.
+
+        Args:
+            conditioning (Conditioning): B texts.
+            negative (Conditioning, optional): B texts to move away from, by
+                default the empty text.
+            height (int, optional): In pixels.
+            width (int, optional): In pixels.
+            num_inference_steps (int): DDIM steps.
+            guidance_scale (float): Classifier-free guidance; none up to 1.
+            eta (float): Noise added per step, in [0, 1].
+            generator (torch.Generator or list of them, optional): Randomness.
+            latents (Tensor, optional): (B, 4, h, w).
+            seed (int): Where no generator is given.
+            callback (callable, optional): See :func:`run_ddim`.
+
+        Returns:
+            Tensor: (B, 3, H, W) in [-1, 1] fp32.
+
+        Raises:
+            ValueError: If sizes or shapes do not fit.
+        """
+        count = len(conditioning)
+        shape = (count, *self._latent_shape(height, width))
+        if generator is None:
+            generator = [
+                torch.Generator().manual_seed(seed + i) for i in range(count)
+            ]
+        if latents is None:
+            latents = draw_noise(shape, generator)
+        elif latents.shape != shape:
+            raise ValueError(
+                f'`latents` must have the shape {shape}, but got '
+                f'{tuple(latents.shape)}.'
+            )
+        start = latents.to(self.sd.device, torch.float32)
+
+        guide = guidance_scale > 1
+        if guide:
+            if negative is None:
+                negative = self.sd.encode_text(['']).repeat_interleave(count)
+            conditioning = Conditioning.cat([negative, conditioning])
+
+        def denoise(z: Tensor, t: Tensor) -> Tensor:
+            return self.sd.predict_noise(z, t, conditioning)
+
+        final = run_ddim(
+            guided(denoise, guidance_scale) if guide else denoise,
+            start,
+            self.sd.scheduler,
+            num_inference_steps,
+            callback=callback,
+            eta=eta,
+            generator=generator,
+        )
+        return self.sd.decode(final).clamp(-1, 1)
+
+    def _latent_shape(
+        self, height: int | None, width: int | None
+    ) -> tuple[int, int, int]:
+        """The shape of one picture's latents, its size checked.
+
+        Args:
+            height (int, optional): In pixels.
+            width (int, optional): In pixels.
+
+        Returns:
+            tuple[int, int, int]: (4, h, w).
+        """
+        size = self.sd.image_size
+        height = size if height is None else height
+        width = size if width is None else width
+        factor = self.sd.vae_factor
+        if height < 1 or width < 1 or height % factor or width % factor:
+            raise ValueError(
+                f'`height` and `width` must be multiples of {factor}, but '
+                f'got {height} and {width}.'
+            )
+        return self.sd.latent_shape(height, width)
+
+    @torch.no_grad()
+    def preview(
+        self,
+        num_inference_steps: int = 50,
+        guidance_scale: float = 7.5,
+        seed: int = 1,
+    ) -> list[tuple[str, Image.Image]]:
+        """Draws the panels that show how far the training is.
+
+        All panels come from one batched sampling run and start from the same
+        noise, so they differ by their conditioning alone.
+
+        Args:
+            num_inference_steps (int): DDIM steps.
+            guidance_scale (float): Classifier-free guidance.
+            seed (int): Seed of the noise.
+
+        Returns:
+            list[tuple[str, PIL.Image.Image]]: Captions and pictures. The
+            first one is the source picture as the model saw it, once it has
+            seen it in this process.
+        """
+        captions, conditionings = zip(*self.preview_conditions(), strict=True)
+        shape = self._latent_shape(None, None)
+        noise = draw_noise((1, *shape), torch.Generator().manual_seed(seed))
+        pixels = self.sample(
+            Conditioning.cat(conditionings),
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            latents=noise.expand(len(captions), *shape),
+        )
+        panels = [
+            (caption, to_pil(picture))
+            for caption, picture in zip(captions, pixels, strict=True)
+        ]
+        if 0 in self._sources:
+            panels.insert(0, ('source', pil_of_uint8(self._sources[0])))
+        return panels
+
+    # ---------------------------------------------------------- checkpoints
+    def learned_state(self) -> dict[str, Tensor]:
+        """The learned tensors, detached copies on the CPU.
+
+        Returns:
+            dict[str, Tensor]: By their names in the state dict.
+        """
+        return {
+            name: tensor.detach().cpu().clone()
+            for name, tensor in self.state_dict().items()
+        }
+
+    def export_metadata(self) -> dict[str, str]:
+        """What a learned tensor is worth nothing without, as plain text.
+
+        Returns:
+            dict[str, str]: At least 'editor' and 'backbone'.
+        """
+        return dict(editor=type(self).__name__, backbone=self.sd.backbone)
+
+    def _save_to_state_dict(self, destination, prefix, keep_vars):  # noqa: ANN001, ANN202
+        """Notes editor and backbone in the metadata of the state dict.
+
+        PyTorch keeps this record through saving and loading (weights-only
+        too), and a state dict stays a mapping of names to tensors.
+        """
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination._metadata[prefix[:-1]].update(
+            editor=type(self).__name__, backbone=self.sd.backbone
+        )
+
+    def _load_from_state_dict(  # noqa: ANN202
+        self,
+        state_dict,  # noqa: ANN001
+        prefix,  # noqa: ANN001
+        local_metadata,  # noqa: ANN001
+        *args,  # noqa: ANN002
+    ):
+        """Refuses what was not learned by this editor on this backbone.
+
+        Checked here because both loaders, PyTorch's and MMEngine's (which
+        only warns), come through this method.
+        """
+        found = {
+            name.removeprefix(prefix): tuple(tensor.shape)
+            for name, tensor in state_dict.items()
+            if name.startswith(prefix)
+        }
+        check_fits(
+            expected=_describe(
+                {n: tuple(t.shape) for n, t in self.state_dict().items()},
+                self.export_metadata(),
+            ),
+            found=_describe(found, local_metadata),
+        )
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, *args
+        )
+
+
+def run_state() -> tuple[int, int]:
+    """Asks MMEngine for the seed and the iteration of the current run.
+
+    Returns:
+        tuple[int, int]: Seed and iteration, as RuntimeInfoHook keeps them.
+
+    Raises:
+        ValueError: If no run has set them.
+    """
+    hub = MessageHub.get_current_instance()
+    seed, iteration = hub.get_info('seed'), hub.get_info('iter')
+    if seed is None or iteration is None:
+        raise ValueError(
+            "A training step needs the run's seed and iteration, from which "
+            "its noise is drawn. MMEngine's Runner sets them; a loop of your "
+            'own does it with `MessageHub.get_current_instance()'
+            ".update_info_dict(dict(seed=..., iter=...))`."
+        )
+    return seed, iteration
+
+
+def generator_of(*origin: int | str) -> torch.Generator:
+    """A generator whose numbers depend on what it is for, and nothing else.
+
+    Args:
+        *origin (int or str): What the numbers may depend on.
+
+    Returns:
+        torch.Generator: On the CPU, so that all devices draw the same.
+    """
+    name = '/'.join(map(str, origin)).encode()
+    digest = hashlib.blake2b(name, digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, 'big') >> 1)
+
+
+def draw_noise(shape: tuple[int, ...], generator: Generators) -> Tensor:
+    """Draws unit normal noise from one generator or from one per sample.
+
+    Args:
+        shape (tuple[int, ...]): (B, ...).
+        generator (torch.Generator or list of them): One, or B.
+
+    Returns:
+        Tensor: fp32, on the device of the generator.
+
+    Raises:
+        ValueError: If the number of generators is neither 1 nor B.
+    """
+    if isinstance(generator, torch.Generator):
+        return torch.randn(
+            shape, generator=generator, device=generator.device
+        )
+    if len(generator) != shape[0]:
+        raise ValueError(
+            f'A list of generators must have one for each of {shape[0]} '
+            f'pictures, but has {len(generator)}.'
+        )
+    return torch.stack(
+        [
+            torch.randn(shape[1:], generator=each, device=each.device)
+            for each in generator
+        ]
+    )
+
+
+def check_texts(name: str, texts: Sequence[str]) -> None:
+    """Refuses empty texts.
+
+    Args:
+        name (str): Of the argument, for the message.
+        texts (Sequence[str]): Texts.
+
+    Raises:
+        ValueError: If there is none, or one is empty or no string.
+    """
+    if not texts:
+        raise ValueError(f'`{name}` must hold at least one text, got none.')
+    for text in texts:
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError(
+                f'`{name}` must be a text that says what is in the picture, '
+                f'but got {text!r}.'
+            )
+
+
+def _expand_negative(
+    negative: str | list[str] | None, count: int
+) -> list[str]:
+    """One negative prompt per prompt.
+
+    Args:
+        negative (str or list[str], optional): One for all, or one each.
+        count (int): The number of prompts.
+
+    Returns:
+        list[str]: As many.
+    """
+    if negative is None or isinstance(negative, str):
+        return [negative or ''] * count
+    if len(negative) != count:
+        raise ValueError(
+            f'`negative_prompt` must be one text or one for each of {count} '
+            f'prompts, but got {len(negative)}.'
+        )
+    return list(negative)
+
+
+def _describe(
+    shapes: dict[str, tuple[int, ...]], record: dict[str, Any]
+) -> dict[str, Any]:
+    """What identifies a learned embedding.
+
+    Args:
+        shapes (dict): Shape by name.
+        record (dict): May hold 'editor' and 'backbone'.
+
+    Returns:
+        dict: 'shapes', 'editor' and 'backbone', None where not recorded.
+    """
+    return dict(
+        shapes=shapes,
+        editor=record.get('editor'),
+        backbone=record.get('backbone'),
+    )
+
+
+def check_fits(expected: dict[str, Any], found: dict[str, Any]) -> None:
+    """Compares the embedding that was wanted with the one that came.
+
+    Args:
+        expected (dict): 'shapes', 'editor', 'backbone' of the editor.
+        found (dict): The same of the file; what is None is not compared.
+
+    Raises:
+        ValueError: If they differ; the message names both.
+    """
+
+    def words(what: dict[str, Any]) -> str:
+        tensors = ', '.join(
+            f'{name} {shape}' for name, shape in what['shapes'].items()
+        )
+        return (
+            f'editor {what["editor"] or "not recorded"}, '
+            f'backbone {what["backbone"] or "not recorded"}, '
+            f'tensors: {tensors or "none"}'
+        )
+
+    def name_of(backbone: str) -> str:
+        # the same model may lie in another folder, or come from the hub
+        return backbone.rstrip('/').rsplit('/', 1)[-1]
+
+    fits = expected['shapes'] == found['shapes']
+    if found['editor'] is not None:
+        fits &= expected['editor'] == found['editor']
+    if found['backbone'] is not None:
+        fits &= name_of(expected['backbone']) == name_of(found['backbone'])
+    if not fits:
+        raise ValueError(
+            'This embedding does not belong to this editor.\n'
+            f'  expected: {words(expected)}\n'
+            f'  found:    {words(found)}\n'
+            'Build the editor from the config that the embedding was trained '
+            'with (a copy lies in its work_dir), with the same `pretrained`.'
+        )
+
+
+def to_uint8(pixels: Tensor) -> Tensor:
+    """Rounds a picture to bytes.
+
+    Args:
+        pixels (Tensor): (3, H, W) in [-1, 1].
+
+    Returns:
+        Tensor: (3, H, W) uint8 in [0, 255], on the CPU.
+    """
+    unit = (pixels.float() / 2 + 0.5).clamp(0, 1)
+    return (unit * 255).round().to(torch.uint8).cpu()
+
+
+def pil_of_uint8(pixels: Tensor) -> Image.Image:
+    """Makes a PIL picture of bytes.
+
+    Args:
+        pixels (Tensor): (3, H, W) uint8.
+
+    Returns:
+        PIL.Image.Image: RGB.
+    """
+    return Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0)))
+
+
+def to_pil(pixels: Tensor) -> Image.Image:
+    """Makes a PIL picture.
+
+    Args:
+        pixels (Tensor): (3, H, W) in [-1, 1].
+
+    Returns:
+        PIL.Image.Image: RGB.
+    """
+    return pil_of_uint8(to_uint8(pixels))
+
+
+def warn_long_text(text: str, limit: int, tokens: int) -> None:
+    """Says that a text is longer than its part of the conditioning.
+
+    Args:
+        text (str): The text.
+        limit (int): The tokens that are kept.
+        tokens (int): The tokens it has.
+    """
+    warnings.warn(
+        f'A text of {tokens} tokens is cut to its first {limit}; the '
+        f'positions behind them belong to the learned embedding. It was '
+        f'{text!r}.',
+        stacklevel=2,
+    )

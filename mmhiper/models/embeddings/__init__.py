@@ -1,0 +1,5 @@
+"""Owners of the learned tensors; they see tensors, never the frozen model."""
+
+from mmhiper.models.embeddings.tail import TailEmbedding
+
+__all__ = ['TailEmbedding']

@@ -1,0 +1,54 @@
+"""The learned tail of a conditioning: its last N positions."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class TailEmbedding(nn.Module):
+    """The personalised part of HiPer: the last N token positions.
+
+    Entry point B of the design: after the text encoder. One tail per source
+    image, all in one tensor.
+
+    Args:
+        initial (Tensor): Start values, (K, N, D), for K source images, N
+            positions and conditioning width D. Kept in fp32 whatever the
+            dtype of the frozen model, since Adam's steps of 5e-3 would be
+            rounded away in half precision.
+    """
+
+    def __init__(self, initial: Tensor) -> None:
+        super().__init__()
+        assert initial.ndim == 3, initial.shape
+        self.tail = nn.Parameter(initial.detach().float().clone())
+
+    @property
+    def num_images(self) -> int:
+        """The number of source images K."""
+        return self.tail.shape[0]
+
+    @property
+    def num_positions(self) -> int:
+        """The number of learned positions N."""
+        return self.tail.shape[1]
+
+    def forward(
+        self, tokens: Tensor, images: Tensor, strength: float = 1.0
+    ) -> Tensor:
+        """Puts the learned tail in place of a text's last N positions.
+
+        Args:
+            tokens (Tensor): Encoded texts, (B, M, D).
+            images (Tensor): Which source image's tail, (B,) integers in
+                [0, K).
+            strength (float): Factor on the tail (``s`` of METHODS 1.5).
+
+        Returns:
+            Tensor: (B, M, D) fp32.
+        """
+        content = tokens[:, : tokens.shape[1] - self.num_positions]
+        tail = strength * self.tail[images]
+        # (B, M-N, D) ++ (B, N, D) -> (B, M, D)
+        return torch.cat([content.float(), tail], dim=1)

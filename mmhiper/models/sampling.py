@@ -1,0 +1,77 @@
+"""Sampling loops as functions: guidance is a closure, side effects are
+callbacks. Only torch is needed; schedulers come as objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Denoise = Callable[[Tensor, Tensor], Tensor]
+Generators = torch.Generator | Sequence[torch.Generator]
+
+
+def guided(denoise: Denoise, scale: float) -> Denoise:
+    """Classifier-free guidance (arXiv 2207.12598, eq. 6) as a closure.
+
+    Args:
+        denoise (callable): ``(latents (2B, 4, h, w), t) -> (2B, 4, h, w)``,
+            conditioned on B unconditional texts followed by B texts.
+        scale (float): Guidance scale; 1 is the text alone.
+
+    Returns:
+        callable: ``(latents (B, 4, h, w), t) -> (B, 4, h, w)``, with one call
+        of ``denoise`` per call.
+    """
+
+    def denoise_guided(latents: Tensor, timestep: Tensor) -> Tensor:
+        both = denoise(torch.cat([latents, latents]), timestep)
+        without_text, with_text = both.chunk(2)
+        return without_text + scale * (with_text - without_text)
+
+    return denoise_guided
+
+
+def run_ddim(
+    denoise: Denoise,
+    latents: Tensor,
+    scheduler: Any,
+    num_steps: int,
+    callback: Callable[[int, Tensor, Tensor], None] | None = None,
+    eta: float = 0.0,
+    generator: Generators | None = None,
+) -> Tensor:
+    """Walks a scheduler's timesteps (arXiv 2010.02502, eq. 12).
+
+    The same loop samples with ``DDIMScheduler`` and inverts with
+    ``DDIMInverseScheduler``.
+
+    Args:
+        denoise (callable): ``(latents, t) -> model output``, both
+            (B, 4, h, w), the output in the scheduler's prediction type.
+        latents (Tensor): Where to start, (B, 4, h, w).
+        scheduler: A DDIM scheduler of diffusers; its timesteps are set here.
+        num_steps (int): Number of steps.
+        callback (callable, optional): Called after each step with the number
+            of steps done, the timestep and the latents.
+        eta (float): 0 is deterministic DDIM, 1 adds as much noise as DDPM.
+        generator (torch.Generator or list of them, optional): Source of that
+            noise, one for the batch or one per sample.
+
+    Returns:
+        Tensor: The latents after the last step, (B, 4, h, w).
+    """
+    scheduler.set_timesteps(num_steps, device=latents.device)
+    noise_options: dict[str, Any] = {}
+    if eta > 0:  # the inverse scheduler knows neither of the two
+        noise_options = dict(eta=eta, generator=generator)
+    for done, timestep in enumerate(scheduler.timesteps, start=1):
+        output = denoise(latents, timestep)
+        latents = scheduler.step(
+            output, timestep, latents, return_dict=False, **noise_options
+        )[0]
+        if callback is not None:
+            callback(done, timestep, latents)
+    return latents

@@ -1,0 +1,125 @@
+"""Tiny Stable Diffusion folders with random weights, one per family.
+
+Real classes of diffusers and transformers in the real folder layout, only
+small: what holds for them holds for the models of their family.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    PNDMScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers.utils import logging as transformers_logging
+
+
+@dataclass(frozen=True)
+class Family:
+    """What tells the families of Stable Diffusion apart."""
+
+    width: int  # of the conditioning, D
+    prediction_type: str
+    scheduler: type
+
+
+FAMILIES = {
+    # SD 1.x: 768 wide, predicts noise, folders name the PNDM scheduler
+    'sd1': Family(32, 'epsilon', PNDMScheduler),
+    # SD 2.x at 768 pixels: 1024 wide, predicts velocity
+    'sd2': Family(64, 'v_prediction', DDIMScheduler),
+}
+
+
+def _vocabulary() -> dict[str, int]:
+    """Every byte, alone and as the end of a word, and the two marks."""
+    # the byte-level alphabet of CLIP: printable bytes stand for themselves,
+    # the others for code points from 256 on
+    kept = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    moved = range(256, 256 + 256 - len(kept))
+    letters = [chr(code) for code in [*kept, *moved]]
+    tokens = [*letters, *(letter + '</w>' for letter in letters)]
+    tokens += ['<|startoftext|>', '<|endoftext|>']
+    return {token: number for number, token in enumerate(tokens)}
+
+
+def build_tiny_folder(family: str, folder: Path | str) -> Path:
+    """Writes a model of one family in the diffusers layout.
+
+    Args:
+        family (str): 'sd1' or 'sd2'.
+        folder (Path or str): Where to.
+
+    Returns:
+        Path: The folder.
+    """
+    traits = FAMILIES[family]
+    vocabulary = _vocabulary()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        unet = UNet2DConditionModel(
+            sample_size=8,
+            block_out_channels=(8, 16),
+            layers_per_block=1,
+            norm_num_groups=4,
+            attention_head_dim=4,
+            cross_attention_dim=traits.width,
+            down_block_types=('DownBlock2D', 'CrossAttnDownBlock2D'),
+            up_block_types=('CrossAttnUpBlock2D', 'UpBlock2D'),
+        )
+        vae = AutoencoderKL(
+            sample_size=64,
+            block_out_channels=(4, 4, 8, 8),
+            down_block_types=('DownEncoderBlock2D',) * 4,
+            up_block_types=('UpDecoderBlock2D',) * 4,
+            norm_num_groups=2,
+            latent_channels=4,
+        )
+        text_encoder = CLIPTextModel(
+            CLIPTextConfig(
+                vocab_size=len(vocabulary),
+                hidden_size=traits.width,
+                intermediate_size=2 * traits.width,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                bos_token_id=len(vocabulary) - 2,
+                eos_token_id=len(vocabulary) - 1,
+                pad_token_id=len(vocabulary) - 1,
+            )
+        )
+    tokenizer = CLIPTokenizer(
+        vocab=vocabulary, merges=[], model_max_length=77
+    )
+    scheduler_config = dict(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule='scaled_linear',
+        set_alpha_to_one=False,
+        steps_offset=1,
+        prediction_type=traits.prediction_type,
+    )
+    if traits.scheduler is DDIMScheduler:
+        scheduler_config['clip_sample'] = False
+    pipeline = StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=traits.scheduler(**scheduler_config),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    pipeline.save_pretrained(folder)
+    if bars:
+        transformers_logging.enable_progress_bar()
+    return Path(folder)
