@@ -1,0 +1,5 @@
+"""Embedding files: reading and writing, one module per format family."""
+
+from mmhiper.io.export import read_export, write_export
+
+__all__ = ['read_export', 'write_export']

@@ -1,0 +1,64 @@
+"""The project's own format: safetensors with what the tensors belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors
+from safetensors.torch import save_file
+from torch import Tensor
+
+FORMAT = 'mmhiper'
+
+
+def write_export(
+    path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping
+) -> None:
+    """Writes learned tensors with their metadata.
+
+    Args:
+        path (str or Path): The file; its folder must exist.
+        tensors (Mapping[str, Tensor]): ``editor.learned_state()``.
+        metadata (Mapping[str, str]): ``editor.export_metadata()`` and more,
+            such as 'step'. Values are stored as text.
+    """
+    text = {key: str(value) for key, value in metadata.items()}
+    plain = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    save_file(plain, path, metadata=dict(text, format=FORMAT))
+
+
+def read_export(
+    path: str | Path,
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Reads what :func:`write_export` wrote.
+
+    Args:
+        path (str or Path): A ``.safetensors`` file.
+
+    Returns:
+        tuple[dict[str, Tensor], dict[str, str]]: Tensors on the CPU, and the
+        metadata.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not a safetensors file, or none of ours.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'There is no embedding file {str(path)!r}.')
+    try:
+        with safetensors.safe_open(path, framework='pt') as file:
+            metadata = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except safetensors.SafetensorError as error:
+        raise ValueError(
+            f'{str(path)!r} is not a complete safetensors file: {error}'
+        ) from error
+    if metadata.pop('format', None) != FORMAT:
+        raise ValueError(
+            f'{str(path)!r} is a safetensors file, but not an embedding that '
+            f'this package wrote: its metadata has no format={FORMAT!r}. '
+            f'It holds: {", ".join(sorted(tensors)[:5]) or "nothing"}.'
+        )
+    return tensors, metadata

@@ -1,0 +1,38 @@
+"""What the tests share: tiny models, written once per session."""
+
+from __future__ import annotations
+
+import os
+
+# nothing here needs the network, and a hub id should fail at once
+os.environ['HF_HUB_OFFLINE'] = '1'
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import build_tiny_folder
+
+
+@pytest.fixture(scope='session', autouse=True)
+def one_thread() -> None:
+    """Tiny models run fastest in one thread."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope='session')
+def tiny_sd1(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model of the SD 1.x family (predicts noise)."""
+    return build_tiny_folder('sd1', tmp_path_factory.mktemp('sd1'))
+
+
+@pytest.fixture(scope='session')
+def tiny_sd2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model of the SD 2.x family (wider, predicts velocity)."""
+    return build_tiny_folder('sd2', tmp_path_factory.mktemp('sd2'))
+
+
+@pytest.fixture(params=['sd1', 'sd2'])
+def tiny_folder(request: pytest.FixtureRequest) -> Path:
+    """Each family in turn."""
+    return request.getfixturevalue(f'tiny_{request.param}')
