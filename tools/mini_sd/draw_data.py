@@ -1,6 +1,6 @@
 """Draw the pictures under data/, of individuals the mini model never saw.
 
-    python tools/mini_sd/draw_data.py
+python tools/mini_sd/draw_data.py
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+
 from world import Scene, draw, sample_individual
 
 DATA_SEED = 2303  # a namespace of its own: training draws from other seeds

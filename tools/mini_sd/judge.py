@@ -5,7 +5,7 @@ One small network answers five questions (species, pose, place, fur,
 accessory) and gives an identity feature: a unit vector that is near for
 pictures of the same individual, whatever it does and wherever it is.
 
-    python tools/mini_sd/judge.py            # train, and report on unseen drawings
+    python tools/mini_sd/judge.py            # train and report
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def truth(scene: Scene) -> dict[str, str | None]:
 class Judge(nn.Module):
     """Five classifiers and an identity feature on one convolutional trunk."""
 
-    def __init__(self, width: int = 32, feature: int = 64) -> None:
+    def __init__(self, width: int = 16, feature: int = 64) -> None:
         super().__init__()
         w = width
         layers: list[nn.Module] = []
@@ -195,26 +195,26 @@ def train(path: Path, individuals: int = 5000, epochs: int = 12) -> Judge:
         x = pixels[who[:, None], pair].flatten(0, 1).float() / 127.5 - 1
         y = answers[who[:, None], pair].flatten(0, 1)
         logits, feature = judge(_augment(x, generator))
-        loss = sum(
+        losses = [
             F.cross_entropy(logits[name], y[:, i])
             for i, name in enumerate(ANSWERS)
-        )
+        ]
         a, b = feature.view(batch, 2, -1).unbind(1)
         plain = y[:, -1].view(batch, 2).all(1)  # sketches carry no colours
         alike = (a @ b.T / 0.1)[plain][:, plain]
         target = torch.arange(len(alike))
-        loss = (
-            loss
-            + F.cross_entropy(alike, target)
-            + F.cross_entropy(alike.T, target)
-        )
+        losses += [
+            F.cross_entropy(alike, target),
+            F.cross_entropy(alike.T, target),
+        ]
+        loss = torch.stack(losses).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
-        if step % 50 == 0:
+        if step % 100 == 0:
             print(
-                f'judge: step {step}/{steps}, loss {float(loss):.3f}',
+                f'judge: step {step}/{steps}, loss {loss.item():.3f}',
                 flush=True,
             )
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,5 @@
 """Hat, scarf and ball."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -8,7 +9,9 @@ from .frame import Frame
 from .scene import PAINTS, Scene
 
 
-def _axes(at: np.ndarray, towards: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _axes(
+    at: np.ndarray, towards: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Unit vectors up (away from ``towards``) and to the side."""
     up = at - towards
     up = up / max(float(np.linalg.norm(up)), 1e-6)
@@ -48,7 +51,9 @@ def _scarf(canvas: Canvas, scene: Scene, frame: Frame) -> None:
     canvas.limb(end, paint, edge, 0.075 * frame.scale)
     canvas.line(end[-2:], light, 0.075 * frame.scale)
     wrap = place([(-0.82, 0.02), (0.0, -0.22), (0.82, 0.02)])
-    canvas.limb(smooth([tuple(p) for p in wrap]), paint, edge, 0.085 * frame.scale)
+    canvas.limb(
+        smooth([tuple(p) for p in wrap]), paint, edge, 0.085 * frame.scale
+    )
 
 
 def _ball(canvas: Canvas, scene: Scene, frame: Frame) -> None:
@@ -57,7 +62,9 @@ def _ball(canvas: Canvas, scene: Scene, frame: Frame) -> None:
     white = (250, 250, 250)
     stripe = frame(ellipse(x, y, r * 0.32, r * 1.1, 20))
     ball = frame(ellipse(x, y, r, r))
-    canvas.shape(ball, paint, mix(paint, (0, 0, 0), 0.5), marks=[(stripe, white)])
+    canvas.shape(
+        ball, paint, mix(paint, (0, 0, 0), 0.5), marks=[(stripe, white)]
+    )
 
 
 _DRAW = {'hat': _hat, 'scarf': _scarf, 'ball': _ball}

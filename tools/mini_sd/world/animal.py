@@ -1,4 +1,5 @@
 """Dogs and cats: a body in profile, a face turned to the viewer."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -105,7 +106,9 @@ def _body_marks(who: Individual, posture: Posture) -> Iterator[Points]:
         yield ellipse(*at(0.92, 0.35), 0.10, 0.12, degrees)
 
 
-def _tail(canvas: Canvas, frame: Frame, who: Individual, post: Posture) -> None:
+def _tail(
+    canvas: Canvas, frame: Frame, who: Individual, post: Posture
+) -> None:
     (x, y), degrees = post.tail
     a = np.deg2rad(degrees)
     along = np.array([np.cos(a), np.sin(a)])
@@ -184,9 +187,13 @@ def _head(canvas: Canvas, frame: Frame, who: Individual, at: Point) -> None:
     marks = []
     if who.eye_patch:
         x = who.eye_patch * 0.42 * r
-        marks.append((place(ellipse(x, 0.14 * r, 0.37 * r, 0.42 * r)), who.mark))
+        marks.append(
+            (place(ellipse(x, 0.14 * r, 0.37 * r, 0.42 * r)), who.mark)
+        )
     if who.blaze:
-        marks.append((place(ellipse(0, 0.55 * r, 0.15 * r, 0.75 * r)), who.mark))
+        marks.append(
+            (place(ellipse(0, 0.55 * r, 0.15 * r, 0.75 * r)), who.mark)
+        )
     if who.pattern == 'striped':
         for x in (-0.34, 0.0, 0.34):
             bar = ellipse(x * r, 0.86 * r, 0.07 * r, 0.30 * r, -x * 50)
@@ -216,12 +223,18 @@ def _face(canvas: Canvas, who: Individual, place, r: float, cat: bool) -> None:
     low = -0.5 * r if not cat else -0.44 * r
     for side in (-1, 1):
         smile = smooth(
-            [(0, low + 0.1 * r), (side * 0.1 * r, low), (side * 0.22 * r, low + 0.05 * r)]
+            [
+                (0, low + 0.1 * r),
+                (side * 0.1 * r, low),
+                (side * 0.22 * r, low + 0.05 * r),
+            ]
         )
         canvas.line(place(smile), dark, 0.009)
         x, y = side * 0.42 * r, 0.14 * r
         white = who.eye if cat else (255, 255, 255)
-        canvas.shape(place(ellipse(x, y, 0.21 * r, 0.235 * r)), white, dark, 0.008)
+        canvas.shape(
+            place(ellipse(x, y, 0.21 * r, 0.235 * r)), white, dark, 0.008
+        )
         iris = (24, 20, 24) if cat else who.eye
         pupil = (0.085, 0.19) if cat else (0.14, 0.17)
         canvas.shape(place(ellipse(x, y, pupil[0] * r, pupil[1] * r)), iris)
@@ -236,7 +249,9 @@ def _face(canvas: Canvas, who: Individual, place, r: float, cat: bool) -> None:
                 canvas.line(place(whisker), (250, 250, 250), 0.006)
 
 
-def _collar(canvas: Canvas, frame: Frame, who: Individual, post: Posture) -> None:
+def _collar(
+    canvas: Canvas, frame: Frame, who: Individual, post: Posture
+) -> None:
     if who.collar is None:
         return
     n, h = np.asarray(post.neck), np.asarray(post.head)
@@ -244,11 +259,21 @@ def _collar(canvas: Canvas, frame: Frame, who: Individual, post: Posture) -> Non
     side = np.array([along[1], -along[0]])
     middle = n + (h - n) * 0.30
     band = smooth(
-        [middle + side * 0.125 * s - along * 0.035 * (1 - s * s) for s in (-1, 0, 1)]
+        [
+            middle + side * 0.125 * s - along * 0.035 * (1 - s * s)
+            for s in (-1, 0, 1)
+        ]
     )
-    canvas.limb(frame(band), who.collar, mix(who.collar, (0, 0, 0), 0.5), 0.042)
+    canvas.limb(
+        frame(band), who.collar, mix(who.collar, (0, 0, 0), 0.5), 0.042
+    )
     tag = middle - along * 0.065 + side * 0.02
-    canvas.shape(frame(ellipse(*tag, 0.026, 0.026)), (255, 214, 74), (120, 84, 20), 0.006)
+    canvas.shape(
+        frame(ellipse(*tag, 0.026, 0.026)),
+        (255, 214, 74),
+        (120, 84, 20),
+        0.006,
+    )
 
 
 def draw_animal(canvas: Canvas, scene: Scene, frame: Frame) -> None:

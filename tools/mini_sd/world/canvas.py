@@ -1,4 +1,5 @@
 """Anti-aliased vector drawing on Pillow, with a mask of the subject."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
@@ -24,7 +25,10 @@ def ellipse(
     x, y = rx * np.cos(turn), ry * np.sin(turn)
     a = np.deg2rad(degrees)
     return np.stack(
-        [cx + x * np.cos(a) - y * np.sin(a), cy + x * np.sin(a) + y * np.cos(a)],
+        [
+            cx + x * np.cos(a) - y * np.sin(a),
+            cy + x * np.sin(a) + y * np.cos(a),
+        ],
         axis=1,
     )
 
@@ -91,7 +95,9 @@ class Canvas:
             for mark, colour in marks:
                 spot = Image.new('L', self.image.size)
                 ImageDraw.Draw(spot).polygon(self._xy(mark), fill=255)
-                self.image.paste(colour, mask=ImageChops.multiply(inside, spot))
+                self.image.paste(
+                    colour, mask=ImageChops.multiply(inside, spot)
+                )
         if outline is not None:
             self.line(np.concatenate([points, points[:2]]), outline, width)
 
@@ -113,7 +119,9 @@ class Canvas:
         self.line(points, outline, width + 0.02)
         self.line(points, fill, width)
 
-    def gradient(self, top: Colour, bottom: Colour, y0: float, y1: float) -> None:
+    def gradient(
+        self, top: Colour, bottom: Colour, y0: float, y1: float
+    ) -> None:
         """Fill the rows from ``y0`` to ``y1`` with a vertical gradient."""
         rows = round(y0 * self.pixels), round(y1 * self.pixels)
         share = np.linspace(0, 1, max(rows[1] - rows[0], 1))[:, None]

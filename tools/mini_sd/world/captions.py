@@ -1,4 +1,5 @@
 """What is said of a scene: a random part of what is drawn."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -27,7 +28,9 @@ def _join(words: list[str]) -> str:
     return ', '.join(words[:-1]) + ' and ' + words[-1]
 
 
-def _details(scene: Scene, rng: np.random.Generator, share: float) -> list[str]:
+def _details(
+    scene: Scene, rng: np.random.Generator, share: float
+) -> list[str]:
     """Statements about the individual, each with probability ``share``."""
     who = scene.individual
     robot = who.species == 'robot'
@@ -63,7 +66,9 @@ def _details(scene: Scene, rng: np.random.Generator, share: float) -> list[str]:
     return [said[i] for i in rng.permutation(len(said))]
 
 
-def _adjectives(scene: Scene, rng: np.random.Generator, share: float) -> list[str]:
+def _adjectives(
+    scene: Scene, rng: np.random.Generator, share: float
+) -> list[str]:
     who = scene.individual
     words = []
     if who.girth < 0.92 and rng.random() < share * 0.6:
@@ -114,7 +119,7 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
     parts = middle + parts if rng.random() < 0.5 else parts + middle
     text = ' '.join([opening, head, *parts])
     if scene.style == 'sketch':
-        text = 'a pencil sketch of ' + text.removeprefix('a photo of ').removeprefix(
-            'a picture of '
-        )
+        text = 'a pencil sketch of ' + text.removeprefix(
+            'a photo of '
+        ).removeprefix('a picture of ')
     return ' '.join(text.split()).replace(' a eye', ' an eye')

@@ -1,11 +1,12 @@
 """From a scene to pixels."""
+
 from __future__ import annotations
 
 from PIL import Image, ImageChops, ImageFilter, ImageOps
 
 from .accessories import draw_accessory
 from .animal import draw_animal
-from .canvas import Canvas, ellipse, mix
+from .canvas import Canvas, ellipse
 from .frame import Frame
 from .places import draw_place
 from .robot import draw_robot

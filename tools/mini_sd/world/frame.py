@@ -1,4 +1,5 @@
 """From the subject's own frame to the picture's."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -27,7 +28,9 @@ class Frame:
         self._shift = shift
         self.anchors: dict[str, Anchor] = {}
 
-    def __call__(self, points: Sequence[tuple[float, float]] | np.ndarray) -> np.ndarray:
+    def __call__(
+        self, points: Sequence[tuple[float, float]] | np.ndarray
+    ) -> np.ndarray:
         p = np.asarray(points, dtype=float)
         x = 0.5 + self._shift[0] + self._sign * self.scale * p[:, 0]
         y = self.BASE + self._shift[1] - self.scale * p[:, 1]
@@ -43,7 +46,9 @@ class Frame:
         a = np.deg2rad(degrees)
         turn = np.array([[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]])
 
-        def place(points: Sequence[tuple[float, float]] | np.ndarray) -> np.ndarray:
+        def place(
+            points: Sequence[tuple[float, float]] | np.ndarray,
+        ) -> np.ndarray:
             p = (np.asarray(points, dtype=float) - about) @ turn.T
             return self(p + about + lift)
 

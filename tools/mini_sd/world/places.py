@@ -1,4 +1,5 @@
 """The five places, drawn behind the subject."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -9,7 +10,11 @@ GROUND = 0.72  # the horizon, in frame units from the top
 
 
 def _cloud(canvas: Canvas, x: float, y: float, colour: Colour) -> None:
-    for dx, dy, r in ((-0.07, 0.0, 0.045), (0.0, -0.02, 0.06), (0.07, 0.0, 0.045)):
+    for dx, dy, r in (
+        (-0.07, 0.0, 0.045),
+        (0.0, -0.02, 0.06),
+        (0.07, 0.0, 0.045),
+    ):
         canvas.shape(ellipse(x + dx, y + dy, r * 1.3, r), colour)
 
 
@@ -24,7 +29,10 @@ def _hills(
 
 def _fir(canvas: Canvas, x: float, size: float) -> None:
     for level in range(3):
-        y, w = GROUND + 0.01 - size * 0.28 * level, size * (0.34 - 0.08 * level)
+        y, w = (
+            GROUND + 0.01 - size * 0.28 * level,
+            size * (0.34 - 0.08 * level),
+        )
         canvas.shape(
             np.array([[x - w, y], [x + w, y], [x, y - size * 0.48]]),
             (72, 126, 112),
@@ -33,7 +41,12 @@ def _fir(canvas: Canvas, x: float, size: float) -> None:
 
 def _grass(canvas: Canvas, rng: np.random.Generator) -> None:
     canvas.gradient((126, 196, 246), (206, 236, 252), 0, GROUND)
-    _cloud(canvas, rng.uniform(0.12, 0.88), rng.uniform(0.1, 0.24), (255, 255, 255))
+    _cloud(
+        canvas,
+        rng.uniform(0.12, 0.88),
+        rng.uniform(0.1, 0.24),
+        (255, 255, 255),
+    )
     _hills(canvas, rng, (142, 200, 106), 0.16)
     canvas.gradient((122, 192, 84), (88, 162, 64), GROUND, 1)
 

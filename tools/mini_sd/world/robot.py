@@ -1,4 +1,5 @@
 """A toy robot: the mini world's family of toys."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -47,7 +48,9 @@ def draw_robot(canvas: Canvas, scene: Scene, frame: Frame) -> None:
     canvas.shape(place(_box(0, y0 + 0.17, wide, 0.34)), body, edge)
     canvas.shape(place(_box(0, y0 + 0.19, wide * 0.6, 0.16)), METAL, edge)
     for k, (_, v, r) in enumerate(who.spots[:4]):
-        dot = ellipse(wide * (k - 1.2) * 0.15, y0 + 0.19 + v * 0.05, r * 0.1, r * 0.1)
+        dot = ellipse(
+            wide * (k - 1.2) * 0.15, y0 + 0.19 + v * 0.05, r * 0.1, r * 0.1
+        )
         canvas.shape(place(dot), trim)
     head = y0 + 0.34 + 0.13 * who.head
     canvas.line(place([(0, head), (0, head + 0.19)]), DARK, 0.018)
@@ -65,4 +68,6 @@ def draw_robot(canvas: Canvas, scene: Scene, frame: Frame) -> None:
     frame.anchor(
         'head', place([(0, head + 0.10)])[0], place([(0.0, head)])[0], 0.17
     )
-    frame.anchor('neck', place([(0, y0 + 0.34)])[0], place([(0, head)])[0], 0.17)
+    frame.anchor(
+        'neck', place([(0, y0 + 0.34)])[0], place([(0, head)])[0], 0.17
+    )

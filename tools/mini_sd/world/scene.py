@@ -1,5 +1,6 @@
 """What a picture of the mini world shows, as plain data, and how it is drawn at
 random."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -121,7 +122,9 @@ def sample_individual(
     if species is None:
         species = str(rng.choice(SPECIES, p=(0.47, 0.43, 0.10)))
     if species == 'robot':
-        fur_name, mark_name = (str(x) for x in rng.choice(list(PAINTS), 2, False))
+        fur_name, mark_name = (
+            str(x) for x in rng.choice(list(PAINTS), 2, False)
+        )
         base, mark_base, shade = PAINTS[fur_name], PAINTS[mark_name], 0
         light = 0.0
     else:
@@ -182,6 +185,9 @@ def sample_scene(
         style='sketch' if rng.random() < 0.10 else 'plain',
         flip=bool(rng.random() < 0.5),
         scale=float(rng.uniform(0.9, 0.98)),
-        shift=(float(rng.uniform(-0.03, 0.03)), float(rng.uniform(-0.02, 0.02))),
+        shift=(
+            float(rng.uniform(-0.03, 0.03)),
+            float(rng.uniform(-0.02, 0.02)),
+        ),
         layout=int(rng.integers(2**31)),
     )

@@ -1,0 +1,179 @@
+"""Measure the mini model, and the editors on it, with the judge.
+
+    python tools/mini_sd/evaluate.py                     # the model itself
+    python tools/mini_sd/evaluate.py --editor hiper      # HiPer's table
+
+The model is run through an unmodified diffusers pipeline. Pictures, sheets
+and a ``report.json`` go to ``--out-dir``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
+from PIL import Image
+
+from judge import DEFAULT_PATH, Judge, load_judge, to_pixels
+from world import FURS, PAINTS, PLACES, POSES, draw, sample_scene
+from world.captions import ACCESSORY_WORDS, PLACE_WORDS
+
+BUNDLED = Path(__file__).parents[2] / 'mmhiper' / 'pretrained' / 'mini-sd'
+PROMPT_SEED, DRAWING_SEED = 81, 82  # namespaces, disjoint from training
+
+
+def sample_prompt(rng: np.random.Generator) -> tuple[str, dict[str, str]]:
+    """Return a prompt and what the judge should answer about its picture."""
+    asked = {
+        'fur': str(rng.choice(list(FURS))),
+        'species': str(rng.choice(('dog', 'cat'))),
+        'pose': str(rng.choice(POSES)),
+        'place': str(rng.choice(PLACES)),
+    }
+    words = [f'a {asked["fur"]} {asked["species"]} {asked["pose"]}']
+    words.append(PLACE_WORDS[asked['place']][0])
+    if rng.random() < 0.5:
+        asked['accessory'] = str(rng.choice(list(ACCESSORY_WORDS)))
+        colour = str(rng.choice(list(PAINTS)))
+        words.append(ACCESSORY_WORDS[asked['accessory']][-1].format(colour))
+    return ' '.join(words), asked
+
+
+def psnr(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Peak signal-to-noise ratio in dB of pictures (B, 3, H, W) in [-1, 1]."""
+    error = (a - b).square().mean((1, 2, 3)).clamp_min(1e-12)
+    return 10 * torch.log10(4 / error)
+
+
+@torch.inference_mode()
+def reconstruction(vae: AutoencoderKL, count: int) -> torch.Tensor:
+    """PSNR in dB of the autoencoder on ``count`` unseen drawings, (count,)."""
+    scenes = (
+        sample_scene(np.random.default_rng([DRAWING_SEED, i]))
+        for i in range(count)
+    )
+    pixels = to_pixels([draw(scene) for scene in scenes])
+    values = []
+    for x in pixels.split(32):
+        latents = vae.encode(x).latent_dist.mode()
+        values.append(psnr(vae.decode(latents).sample.clamp(-1, 1), x))
+    return torch.cat(values)
+
+
+def generate(
+    pipe: StableDiffusionPipeline,
+    prompts: list[str],
+    seed: int,
+    batch: int = 20,
+) -> list[Image.Image]:
+    """One picture per prompt: 50 DDIM steps, guidance 7.5, own seeds."""
+    images: list[Image.Image] = []
+    for start in range(0, len(prompts), batch):
+        part = prompts[start : start + batch]
+        generators = [
+            torch.Generator().manual_seed(seed + start + i)
+            for i in range(len(part))
+        ]
+        images += pipe(
+            part,
+            num_inference_steps=50,
+            guidance_scale=7.5,
+            generator=generators,
+        ).images
+    return images
+
+
+def shares(
+    asked: list[dict[str, str]], said: list[dict[str, str]]
+) -> dict[str, float]:
+    """How often each asked attribute, and everything asked, is right."""
+    right: dict[str, list[bool]] = {}
+    for want, got in zip(asked, said, strict=True):
+        hits = {name: got[name] == value for name, value in want.items()}
+        for name, hit in {**hits, 'everything': all(hits.values())}.items():
+            right.setdefault(name, []).append(hit)
+    return {name: float(np.mean(hits)) for name, hits in right.items()}
+
+
+def sheet(images: list[Image.Image], columns: int) -> Image.Image:
+    """Lay pictures of one size out as a grid."""
+    w, h = images[0].size
+    rows = -(-len(images) // columns)
+    grid = Image.new('RGB', (columns * w, rows * h), 'white')
+    for i, image in enumerate(images):
+        grid.paste(image, (i % columns * w, i // columns * h))
+    return grid
+
+
+def measure_model(
+    folder: Path, judge: Judge, count: int, out_dir: Path
+) -> dict[str, float]:
+    """Measure the autoencoder and how well pictures follow their prompts."""
+    pipe = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
+    pipe.set_progress_bar_config(disable=True)
+    values = reconstruction(pipe.vae, 200)
+    rng = np.random.default_rng(PROMPT_SEED)
+    prompts, asked = zip(
+        *(sample_prompt(rng) for _ in range(count)), strict=True
+    )
+    images = generate(pipe, list(prompts), seed=PROMPT_SEED)
+    said, _ = judge.look(images)
+    sheet(images[:50], 10).save(out_dir / 'model.png')
+    misses = [
+        f'{i}: {prompt} -> {got}'
+        for i, (prompt, want, got) in enumerate(
+            zip(prompts, asked, said, strict=True)
+        )
+        if any(got[name] != value for name, value in want.items())
+    ]
+    (out_dir / 'model_misses.txt').write_text('\n'.join(misses) + '\n')
+    return {
+        'vae_psnr_db': float(values.mean()),
+        'vae_psnr_db_worst': float(values.min()),
+        **shares(list(asked), said),
+    }
+
+
+def main() -> None:
+    """Run the asked measurement and print and save its figures."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('--pretrained', type=Path, default=BUNDLED)
+    parser.add_argument('--editor', choices=('hiper',))
+    parser.add_argument('--judge', type=Path, default=DEFAULT_PATH)
+    parser.add_argument('--count', type=int, default=200, help='pictures')
+    parser.add_argument('--individuals', type=int, default=20)
+    parser.add_argument('--iters', type=int, default=1200)
+    parser.add_argument(
+        '--ablation', action='store_true', help='both curves too'
+    )
+    parser.add_argument(
+        '--out-dir', type=Path, default=Path('work_dirs/mini_sd/evaluation')
+    )
+    args = parser.parse_args()
+    args.out_dir.mkdir(parents=True, exist_ok=True)
+    judge = load_judge(args.judge)
+    start = time.perf_counter()
+    if args.editor is None:
+        report = measure_model(
+            args.pretrained, judge, args.count, args.out_dir
+        )
+    else:
+        from evaluate_hiper import measure_hiper
+
+        report = measure_hiper(args, judge)
+    print(json.dumps(report, indent=2))
+    name = f'{args.editor or "model"}.json'
+    (args.out_dir / name).write_text(json.dumps(report, indent=2) + '\n')
+    print(
+        f'{time.perf_counter() - start:.0f} s; figures in {args.out_dir / name}'
+    )
+
+
+if __name__ == '__main__':
+    main()

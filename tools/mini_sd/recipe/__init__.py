@@ -1,0 +1,1 @@
+"""The training recipe of the mini Stable Diffusion, stage by stage."""
