@@ -1,0 +1,88 @@
+"""The picture, or the pictures, to personalise."""
+
+from __future__ import annotations
+
+import os.path as osp
+from collections.abc import Callable, Sequence
+
+from mmengine.dataset import BaseDataset
+
+from mmhiper.registry import DATASETS
+
+
+@DATASETS.register_module()
+class SourceImageDataset(BaseDataset):
+    """One or several source images, each with its place in the embedding.
+
+    An item holds ``inputs`` ((3, H, W) uint8, RGB in [0, 255]) and
+    ``data_samples`` with the meta information ``image_index`` (0 .. K-1)
+    and ``img_path``. Each file is read and decoded once: the pipeline must
+    be deterministic, and an item is the same object every time, so an
+    iteration costs no more than a look into a dict, also when a resumed run
+    draws all its past batches again.
+
+    Args:
+        img (str | Sequence[str]): Path of the image, or K paths.
+        data_root (str): Folder that relative paths start from. Defaults to
+            the current folder.
+        pipeline (Sequence[dict | Callable]): Transforms from
+            ``dict(img_path, image_index)`` to the item.
+
+    Raises:
+        FileNotFoundError: If an image does not exist.
+        ValueError: If no image is named, or one cannot be read.
+
+    All images are read when the dataset is built, so that a bad file is
+    reported before any training.
+    """
+
+    METAINFO = dict(dataset_type='source_image')
+
+    def __init__(
+        self,
+        img: str | Sequence[str],
+        data_root: str = '',
+        pipeline: Sequence[dict | Callable] = (),
+    ) -> None:
+        self.img = [img] if isinstance(img, str) else list(img)
+        if not self.img:
+            raise ValueError(
+                '`img` must name at least one source image, but got none.'
+            )
+        self._items: dict[int, dict] = {}
+        super().__init__(
+            data_root=data_root,
+            data_prefix={},
+            pipeline=list(pipeline),
+            serialize_data=False,
+        )
+
+    def load_data_list(self) -> list[dict]:
+        """List the images, in the order in which they were named.
+
+        Returns:
+            list[dict]: ``img_path`` and ``image_index`` of each image.
+        """
+        return [
+            dict(img_path=osp.join(self.data_root or '', path), image_index=i)
+            for i, path in enumerate(self.img)
+        ]
+
+    def full_init(self) -> None:
+        """List and read all images."""
+        super().full_init()
+        for index in range(len(self)):
+            self.prepare_data(index)
+
+    def prepare_data(self, idx: int) -> dict:
+        """Return an item, prepared at its first use.
+
+        Args:
+            idx (int): Position of the image, 0 .. K-1.
+
+        Returns:
+            dict: ``inputs`` and ``data_samples``.
+        """
+        if idx not in self._items:
+            self._items[idx] = super().prepare_data(idx)
+        return self._items[idx]

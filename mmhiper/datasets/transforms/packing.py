@@ -1,0 +1,46 @@
+"""Packing a source image into the form that editors take."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from mmcv.transforms import BaseTransform
+from mmengine.structures import BaseDataElement
+
+from mmhiper.registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class PackSourceImage(BaseTransform):
+    """Pack ``img`` into ``inputs`` and what is known of it into
+    ``data_samples``.
+
+    Required keys: ``img``, ``img_path``, ``image_index``. The result is
+    ``dict(inputs, data_samples)``: a (3, H, W) uint8 tensor, RGB in
+    [0, 255], and a ``BaseDataElement`` with the meta information
+    ``img_path``, ``image_index`` and, where present, ``ori_shape`` and
+    ``crop_box``. The data preprocessor brings the picture to the backbone's
+    own resolution, so that no config has to name it.
+    """
+
+    meta_keys = ('img_path', 'image_index', 'ori_shape', 'crop_box')
+
+    def transform(self, results: dict) -> dict:
+        """Pack the image.
+
+        Args:
+            results (dict): Holds ``img`` (H, W, 3), ``img_path`` and
+                ``image_index``.
+
+        Returns:
+            dict: ``inputs`` and ``data_samples``.
+        """
+        image = np.ascontiguousarray(results['img'].transpose(2, 0, 1))
+        meta = {key: results[key] for key in self.meta_keys if key in results}
+        return dict(
+            inputs=torch.from_numpy(image),  # (3, H, W) uint8
+            data_samples=BaseDataElement(metainfo=meta),
+        )
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}()'
