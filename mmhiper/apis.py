@@ -101,17 +101,25 @@ def find_config(work_dir: Path) -> Path:
 
 
 def find_checkpoint(work_dir: Path) -> Path:
-    """The newest checkpoint of a run.
+    """The checkpoint that the last run in a work_dir wrote last.
 
     Args:
-        work_dir (Path): The folder.
+        work_dir (Path): The folder, which may have been moved since.
 
     Returns:
-        Path: The ``iter_N.pth`` with the largest N.
+        Path: The file that MMEngine's note ``last_checkpoint`` names (an
+        earlier, longer run may have left larger numbers); without a usable
+        note the ``iter_N.pth`` with the largest N.
 
     Raises:
         FileNotFoundError: If there is none.
     """
+    note = work_dir / 'last_checkpoint'
+    if note.is_file():
+        # empty when the run was killed while writing it
+        noted = work_dir / Path(note.read_text().strip()).name
+        if noted.is_file():
+            return noted
     steps = {
         int(match[1]): path
         for path in work_dir.glob('iter_*.pth')

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import safetensors
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 FORMAT = 'mmhiper'
@@ -25,7 +25,9 @@ def write_export(
     """
     text = {key: str(value) for key, value in metadata.items()}
     plain = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    save_file(plain, path, metadata=dict(text, format=FORMAT))
+    content = save(plain, metadata=dict(text, format=FORMAT))
+    # safetensors' own writer makes a file that only its owner can read
+    Path(path).write_bytes(content)
 
 
 def read_export(

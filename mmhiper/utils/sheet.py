@@ -11,9 +11,10 @@ from PIL import Image, ImageDraw, ImageFont
 MIN_PANEL = 256
 
 Panel = tuple[str, Image.Image]
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
-def _wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+def _wrap(text: str, font: Font, width: int) -> list[str]:
     """Break a caption into lines that fit; a long word is cut."""
     lines: list[str] = ['']
     for word in text.split():

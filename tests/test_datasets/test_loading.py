@@ -47,7 +47,9 @@ def test_jpeg_is_turned_upright(tmp_path, orientation):
     assert abs(loaded - expected).max() < 12  # JPEG
 
 
-@pytest.mark.parametrize('mode', ['1', 'L', 'LA', 'P', 'RGBA', 'CMYK', 'YCbCr'])
+@pytest.mark.parametrize(
+    'mode', ['1', 'L', 'LA', 'P', 'RGBA', 'CMYK', 'YCbCr']
+)
 def test_modes_become_rgb(tmp_path, mode):
     grey = Image.new('L', (8, 8), 0)
     grey.paste(255, (4, 0, 8, 8))
@@ -108,7 +110,7 @@ def test_floating_point_grey(tmp_path):
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match='none.png.*does not exist'):
+    with pytest.raises(FileNotFoundError, match=r'none\.png.*does not exist'):
         load_upright_image(tmp_path / 'none.png')
 
 
@@ -122,7 +124,7 @@ def test_not_an_image(tmp_path, content):
     path = tmp_path / 'photo.png'
     path.write_bytes(content)
 
-    with pytest.raises(ValueError, match='photo.png.*not an image'):
+    with pytest.raises(ValueError, match=r'photo\.png.*not an image'):
         load_upright_image(path)
 
 

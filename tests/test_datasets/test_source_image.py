@@ -48,7 +48,7 @@ def test_square_crop_refuses_other_boxes(box):
 
 @pytest.mark.parametrize('box', [(21, 0, 10), (0, 11, 10), (-1, 0, 5)])
 def test_square_crop_stays_in_the_image(box):
-    with pytest.raises(ValueError, match='a.png.*30 x 20 pixels'):
+    with pytest.raises(ValueError, match=r'a\.png.*30 x 20 pixels'):
         SquareCrop(box=box)(dict(img=ramp(20, 30), img_path='a.png'))
 
 
@@ -94,7 +94,7 @@ def test_file_is_read_once(tmp_path):
 
 
 def test_bad_images_are_reported_when_the_dataset_is_built(tmp_path):
-    with pytest.raises(FileNotFoundError, match='none.png'):
+    with pytest.raises(FileNotFoundError, match=r'none\.png'):
         SourceImageDataset(img=str(tmp_path / 'none.png'), pipeline=PIPELINE)
     with pytest.raises(ValueError, match='at least one source image'):
         SourceImageDataset(img=[], pipeline=PIPELINE)

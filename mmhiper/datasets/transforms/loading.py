@@ -23,7 +23,7 @@ def _deep_grey_to_8_bits(image: Image.Image, path: Path) -> Image.Image:
     values = np.asarray(image, dtype=np.float64)
     low, high = values.min(), values.max()
     white = 1.0 if image.mode == 'F' else 65535.0
-    if not (0 <= low and high <= white):  # also false for NaN
+    if not (low >= 0 and high <= white):  # also false for NaN
         raise ValueError(
             f'Cannot tell black from white in {str(path)!r}: a one-channel '
             f'image of mode {image.mode!r} must have values in '

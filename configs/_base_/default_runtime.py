@@ -1,0 +1,35 @@
+# What every run has in common: logs, checkpoints, previews, closing words.
+default_scope = 'mmhiper'
+
+default_hooks = dict(
+    logger=dict(
+        type='LoggerHook',
+        interval=100,
+        interval_exp_name=1_000_000,  # the name is in the path of the log
+    ),
+    checkpoint=dict(
+        type='CheckpointHook',
+        interval=100,  # kilobytes each; edit from any of them
+        by_epoch=False,
+        save_param_scheduler=False,  # there is none
+        # A run may be killed at any moment: a file is complete or not there.
+        backend_args=dict(backend='mmhiper_atomic'),
+    ),
+)
+custom_hooks = [
+    dict(type='PlainCheckpointHook'),
+    dict(type='ExportHook'),
+    dict(type='PreviewHook', interval=100),
+    dict(type='NextStepsHook'),
+]
+# The loss of one iteration depends on its random timestep more than on
+# progress: log the mean over an interval.
+log_processor = dict(type='LogProcessor', by_epoch=False, window_size=100)
+log_level = 'INFO'
+visualizer = dict(
+    type='Visualizer', vis_backends=[dict(type='LocalVisBackend')]
+)
+
+env_cfg = dict(dist_cfg=dict(backend='nccl'))  # without CUDA: gloo
+load_from = None
+resume = False

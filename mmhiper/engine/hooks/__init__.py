@@ -1,0 +1,16 @@
+"""Hooks: previews, portable checkpoints, exports, the closing words."""
+
+from .export_hook import ExportHook
+from .next_steps_hook import NextStepsHook
+from .plain_checkpoint_hook import PlainCheckpointHook, to_plain
+from .preview_hook import PreviewHook
+from .progress_bar_hook import ProgressBarHook
+
+__all__ = [
+    'ExportHook',
+    'NextStepsHook',
+    'PlainCheckpointHook',
+    'PreviewHook',
+    'ProgressBarHook',
+    'to_plain',
+]

@@ -1,0 +1,85 @@
+"""A portable copy of the embedding beside each checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import master_only
+from mmengine.hooks import Hook
+
+from mmhiper.engine.atomic_backend import atomic_path
+from mmhiper.engine.hooks.editor_of import editor_of
+from mmhiper.io import write_export
+from mmhiper.registry import HOOKS
+
+
+def _beside(checkpoint: str) -> Path:
+    return Path(checkpoint).with_suffix('.safetensors')
+
+
+@HOOKS.register_module()
+class ExportHook(Hook):
+    """Write ``iter_N.safetensors`` beside each ``iter_N.pth``.
+
+    The file holds the learned tensors and, as metadata, what they are
+    worth nothing without: editor, backbone, texts, N, strength, step and
+    seed. The checkpoint gets the same record as ``meta['embedding']``.
+    """
+
+    # Right after CheckpointHook (VERY_LOW).
+    priority = 'LOWEST'
+
+    def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
+        """Note in the checkpoint what its embedding belongs to.
+
+        Args:
+            runner (Runner): The runner.
+            checkpoint (dict): The checkpoint, changed in place.
+        """
+        checkpoint['meta']['embedding'] = self._record(
+            runner, checkpoint['meta']['iter']
+        )
+
+    def before_train(self, runner: Any) -> None:
+        """Make up for an export that a killed run did not come to write.
+
+        Args:
+            runner (Runner): The runner, just resumed or new.
+        """
+        last = runner.message_hub.get_info('last_ckpt')
+        self._last = last  # already there when the run is resumed
+        if last and Path(last).is_file() and not _beside(last).exists():
+            self._export(runner, last, runner.iter)
+
+    def after_train_iter(
+        self,
+        runner: Any,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: Any = None,
+    ) -> None:
+        """Export what CheckpointHook has just written, if it has.
+
+        Args:
+            runner (Runner): The runner.
+            batch_idx (int): Iteration, from 0.
+            data_batch (Any): Unused.
+            outputs (Any): Unused.
+        """
+        last = runner.message_hub.get_info('last_ckpt')
+        if last != self._last:
+            self._last = last
+            self._export(runner, last, runner.iter + 1)
+
+    @master_only
+    def _export(self, runner: Any, checkpoint: str, step: int) -> None:
+        editor = editor_of(runner)
+        with atomic_path(_beside(checkpoint)) as path:
+            write_export(
+                path, editor.learned_state(), self._record(runner, step)
+            )
+
+    def _record(self, runner: Any, step: int) -> dict[str, str]:
+        metadata = editor_of(runner).export_metadata()
+        return dict(metadata, step=str(step), seed=str(runner.seed))

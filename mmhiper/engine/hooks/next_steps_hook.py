@@ -1,0 +1,65 @@
+"""The closing words of a run."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import master_only
+from mmengine.hooks import Hook
+
+from mmhiper.engine.hooks.editor_of import editor_of
+from mmhiper.registry import HOOKS
+
+TOOLS = Path(__file__).parents[3] / 'tools'
+
+
+def _short(path: str | Path) -> str:
+    """The path from the current folder, where that is shorter."""
+    path = str(path)
+    try:
+        relative = os.path.relpath(path)
+    except ValueError:  # another drive on Windows
+        return path
+    return relative if len(relative) < len(path) else path
+
+
+@HOOKS.register_module()
+class NextStepsHook(Hook):
+    """End a run by saying where its results are and what to run next."""
+
+    # After the last checkpoint, export and preview.
+    priority = 'LOWEST'
+
+    @master_only
+    def after_run(self, runner: Any) -> None:
+        """Log the closing words.
+
+        Args:
+            runner (Runner): The runner.
+        """
+        work_dir = Path(runner.work_dir)
+        lines = [f'Done: {runner.iter} iterations.']
+        preview = work_dir / 'previews' / f'iter_{runner.iter:06d}.png'
+        checkpoint = work_dir / f'iter_{runner.iter}.pth'
+        if checkpoint.is_file():
+            lines.append(f'  checkpoint  {_short(checkpoint)}')
+        if preview.is_file():
+            lines.append(f'  picture     {_short(preview)}')
+        if checkpoint.is_file():
+            # The config as it was run, with all options given by hand.
+            name = runner.cfg.filename or f'{runner.timestamp}.py'
+            config = work_dir / Path(name).name
+            command = ['python', _short(TOOLS / 'infer.py'), _short(config)]
+            command += [_short(checkpoint), '--prompt', self._prompt(runner)]
+            lines += ['Next, edit by any text:', f'  {shlex.join(command)}']
+        runner.logger.info('\n'.join(lines))
+
+    def _prompt(self, runner: Any) -> str:
+        """The target text of the config, where there is one."""
+        text = editor_of(runner).export_metadata().get('target_text')
+        texts = json.loads(text or 'null')
+        return texts[0] if texts else 'YOUR TEXT'

@@ -1,0 +1,65 @@
+"""A progress bar in place of log lines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from tqdm import tqdm
+
+from mmhiper.registry import HOOKS
+
+
+@HOOKS.register_module()
+class ProgressBarHook(Hook):
+    """Show the iterations as one progress bar with the time left.
+
+    Args:
+        description (str): Words before the bar. Defaults to 'training'.
+    """
+
+    # After the hooks that take time, so that the bar counts them.
+    priority = 'LOWEST'
+
+    def __init__(self, description: str = 'training') -> None:
+        self.description = description
+
+    def before_train(self, runner: Any) -> None:
+        """Open the bar at the iteration where the run starts.
+
+        Args:
+            runner (Runner): The runner.
+        """
+        self.bar = tqdm(
+            total=runner.max_iters,
+            initial=runner.iter,
+            desc=self.description,
+            disable=not is_main_process(),
+            dynamic_ncols=True,
+        )
+
+    def after_train_iter(
+        self,
+        runner: Any,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: Any = None,
+    ) -> None:
+        """Advance the bar by one.
+
+        Args:
+            runner (Runner): The runner.
+            batch_idx (int): Iteration, from 0.
+            data_batch (Any): Unused.
+            outputs (Any): Unused.
+        """
+        self.bar.update()
+
+    def after_train(self, runner: Any) -> None:
+        """Close the bar.
+
+        Args:
+            runner (Runner): The runner.
+        """
+        self.bar.close()

@@ -1,0 +1,235 @@
+"""Starting a run: device and backend, resuming, what the console shows."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import mmengine
+import torch
+from mmengine.config import Config
+from mmengine.dist import is_distributed
+from mmengine.runner import Runner
+from torch import distributed
+from torch.nn.parallel import DistributedDataParallel
+
+from mmhiper.apis import find_checkpoint
+from mmhiper.utils import register_all_modules
+
+_MMENGINE = os.path.dirname(mmengine.__file__)
+# What mmengine says about its own affairs, in messages that cannot be told
+# from others by where they come from.
+_OWN_AFFAIRS = re.compile(
+    '"FileClient"|"HardDiskBackend"|Advance dataloader|Loads checkpoint by'
+    '|Exp name:'
+)
+
+
+def _is_for_user(record: logging.LogRecord) -> bool:
+    """Whether a log record is shown on the console.
+
+    Of mmengine's INFO lines (environment, whole config, list of hooks ...)
+    only the progress of the training is; of other packages all are, also
+    through mmengine's ``print_log``.
+    """
+    if _OWN_AFFAIRS.match(record.getMessage()):
+        return False
+    return (
+        record.levelno >= logging.WARNING
+        or record.funcName == 'print_log'
+        or record.module == 'logger_hook'
+        or not record.pathname.startswith(_MMENGINE)
+    )
+
+
+class ConciseRunner(Runner):
+    """mmengine's Runner with a console for users.
+
+    The log file keeps everything; the console shows progress, warnings and
+    what this package has to say.
+    """
+
+    def build_logger(self, *args, **kwargs):
+        """Build the logger, with a filter on its console handler."""
+        logger = super().build_logger(*args, **kwargs)
+        for handler in logger.handlers:
+            if not isinstance(handler, logging.FileHandler):
+                handler.addFilter(_is_for_user)
+        return logger
+
+
+def check_writable(folder: str | Path) -> None:
+    """Create a folder for results, and refuse one that cannot be written.
+
+    Args:
+        folder (str | Path): The folder.
+
+    Raises:
+        ValueError: If it cannot be created or written to.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f'Cannot write to the folder {str(folder)!r}: {error.strerror}. '
+            'Choose another one (--work-dir, --out-dir) or free its place.'
+        ) from None
+
+
+def set_resume(cfg: Config, resume: str) -> str:
+    """Let a run continue from a checkpoint.
+
+    Args:
+        cfg (Config): Config of the run, changed in place.
+        resume (str): Path of a checkpoint, or ``'auto'`` for the latest one
+            in ``cfg.work_dir``.
+
+    Returns:
+        str: One line that says what happens.
+
+    Raises:
+        FileNotFoundError: If a named checkpoint does not exist.
+    """
+    if resume == 'auto':
+        try:
+            resume = str(find_checkpoint(Path(cfg.work_dir)))
+        except FileNotFoundError:
+            return (
+                f'Nothing to resume: no checkpoint in {cfg.work_dir!r}. '
+                'Starting from the beginning.'
+            )
+    elif not Path(resume).is_file():
+        raise FileNotFoundError(
+            f'Wanted a checkpoint to resume, but {resume!r} does not exist. '
+            'Give the path of an iter_N.pth, or --resume alone for the '
+            'latest one of the work dir.'
+        )
+    cfg.resume, cfg.load_from = True, resume
+    return f'Resuming from {resume}.'
+
+
+def set_up_processes(cfg: Config, launcher: str) -> None:
+    """Choose the backend of a run with several processes.
+
+    With CUDA devices mmengine's own set-up (nccl, one device per process)
+    serves. Without, mmengine would still call ``torch.cuda.set_device``; so
+    the gloo group is initialised here, which mmengine then takes over. A
+    single process needs no group and no wrapper at all.
+
+    Args:
+        cfg (Config): Config of the run, changed in place.
+        launcher (str): ``'none'``, or ``'pytorch'`` when started by
+            ``torch.distributed.run``.
+
+    Raises:
+        ValueError: If a machine has CUDA devices, but fewer than processes.
+    """
+    if launcher == 'none' or int(os.environ.get('WORLD_SIZE', 1)) == 1:
+        cfg.launcher = 'none'
+        return
+    cfg.launcher = launcher
+    wrapper: dict[str, Any] = dict(type='MMDistributedDataParallel')
+    # The buffers are frozen: nothing to synchronise at each step. The new
+    # name is since torch 2.13, which warns about the old one.
+    known = inspect.signature(DistributedDataParallel).parameters
+    new = 'forward_sync_buffers' in known
+    wrapper['forward_sync_buffers' if new else 'broadcast_buffers'] = False
+    if torch.cuda.is_available():
+        wanted = int(os.environ.get('LOCAL_WORLD_SIZE', 1))
+        if wanted > torch.cuda.device_count():
+            raise ValueError(
+                f'{wanted} processes were asked for on this machine, but it '
+                f'has {torch.cuda.device_count()} CUDA device(s). Give at '
+                'most that many, or set CUDA_VISIBLE_DEVICES= to run on the '
+                'CPU.'
+            )
+        wrapper['device_ids'] = [int(os.environ['LOCAL_RANK'])]
+    else:
+        cfg.merge_from_dict({'env_cfg.dist_cfg.backend': 'gloo'})
+        wrapper['device_ids'] = None
+        if not is_distributed():
+            distributed.init_process_group('gloo')
+    cfg.model_wrapper_cfg = wrapper
+
+
+def train(
+    cfg: Config, launcher: str = 'none', resume: str | None = None
+) -> Runner:
+    """Run the training that a config describes.
+
+    Args:
+        cfg (Config): The config, with ``work_dir``.
+        launcher (str): See :func:`set_up_processes`.
+        resume (str, optional): See :func:`set_resume`.
+
+    Returns:
+        Runner: The runner after training; its ``model`` is the editor.
+
+    Raises:
+        ValueError: If an option or an input file is wrong.
+        FileNotFoundError: If an input file does not exist.
+    """
+    register_all_modules()
+    check_writable(cfg.work_dir)
+    note = None if resume is None else set_resume(cfg, resume)
+    set_up_processes(cfg, launcher)
+    try:
+        runner = ConciseRunner.from_cfg(cfg)
+        if note:
+            runner.logger.info(note)
+        runner.train()
+        return runner
+    finally:
+        if is_distributed():
+            distributed.destroy_process_group()
+
+
+def _found_by_us(error: BaseException) -> bool:
+    """Whether an error was raised by this package or one of its tools."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return False
+    file = Path(trace.tb_frame.f_code.co_filename).resolve()
+    return file.is_relative_to(Path(__file__).parents[1]) or (
+        file.parent == Path(sys.argv[0]).resolve().parent
+    )
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Report a user's mistake in one line instead of a traceback.
+
+    A mistake is a ``ValueError`` that this package raised, a file that does
+    not exist, or an unknown option in a config. Everything else is a bug
+    and keeps its traceback.
+    """
+    try:
+        yield
+    except (ValueError, FileNotFoundError, TypeError) as error:
+        unknown_option = 'unexpected keyword argument' in str(error)
+        if not (
+            (isinstance(error, ValueError) and _found_by_us(error))
+            or isinstance(error, FileNotFoundError)
+            or (isinstance(error, TypeError) and unknown_option)
+        ):
+            raise
+        hint = ' (check the config and --cfg-options)' * unknown_option
+        # Every process finds the same mistake; one tells.
+        if int(os.environ.get('RANK', 0)) == 0:
+            print(f'error: {error}{hint}', file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print('\nInterrupted.', file=sys.stderr)
+        sys.exit(130)

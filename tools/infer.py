@@ -1,0 +1,96 @@
+"""Draw pictures from texts with a trained editor.
+
+    python tools/infer.py configs/hiper/dog.py work_dirs/dog/iter_1200.pth \
+        --prompt "a sitting dog"
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from tqdm import tqdm
+
+from mmhiper.apis import load_editor
+from mmhiper.engine.launch import check_writable, user_errors
+from mmhiper.utils.sheet import draw_sheet
+
+GRID_COLUMNS = 5
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description='Draw pictures from texts with a trained editor.'
+    )
+    parser.add_argument('config', help='the config it was trained with')
+    parser.add_argument(
+        'checkpoint', help='iter_N.pth, or the iter_N.safetensors beside it'
+    )
+    parser.add_argument(
+        '--prompt',
+        nargs='+',
+        action='extend',
+        required=True,
+        metavar='TEXT',
+        help='one or more texts, each in quotes',
+    )
+    parser.add_argument(
+        '--num-images', type=int, default=10, help='per text (10)'
+    )
+    parser.add_argument(
+        '--seed',
+        type=int,
+        default=111111,
+        help='of the first picture, the next ones count on (111111)',
+    )
+    parser.add_argument(
+        '--strength',
+        type=float,
+        help='weight of the personalisation; more keeps more of the source, '
+        "less follows the text more freely (the config's)",
+    )
+    parser.add_argument(
+        '--out-dir', help='folder of the pictures (infer/ by the checkpoint)'
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Draw, save each picture as soon as it is done, then the grid."""
+    args = parse_args()
+    if args.num_images < 1:
+        raise ValueError(
+            f'--num-images must be at least 1, but got {args.num_images}.'
+        )
+    out_dir = Path(args.out_dir or Path(args.checkpoint).parent / 'infer')
+    check_writable(out_dir)
+    editor = load_editor(args.config, args.checkpoint)
+    options = {} if args.strength is None else {'strength': args.strength}
+
+    rows: list[list] = []
+    total = len(args.prompt) * args.num_images
+    digits = max(3, len(str(total - 1)))  # names that sort
+    with tqdm(total=total, desc='drawing', unit='picture') as bar:
+        for prompt in args.prompt:
+            for number in range(args.num_images):
+                # One seed per picture: number 3 is the same picture
+                # however many are drawn.
+                image = editor.infer(
+                    prompt,
+                    seed=args.seed + number,
+                    show_progress=False,
+                    **options,
+                )['samples'][0]
+                image.save(out_dir / f'{bar.n:0{digits}d}.png')
+                if number % GRID_COLUMNS == 0:
+                    rows.append([])
+                rows[-1].append((prompt, image))
+                bar.update()
+    draw_sheet(rows).save(out_dir / 'grid.png')
+    print(f'{total} picture(s) and grid.png in {out_dir}')
+
+
+if __name__ == '__main__':
+    with user_errors():
+        main()
