@@ -27,7 +27,7 @@ THREADS=$(($(getconf _NPROCESSORS_ONLN) / GPUS))
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((THREADS > 0 ? THREADS : 1))}
 export MKL_NUM_THREADS=${MKL_NUM_THREADS:-$OMP_NUM_THREADS}
 
-exec "$PYTHON" -m torch.distributed.run \
+exec "$PYTHON" "$TOOLS/dist_run.py" \
     --nnodes="${NNODES:-1}" \
     --node_rank="${NODE_RANK:-0}" \
     --master_addr="${MASTER_ADDR:-127.0.0.1}" \

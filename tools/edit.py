@@ -18,6 +18,7 @@ from mmhiper.utils.sheet import draw_sheet
 
 CONFIG = Path(__file__).parents[1] / 'configs' / 'hiper' / 'dog.py'
 COLUMNS = 4
+SOURCE_SIZE = 512  # pixels of the source on the sheet, at most
 
 
 def parse_args() -> argparse.Namespace:
@@ -95,6 +96,7 @@ def main() -> None:
     # (3, H, W) uint8, upright and cropped
     pixels = runner.train_dataloader.dataset[0]['inputs']
     source = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+    source.thumbnail((SOURCE_SIZE, SOURCE_SIZE))
     panels = [('source', source)]
     # The reconstruction shows what was learned: whole strength, own text.
     edits = [('reconstruction', args.source, {'strength': 1.0})]

@@ -11,7 +11,6 @@ default_hooks = dict(
         type='CheckpointHook',
         interval=100,  # kilobytes each; edit from any of them
         by_epoch=False,
-        save_param_scheduler=False,  # there is none
         # A run may be killed at any moment: a file is complete or not there.
         backend_args=dict(backend='mmhiper_atomic'),
     ),
@@ -22,6 +21,8 @@ custom_hooks = [
     dict(type='PreviewHook', interval=100),
     dict(type='NextStepsHook'),
 ]
+param_scheduler = []  # a constant learning rate
+
 # The loss of one iteration depends on its random timestep more than on
 # progress: log the mean over an interval.
 log_processor = dict(type='LogProcessor', by_epoch=False, window_size=100)

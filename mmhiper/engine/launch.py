@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import io
 import logging
 import os
 import re
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +30,7 @@ _MMENGINE = os.path.dirname(mmengine.__file__)
 # What mmengine says about its own affairs, in messages that cannot be told
 # from others by where they come from.
 _OWN_AFFAIRS = re.compile(
-    '"FileClient"|"HardDiskBackend"|Advance dataloader|Loads checkpoint by'
-    '|Exp name:'
+    '"FileClient"|"HardDiskBackend"|Advance dataloader|Exp name:'
 )
 
 
@@ -64,6 +65,11 @@ class ConciseRunner(Runner):
             if not isinstance(handler, logging.FileHandler):
                 handler.addFilter(_is_for_user)
         return logger
+
+    def load_checkpoint(self, *args, **kwargs):
+        """Load a checkpoint without mmengine's print on how it reads it."""
+        with redirect_stdout(io.StringIO()):
+            return super().load_checkpoint(*args, **kwargs)
 
 
 def check_writable(folder: str | Path) -> None:
@@ -226,9 +232,12 @@ def user_errors() -> Iterator[None]:
         ):
             raise
         hint = ' (check the config and --cfg-options)' * unknown_option
-        # Every process finds the same mistake; one tells.
-        if int(os.environ.get('RANK', 0)) == 0:
-            print(f'error: {error}{hint}', file=sys.stderr)
+        if int(os.environ.get('RANK', 0)) > 0:
+            # Every process finds the same mistake. The first one tells, and
+            # the launcher ends the others at its exit; unless it has not
+            # found it, on another machine for instance.
+            time.sleep(10)
+        print(f'error: {error}{hint}', file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print('\nInterrupted.', file=sys.stderr)

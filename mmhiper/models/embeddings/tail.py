@@ -22,7 +22,11 @@ class TailEmbedding(nn.Module):
     def __init__(self, initial: Tensor) -> None:
         super().__init__()
         assert initial.ndim == 3, initial.shape
-        self.tail = nn.Parameter(initial.detach().float().clone())
+        # the slice of an encoded text has gaps, which a plain clone keeps
+        tail = initial.detach().to(
+            torch.float32, memory_format=torch.contiguous_format, copy=True
+        )
+        self.tail = nn.Parameter(tail)
 
     @property
     def num_images(self) -> int:

@@ -1,0 +1,35 @@
+"""``torch.distributed.run`` that lets train.py's own words stand alone.
+
+Its report of a failed process, a traceback and two tables, is the only word
+on a crash, but buries the one line by which train.py reports a user's
+mistake. Called by dist_train.sh.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from torch.distributed import run
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+USER_ERRORS = (2, 130)  # exit codes of a mistake and of Ctrl-C
+
+
+def main() -> None:
+    """Run, and report crashes only."""
+    # Says at once what the report says at the end.
+    logging.getLogger(
+        'torch.distributed.elastic.multiprocessing.api'
+    ).setLevel(logging.CRITICAL)
+    try:
+        run.main()
+    except ChildFailedError as error:
+        _, failure = error.get_first_failure()
+        if failure.exitcode not in USER_ERRORS:
+            raise
+        sys.exit(failure.exitcode)
+
+
+if __name__ == '__main__':
+    main()
