@@ -17,8 +17,14 @@ from diffusers import (
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
+from mmengine.logging import MessageHub
+from mmengine.structures import BaseDataElement
+from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
+
+from mmhiper.models import HiPer
+from mmhiper.registry import MODELS
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,10 @@ def build_tiny_folder(family: str, folder: Path | str) -> Path:
             down_block_types=('DownBlock2D', 'CrossAttnDownBlock2D'),
             up_block_types=('CrossAttnUpBlock2D', 'UpBlock2D'),
         )
+        # random weights hardly listen to the text; these do
+        for name, weight in unet.named_parameters():
+            if 'attn2' in name:
+                weight.data.mul_(8)
         vae = AutoencoderKL(
             sample_size=64,
             block_out_channels=(4, 4, 8, 8),
@@ -94,9 +104,7 @@ def build_tiny_folder(family: str, folder: Path | str) -> Path:
                 pad_token_id=len(vocabulary) - 1,
             )
         )
-    tokenizer = CLIPTokenizer(
-        vocab=vocabulary, merges=[], model_max_length=77
-    )
+    tokenizer = CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=77)
     scheduler_config = dict(
         beta_start=0.00085,
         beta_end=0.012,
@@ -123,3 +131,97 @@ def build_tiny_folder(family: str, folder: Path | str) -> Path:
     if bars:
         transformers_logging.enable_progress_bar()
     return Path(folder)
+
+
+def make_hiper(folder: Path | str, **options) -> HiPer:
+    """Builds the editor as a config would.
+
+    Args:
+        folder (Path or str): A tiny model.
+        **options: Of ``HiPer``, over 'a dog' -> 'a cat' and N = 3.
+
+    Returns:
+        HiPer: The editor.
+    """
+    config = dict(
+        type='mmhiper.HiPer',
+        sd=dict(type='StableDiffusion', pretrained=str(folder)),
+        source_text='a dog',
+        target_text='a cat',
+        n_hiper=3,
+    )
+    return MODELS.build({**config, **options})
+
+
+def picture(seed: int, size: int = 80) -> Tensor:
+    """A random picture, another for each seed.
+
+    Args:
+        seed (int): The seed.
+        size (int): Side in pixels.
+
+    Returns:
+        Tensor: (3, size, size) uint8.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(
+        256, (3, size, size), generator=generator, dtype=torch.uint8
+    )
+
+
+def batch_of(pictures: list[Tensor], indices: list[int]) -> dict:
+    """What the collate function hands to the preprocessor.
+
+    Args:
+        pictures (list[Tensor]): (3, H, H) uint8 each.
+        indices (list[int]): Which source image each is.
+
+    Returns:
+        dict: 'inputs' and 'data_samples'.
+    """
+    samples = [
+        BaseDataElement(metainfo=dict(image_index=index)) for index in indices
+    ]
+    return dict(inputs=pictures, data_samples=samples)
+
+
+def at_step(iteration: int, seed: int = 0) -> None:
+    """Tells the editor where the run is, as RuntimeInfoHook does.
+
+    Args:
+        iteration (int): From 0.
+        seed (int): Of the run.
+    """
+    hub = MessageHub.get_current_instance()
+    hub.update_info_dict(dict(seed=seed, iter=iteration))
+
+
+def train(
+    editor: HiPer,
+    pictures: list[Tensor],
+    iterations: int,
+    seed: int = 0,
+    first: int = 0,
+) -> Tensor:
+    """Trains with a plain loop, all pictures in each batch.
+
+    Args:
+        editor (HiPer): Changed in place.
+        pictures (list[Tensor]): The K source images.
+        iterations (int): How many.
+        seed (int): Of the run.
+        first (int): The first iteration.
+
+    Returns:
+        Tensor: The learned tails, (K, N, D).
+    """
+    optimizer = torch.optim.Adam(editor.parameters(), lr=5e-3)
+    indices = list(range(len(pictures)))
+    for iteration in range(first, first + iterations):
+        at_step(iteration, seed)
+        data = editor.data_preprocessor(batch_of(pictures, indices), True)
+        loss, _ = editor.parse_losses(editor(**data, mode='loss'))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return editor.embedding.tail.detach().clone()

@@ -52,7 +52,8 @@ def read_export(
     try:
         with safetensors.safe_open(path, framework='pt') as file:
             metadata = dict(file.metadata() or {})
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            names = list(file.keys())
+            tensors = {name: file.get_tensor(name) for name in names}
     except safetensors.SafetensorError as error:
         raise ValueError(
             f'{str(path)!r} is not a complete safetensors file: {error}'

@@ -3,14 +3,15 @@ callbacks. Only torch is needed; schedulers come as objects."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from mmhiper.utils.randomness import Generators
+
 Denoise = Callable[[Tensor, Tensor], Tensor]
-Generators = torch.Generator | Sequence[torch.Generator]
 
 
 def guided(denoise: Denoise, scale: float) -> Denoise:

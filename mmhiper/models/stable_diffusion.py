@@ -23,6 +23,8 @@ DTYPES = {
     'bf16': torch.bfloat16,
     'fp16': torch.float16,
 }
+# What editing needs; the safety checker and the image encoder stay on disk.
+PARTS = ('unet', 'vae', 'text_encoder', 'tokenizer', 'scheduler')
 SINGLE_FILE_SUFFIXES = ('.safetensors', '.ckpt')
 # What a scheduler config that leaves these out means in this family. The
 # defaults of a bare DDIMScheduler are those of other models: clipping would
@@ -151,8 +153,9 @@ class StableDiffusion(nn.Module):
         Returns:
             int: The number of tokens.
         """
-        with _quiet():  # longer than the model takes: that is the question
-            return len(self.tokenizer(text, add_special_tokens=False).input_ids)
+        # not verbose: "longer than the model takes" is what is to be found out
+        encoded = self.tokenizer(text, add_special_tokens=False, verbose=False)
+        return len(encoded.input_ids)
 
     @torch.no_grad()
     def encode_text(
@@ -222,9 +225,8 @@ class StableDiffusion(nn.Module):
         """
         unscaled = latents / self.vae.config.scaling_factor
         with _no_autocast(self.device):
-            return self.vae.decode(
-                unscaled.to(self.dtype), return_dict=False
-            )[0].float()
+            pixels = self.vae.decode(unscaled.to(self.dtype)).sample
+        return pixels.float()
 
     def add_noise(
         self, latents: Tensor, noise: Tensor, timesteps: Tensor
@@ -351,17 +353,8 @@ def load_parts(
         )
     source = str(path) if path.exists() else backbone
     with _quiet():
-        if single_file:
-            parts = _load_single_file(source, dtype)
-        else:
-            parts = {}
-        for name in (
-            'unet',
-            'vae',
-            'text_encoder',
-            'tokenizer',
-            'scheduler',
-        ):
+        parts = _load_single_file(source, dtype) if single_file else {}
+        for name in PARTS:
             override = overrides.get(name)
             if name not in parts or (override and 'pretrained' in override):
                 parts[name] = _load_part(name, source, dtype, override)
@@ -442,18 +435,17 @@ def _load_part(
         try:
             return load(source, subfolder=subfolder, **options)
         except OSError:
-            # some folders hold half-precision files under names of their own
             if 'variant' in options:
                 raise
-            try:
+            # Some folders have half-precision files only, under names of
+            # their own. Without those too, the first error tells more.
+            with contextlib.suppress(OSError, ValueError):
                 return load(
                     source, subfolder=subfolder, variant='fp16', **options
                 )
-            except (OSError, ValueError):
-                pass
             raise
     except Exception as error:
-        raise _load_error(source, subfolder or name, error) from error
+        raise _load_error(source, subfolder, error) from error
 
 
 def _load_single_file(source: str, dtype: torch.dtype) -> dict[str, Any]:
@@ -520,7 +512,9 @@ def _as_ddim(config: dict, override: dict | None) -> Any:
     return diffusers.DDIMScheduler.from_config(merged)
 
 
-def _check_vocabulary(backbone: str, tokenizer: Any, text_encoder: Any) -> None:
+def _check_vocabulary(
+    backbone: str, tokenizer: Any, text_encoder: Any
+) -> None:
     """Refuses a tokenizer that does not belong to the text encoder.
 
     An empty or wrong tokenizer folder gives a tokenizer of two tokens without
@@ -571,7 +565,7 @@ def _quiet() -> Iterator[None]:
 
     libraries = (diffusers_logging, transformers_logging)
     levels = [library.get_verbosity() for library in libraries]
-    had_bars = transformers_logging.is_progress_bar_enabled()
+    bars = [library.is_progress_bar_enabled() for library in libraries]
     for library in libraries:
         library.set_verbosity_error()
         library.disable_progress_bar()
@@ -580,8 +574,7 @@ def _quiet() -> Iterator[None]:
             warnings.simplefilter('ignore')
             yield
     finally:
-        for library, level in zip(libraries, levels, strict=True):
+        for library, level, bar in zip(libraries, levels, bars, strict=True):
             library.set_verbosity(level)
-        diffusers_logging.enable_progress_bar()
-        if had_bars:
-            transformers_logging.enable_progress_bar()
+            if bar:
+                library.enable_progress_bar()

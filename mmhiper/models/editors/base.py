@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
-from mmengine.logging import MessageHub
 from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
 from PIL import Image
@@ -18,9 +14,17 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from mmhiper.models.conditioning import Conditioning
-from mmhiper.models.sampling import Generators, guided, run_ddim
+from mmhiper.models.embeddings import Identity
+from mmhiper.models.sampling import guided, run_ddim
 from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.registry import MODELS, SCOPE
+from mmhiper.utils.pictures import to_pil, to_uint8
+from mmhiper.utils.randomness import (
+    Generators,
+    draw_noise,
+    generator_of,
+    run_state,
+)
 
 RETURN_TYPES = ('image', 'tensor', 'numpy')
 # A deterministic pipeline has one entry per picture; one with random flips or
@@ -58,21 +62,23 @@ class EmbeddingEditor(BaseModel):
         data_preprocessor: dict | None = None,
     ) -> None:
         # Inner types are ours whatever the scope of the importing project.
-        if not isinstance(sd, StableDiffusion):
-            sd = MODELS.build({'_scope_': SCOPE, **sd})
+        if isinstance(sd, StableDiffusion):
+            frozen = sd
+        else:
+            frozen = MODELS.build({'_scope_': SCOPE, **sd})
         config = {
             '_scope_': SCOPE,
             'type': 'ImagePreprocessor',
-            'size': sd.image_size,
+            'size': frozen.image_size,
             **(data_preprocessor or {}),
         }
         super().__init__(data_preprocessor=MODELS.build(config))
         # written past nn.Module.__setattr__, which would register it
-        self.__dict__['sd'] = sd
+        self.__dict__['sd'] = frozen
         self._latents: dict[tuple[int, str], Tensor] = {}
         self._sources: dict[int, Tensor] = {}
 
-    def _apply(self, fn, recurse=True):  # noqa: ANN001, ANN202
+    def _apply(self, fn, recurse=True):
         """Moves the frozen model along with the embedding."""
         self.sd._apply(fn, recurse)
         return super()._apply(fn, recurse)
@@ -93,12 +99,14 @@ class EmbeddingEditor(BaseModel):
         """
 
     @abstractmethod
-    def condition(self, prompts: list[str], **options: Any) -> Conditioning:
+    def condition(self, prompts: list[str]) -> Conditioning:
         """The conditioning of prompts at inference.
+
+        A subclass may take further keywords; they are its additions to
+        :meth:`infer`.
 
         Args:
             prompts (list[str]): B prompts.
-            **options: The keywords that this editor adds to :meth:`infer`.
 
         Returns:
             Conditioning: B texts.
@@ -215,9 +223,7 @@ class EmbeddingEditor(BaseModel):
             timesteps.append(
                 torch.randint(num_timesteps, (1,), generator=generator)
             )
-            noises.append(
-                torch.randn(latents[-1].shape, generator=generator)
-            )
+            noises.append(torch.randn(latents[-1].shape, generator=generator))
         z = torch.cat(latents)  # (B, 4, h, w)
         noise = torch.cat(noises).to(device)
         t = torch.cat(timesteps).to(device)
@@ -345,6 +351,8 @@ class EmbeddingEditor(BaseModel):
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         check_texts('prompt', prompts)
         negatives = _expand_negative(negative_prompt, len(prompts))
+        if not 0 <= eta <= 1:
+            raise ValueError(f'`eta` must be in [0, 1], but got {eta}.')
         if return_type not in RETURN_TYPES:
             raise ValueError(
                 f'`return_type` must be one of {RETURN_TYPES}, but got '
@@ -518,7 +526,7 @@ class EmbeddingEditor(BaseModel):
             for caption, picture in zip(captions, pixels, strict=True)
         ]
         if 0 in self._sources:
-            panels.insert(0, ('source', pil_of_uint8(self._sources[0])))
+            panels.insert(0, ('source', to_pil(self._sources[0])))
         return panels
 
     # ---------------------------------------------------------- checkpoints
@@ -539,25 +547,27 @@ class EmbeddingEditor(BaseModel):
         Returns:
             dict[str, str]: At least 'editor' and 'backbone'.
         """
+        return self._record()
+
+    def _record(self) -> dict[str, str]:
+        """What the embedding belongs to, by the names of `Identity`."""
         return dict(editor=type(self).__name__, backbone=self.sd.backbone)
 
-    def _save_to_state_dict(self, destination, prefix, keep_vars):  # noqa: ANN001, ANN202
+    def _save_to_state_dict(self, destination, prefix, keep_vars):
         """Notes editor and backbone in the metadata of the state dict.
 
         PyTorch keeps this record through saving and loading (weights-only
         too), and a state dict stays a mapping of names to tensors.
         """
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        destination._metadata[prefix[:-1]].update(
-            editor=type(self).__name__, backbone=self.sd.backbone
-        )
+        destination._metadata[prefix[:-1]].update(self._record())
 
-    def _load_from_state_dict(  # noqa: ANN202
+    def _load_from_state_dict(
         self,
-        state_dict,  # noqa: ANN001
-        prefix,  # noqa: ANN001
-        local_metadata,  # noqa: ANN001
-        *args,  # noqa: ANN002
+        state_dict,
+        prefix,
+        local_metadata,
+        *args,
     ):
         """Refuses what was not learned by this editor on this backbone.
 
@@ -565,85 +575,15 @@ class EmbeddingEditor(BaseModel):
         only warns), come through this method.
         """
         found = {
-            name.removeprefix(prefix): tuple(tensor.shape)
+            name.removeprefix(prefix): tensor
             for name, tensor in state_dict.items()
             if name.startswith(prefix)
         }
-        check_fits(
-            expected=_describe(
-                {n: tuple(t.shape) for n, t in self.state_dict().items()},
-                self.export_metadata(),
-            ),
-            found=_describe(found, local_metadata),
-        )
+        expected = Identity.of(self.state_dict(), self._record())
+        expected.check_loads(Identity.of(found, local_metadata))
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, *args
         )
-
-
-def run_state() -> tuple[int, int]:
-    """Asks MMEngine for the seed and the iteration of the current run.
-
-    Returns:
-        tuple[int, int]: Seed and iteration, as RuntimeInfoHook keeps them.
-
-    Raises:
-        ValueError: If no run has set them.
-    """
-    hub = MessageHub.get_current_instance()
-    seed, iteration = hub.get_info('seed'), hub.get_info('iter')
-    if seed is None or iteration is None:
-        raise ValueError(
-            "A training step needs the run's seed and iteration, from which "
-            "its noise is drawn. MMEngine's Runner sets them; a loop of your "
-            'own does it with `MessageHub.get_current_instance()'
-            ".update_info_dict(dict(seed=..., iter=...))`."
-        )
-    return seed, iteration
-
-
-def generator_of(*origin: int | str) -> torch.Generator:
-    """A generator whose numbers depend on what it is for, and nothing else.
-
-    Args:
-        *origin (int or str): What the numbers may depend on.
-
-    Returns:
-        torch.Generator: On the CPU, so that all devices draw the same.
-    """
-    name = '/'.join(map(str, origin)).encode()
-    digest = hashlib.blake2b(name, digest_size=8).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, 'big') >> 1)
-
-
-def draw_noise(shape: tuple[int, ...], generator: Generators) -> Tensor:
-    """Draws unit normal noise from one generator or from one per sample.
-
-    Args:
-        shape (tuple[int, ...]): (B, ...).
-        generator (torch.Generator or list of them): One, or B.
-
-    Returns:
-        Tensor: fp32, on the device of the generator.
-
-    Raises:
-        ValueError: If the number of generators is neither 1 nor B.
-    """
-    if isinstance(generator, torch.Generator):
-        return torch.randn(
-            shape, generator=generator, device=generator.device
-        )
-    if len(generator) != shape[0]:
-        raise ValueError(
-            f'A list of generators must have one for each of {shape[0]} '
-            f'pictures, but has {len(generator)}.'
-        )
-    return torch.stack(
-        [
-            torch.randn(shape[1:], generator=each, device=each.device)
-            for each in generator
-        ]
-    )
 
 
 def check_texts(name: str, texts: Sequence[str]) -> None:
@@ -686,115 +626,3 @@ def _expand_negative(
             f'prompts, but got {len(negative)}.'
         )
     return list(negative)
-
-
-def _describe(
-    shapes: dict[str, tuple[int, ...]], record: dict[str, Any]
-) -> dict[str, Any]:
-    """What identifies a learned embedding.
-
-    Args:
-        shapes (dict): Shape by name.
-        record (dict): May hold 'editor' and 'backbone'.
-
-    Returns:
-        dict: 'shapes', 'editor' and 'backbone', None where not recorded.
-    """
-    return dict(
-        shapes=shapes,
-        editor=record.get('editor'),
-        backbone=record.get('backbone'),
-    )
-
-
-def check_fits(expected: dict[str, Any], found: dict[str, Any]) -> None:
-    """Compares the embedding that was wanted with the one that came.
-
-    Args:
-        expected (dict): 'shapes', 'editor', 'backbone' of the editor.
-        found (dict): The same of the file; what is None is not compared.
-
-    Raises:
-        ValueError: If they differ; the message names both.
-    """
-
-    def words(what: dict[str, Any]) -> str:
-        tensors = ', '.join(
-            f'{name} {shape}' for name, shape in what['shapes'].items()
-        )
-        return (
-            f'editor {what["editor"] or "not recorded"}, '
-            f'backbone {what["backbone"] or "not recorded"}, '
-            f'tensors: {tensors or "none"}'
-        )
-
-    def name_of(backbone: str) -> str:
-        # the same model may lie in another folder, or come from the hub
-        return backbone.rstrip('/').rsplit('/', 1)[-1]
-
-    fits = expected['shapes'] == found['shapes']
-    if found['editor'] is not None:
-        fits &= expected['editor'] == found['editor']
-    if found['backbone'] is not None:
-        fits &= name_of(expected['backbone']) == name_of(found['backbone'])
-    if not fits:
-        raise ValueError(
-            'This embedding does not belong to this editor.\n'
-            f'  expected: {words(expected)}\n'
-            f'  found:    {words(found)}\n'
-            'Build the editor from the config that the embedding was trained '
-            'with (a copy lies in its work_dir), with the same `pretrained`.'
-        )
-
-
-def to_uint8(pixels: Tensor) -> Tensor:
-    """Rounds a picture to bytes.
-
-    Args:
-        pixels (Tensor): (3, H, W) in [-1, 1].
-
-    Returns:
-        Tensor: (3, H, W) uint8 in [0, 255], on the CPU.
-    """
-    unit = (pixels.float() / 2 + 0.5).clamp(0, 1)
-    return (unit * 255).round().to(torch.uint8).cpu()
-
-
-def pil_of_uint8(pixels: Tensor) -> Image.Image:
-    """Makes a PIL picture of bytes.
-
-    Args:
-        pixels (Tensor): (3, H, W) uint8.
-
-    Returns:
-        PIL.Image.Image: RGB.
-    """
-    return Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0)))
-
-
-def to_pil(pixels: Tensor) -> Image.Image:
-    """Makes a PIL picture.
-
-    Args:
-        pixels (Tensor): (3, H, W) in [-1, 1].
-
-    Returns:
-        PIL.Image.Image: RGB.
-    """
-    return pil_of_uint8(to_uint8(pixels))
-
-
-def warn_long_text(text: str, limit: int, tokens: int) -> None:
-    """Says that a text is longer than its part of the conditioning.
-
-    Args:
-        text (str): The text.
-        limit (int): The tokens that are kept.
-        tokens (int): The tokens it has.
-    """
-    warnings.warn(
-        f'A text of {tokens} tokens is cut to its first {limit}; the '
-        f'positions behind them belong to the learned embedding. It was '
-        f'{text!r}.',
-        stacklevel=2,
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import torch
 from mmengine.dist import all_reduce, get_world_size
@@ -10,11 +11,7 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor
 
 from mmhiper.models.conditioning import Conditioning
-from mmhiper.models.editors.base import (
-    EmbeddingEditor,
-    check_texts,
-    warn_long_text,
-)
+from mmhiper.models.editors.base import EmbeddingEditor, check_texts
 from mmhiper.models.embeddings import TailEmbedding
 from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.registry import MODELS
@@ -120,7 +117,12 @@ class HiPer(EmbeddingEditor):
         for text in texts:
             tokens = self.sd.count_tokens(text)
             if tokens > limit:
-                warn_long_text(text, limit, tokens)
+                warnings.warn(
+                    f'A text of {tokens} tokens is cut to its first {limit}: '
+                    f'the last {self.n_hiper} positions belong to the '
+                    f'learned embedding. The text is {text!r}.',
+                    stacklevel=2,
+                )
         return self.sd.encode_text(texts, max_tokens=limit)
 
     def train_condition(self, images: Tensor) -> Conditioning:
@@ -162,9 +164,7 @@ class HiPer(EmbeddingEditor):
             )
         text = self.encode_content(prompts)
         strength = self.strength if strength is None else strength
-        images = torch.full(
-            (len(prompts),), image, device=text.tokens.device
-        )
+        images = torch.full((len(prompts),), image, device=text.tokens.device)
         return text.with_tokens(self.embedding(text.tokens, images, strength))
 
     def edit_condition(self, images: Tensor) -> Conditioning:

@@ -1,5 +1,6 @@
 """Owners of the learned tensors; they see tensors, never the frozen model."""
 
+from mmhiper.models.embeddings.identity import Identity
 from mmhiper.models.embeddings.tail import TailEmbedding
 
-__all__ = ['TailEmbedding']
+__all__ = ['Identity', 'TailEmbedding']

@@ -1,0 +1,36 @@
+"""From tensors to pictures."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+
+def to_uint8(pixels: Tensor) -> Tensor:
+    """Rounds a picture to bytes.
+
+    Args:
+        pixels (Tensor): (3, H, W) in [-1, 1]; what is outside is clamped.
+
+    Returns:
+        Tensor: (3, H, W) uint8 in [0, 255], on the CPU.
+    """
+    unit = (pixels.float() / 2 + 0.5).clamp(0, 1)
+    return (unit * 255).round().to(torch.uint8).cpu()
+
+
+def to_pil(pixels: Tensor) -> Image.Image:
+    """Makes a PIL picture.
+
+    Args:
+        pixels (Tensor): (3, H, W), in [-1, 1] or uint8 in [0, 255].
+
+    Returns:
+        PIL.Image.Image: RGB.
+    """
+    if pixels.dtype != torch.uint8:
+        pixels = to_uint8(pixels)
+    # (3, H, W) -> (H, W, 3)
+    return Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0)))

@@ -1,0 +1,107 @@
+"""The sampling loop against formulas written out here."""
+
+import pytest
+import torch
+from diffusers import DDIMInverseScheduler, DDIMScheduler
+
+from mmhiper.models import guided, run_ddim
+
+CONFIG = dict(
+    beta_start=0.00085,
+    beta_end=0.012,
+    beta_schedule='scaled_linear',
+    clip_sample=False,
+    set_alpha_to_one=False,
+    steps_offset=1,
+)
+
+
+def noise(seed: int, *shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_guidance_moves_away_from_the_unconditional_branch():
+    calls = []
+
+    def denoise(latents, timestep):
+        calls.append(len(latents))
+        offsets = torch.tensor([1.0, 1.0, 3.0, 5.0]).reshape(4, 1, 1, 1)
+        return latents + offsets
+
+    latents = noise(0, 2, 4, 2, 2)
+
+    output = guided(denoise, 2.0)(latents, torch.tensor(5))
+
+    # 1 + 2 (3 - 1) and 1 + 2 (5 - 1)
+    offsets = torch.tensor([5.0, 9.0]).reshape(2, 1, 1, 1)
+    torch.testing.assert_close(output, latents + offsets)
+    assert calls == [4]  # one call on the doubled batch
+
+
+def test_steps_are_those_of_the_ddim_paper():
+    scheduler = DDIMScheduler(**CONFIG)
+    target = noise(1, 1, 4, 2, 2)
+    start = noise(2, 1, 4, 2, 2)
+    seen = []
+
+    end = run_ddim(
+        lambda z, t: target,
+        start,
+        scheduler,
+        4,
+        callback=lambda done, t, z: seen.append((done, int(t), z)),
+    )
+
+    alphas = scheduler.alphas_cumprod
+    z = start
+    for t in (751, 501, 251, 1):
+        now = alphas[t]
+        previous = alphas[t - 250] if t >= 250 else alphas[0]
+        clean = (z - (1 - now).sqrt() * target) / now.sqrt()
+        z = previous.sqrt() * clean + (1 - previous).sqrt() * target
+    torch.testing.assert_close(end, z, rtol=1e-5, atol=1e-5)
+    assert [(done, t) for done, t, _ in seen] == [
+        (1, 751),
+        (2, 501),
+        (3, 251),
+        (4, 1),
+    ]
+    assert torch.equal(seen[-1][2], end)
+
+
+def test_the_same_loop_inverts():
+    constant = noise(3, 1, 4, 2, 2)
+    clean = noise(4, 1, 4, 2, 2)
+
+    noised = run_ddim(
+        lambda z, t: constant, clean, DDIMInverseScheduler(**CONFIG), 10
+    )
+    back = run_ddim(lambda z, t: constant, noised, DDIMScheduler(**CONFIG), 10)
+
+    assert (noised - clean).abs().max() > 0.1
+    torch.testing.assert_close(back, clean, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize('single', [True, False])
+def test_noise_on_the_way_comes_from_the_generators(single):
+    start = noise(5, 2, 4, 2, 2)
+
+    def run(seed, eta=1.0):
+        generator = torch.Generator().manual_seed(seed)
+        if not single:
+            other = torch.Generator().manual_seed(seed + 1)
+            generator = [generator, other]
+        return run_ddim(
+            lambda z, t: 0.1 * z,
+            start,
+            DDIMScheduler(**CONFIG),
+            3,
+            eta=eta,
+            generator=generator,
+        )
+
+    before = torch.get_rng_state()
+    assert torch.equal(run(0), run(0))
+    assert not torch.allclose(run(0), run(7))
+    assert torch.equal(run(0, eta=0.0), run(7, eta=0.0))
+    assert torch.equal(torch.get_rng_state(), before)
