@@ -24,6 +24,7 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from mmhiper.apis import find_checkpoint
+from mmhiper.registry import DATASETS
 from mmhiper.utils import register_all_modules
 
 _MMENGINE = os.path.dirname(mmengine.__file__)
@@ -188,6 +189,9 @@ def train(
     register_all_modules()
     check_writable(cfg.work_dir)
     note = None if resume is None else set_resume(cfg, resume)
+    # Read the images first: a missing one should not cost the loading, or
+    # even the download, of a backbone.
+    DATASETS.build(cfg.train_dataloader.dataset)
     set_up_processes(cfg, launcher)
     try:
         runner = ConciseRunner.from_cfg(cfg)

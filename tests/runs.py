@@ -1,0 +1,80 @@
+"""Small real training runs for the tests."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from PIL import Image
+from torch import Tensor
+
+from mmhiper.engine.launch import train
+
+REPO = Path(__file__).parents[1]
+DOG = REPO / 'configs' / 'hiper' / 'dog.py'
+
+
+def draw_image(path: Path, seed: int = 0, size: int = 64) -> Path:
+    """Saves a picture of coloured blocks."""
+    blocks = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), np.uint8)
+    image = Image.fromarray(blocks).resize((size, size))
+    image.save(path)
+    return path
+
+
+def options(
+    tmp_path: Path, backbone: Path, iters: int = 2, **more: Any
+) -> dict[str, Any]:
+    """What turns a config of the project into a run of seconds."""
+    image = tmp_path / 'image.png'
+    if not image.exists():
+        draw_image(image)
+    return {
+        # mmengine lets runs of the same name and second share their state
+        'experiment_name': uuid.uuid4().hex,
+        'work_dir': str(tmp_path / 'run'),
+        'model.sd.pretrained': str(backbone),
+        'model.sd.without_cuda': None,
+        'train_dataloader.dataset.img': str(image),
+        'train_cfg.max_iters': iters,
+        **more,
+    }
+
+
+def config(
+    tmp_path: Path,
+    backbone: Path,
+    iters: int = 2,
+    file: Path = DOG,
+    previews: bool = False,
+    **more: Any,
+) -> Config:
+    """A config of the project as a run of seconds."""
+    cfg = Config.fromfile(file)
+    cfg.merge_from_dict(options(tmp_path, backbone, iters, **more))
+    if not previews:
+        cfg.custom_hooks = [
+            hook for hook in cfg.custom_hooks if hook.type != 'PreviewHook'
+        ]
+    return cfg
+
+
+def learn(cfg: Config, resume: str | None = None) -> Tensor:
+    """Trains and returns the embedding, (K, N, D)."""
+    cfg.experiment_name = uuid.uuid4().hex
+    train(cfg, resume=resume)
+    return embedding_of(last(cfg))
+
+
+def last(cfg: Config) -> Path:
+    """The last checkpoint of a run."""
+    return Path(cfg.work_dir, f'iter_{cfg.train_cfg.max_iters}.pth')
+
+
+def embedding_of(checkpoint: Path) -> Tensor:
+    """The embedding in a checkpoint, read by plain torch.load."""
+    return torch.load(checkpoint)['state_dict']['embedding.tail']

@@ -1,0 +1,76 @@
+"""Every config builds, runs, and says what its paper says."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from runs import REPO, config, learn
+
+from mmhiper.registry import DATASETS, MODELS
+
+CONFIGS = sorted(
+    path
+    for path in (REPO / 'configs').glob('*/*.py')
+    if path.parent.name != '_base_'
+)
+
+
+@pytest.mark.parametrize('file', CONFIGS, ids=lambda file: file.stem)
+def test_runs_two_iterations(file, tiny_folder, tmp_path):
+    cfg = config(tmp_path, tiny_folder, iters=2, file=file)
+    start = MODELS.build(cfg.model).state_dict()['embedding.tail']
+
+    learned = learn(cfg)
+
+    assert learned.shape == start.shape
+    assert learned.isfinite().all()
+    assert not torch.equal(learned, start)
+
+
+@pytest.mark.parametrize('file', CONFIGS, ids=lambda file: file.stem)
+def test_is_short_and_says_what_it_is(file):
+    text = file.read_text()
+
+    assert text.startswith(('"""', 'r"""'))
+    assert len(text.splitlines()) < 40
+
+
+def test_dog_has_the_setting_of_the_paper():
+    cfg = Config.fromfile(REPO / 'configs' / 'hiper' / 'dog.py')
+
+    assert cfg.model.sd.pretrained == 'CompVis/stable-diffusion-v1-4'
+    assert cfg.model.sd.without_cuda == 'mini-sd'
+    assert (cfg.model.n_hiper, cfg.model.strength) == (5, 0.8)
+    assert cfg.optim_wrapper.optimizer == dict(
+        type='Adam', lr=5e-3, betas=(0.9, 0.999), eps=1e-8
+    )
+    assert cfg.train_cfg.max_iters == 1200
+    assert cfg.train_dataloader.batch_size == 1
+    assert cfg.randomness.seed == 200000
+
+
+def test_picture_of_the_dog_is_there():
+    cfg = Config.fromfile(REPO / 'configs' / 'hiper' / 'dog.py')
+    dataset = DATASETS.build(
+        dict(
+            cfg.train_dataloader.dataset,
+            data_root=str(REPO),
+            type='mmhiper.SourceImageDataset',
+            _scope_='mmhiper',
+        )
+    )
+
+    assert dataset[0]['inputs'].shape == (3, 512, 512)
+
+
+def test_person_differs_from_dog_in_few_values():
+    dog = Config.fromfile(REPO / 'configs' / 'hiper' / 'dog.py')
+    person = Config.fromfile(REPO / 'configs' / 'hiper' / 'person.py')
+
+    assert person.model.n_hiper == 10
+    # no person lives in the mini model's world
+    assert person.model.sd.without_cuda is None
+    assert person.optim_wrapper == dog.optim_wrapper
+    assert person.train_cfg == dog.train_cfg
+    assert not Path(REPO, person.train_dataloader.dataset.img).exists()

@@ -1,0 +1,162 @@
+"""What a run leaves behind: checkpoints, exports, previews, closing words."""
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.logging import HistoryBuffer
+from PIL import Image
+from runs import config, learn
+
+from mmhiper.engine import PlainCheckpointHook, PreviewHook
+from mmhiper.engine.hooks import to_plain
+from mmhiper.engine.launch import train
+from mmhiper.io import read_export
+from mmhiper.registry import MODELS
+
+
+@pytest.fixture(scope='module')
+def run(tiny_sd1, tmp_path_factory):
+    """A run of three iterations with all hooks, and its console output."""
+    folder = tmp_path_factory.mktemp('hooks')
+    cfg = config(folder, tiny_sd1, iters=3, previews=True)
+    cfg.default_hooks.checkpoint.interval = 2
+    for hook in cfg.custom_hooks:
+        if hook.type == 'PreviewHook':
+            hook.interval = 2
+    runner = train(cfg)
+    log = next(Path(runner.log_dir).glob('*.log')).read_text()
+    return cfg, runner, log
+
+
+def test_contract_4(run):
+    """The snippet of the README, as it stands."""
+    cfg, runner, _ = run
+    checkpoint = torch.load(f'{cfg.work_dir}/iter_2.pth')
+    model = MODELS.build(cfg.model)
+    model.load_state_dict(checkpoint['state_dict'])
+    sample = model.infer('a sitting dog', num_inference_steps=2)['samples'][0]
+
+    assert sample.size == (64, 64)
+    assert list(checkpoint['state_dict']) == ['embedding.tail']
+    final = torch.load(f'{cfg.work_dir}/iter_3.pth')
+    assert torch.equal(
+        final['state_dict']['embedding.tail'],
+        runner.model.state_dict()['embedding.tail'],
+    )
+
+
+def test_checkpoint_says_what_it_belongs_to(run, tiny_sd1):
+    cfg, *_ = run
+    meta = torch.load(f'{cfg.work_dir}/iter_2.pth')['meta']
+
+    assert (meta['iter'], meta['seed']) == (2, 200000)
+    assert meta['embedding']['editor'] == 'HiPer'
+    assert meta['embedding']['backbone'] == str(tiny_sd1)
+    assert 'a standing dog' in meta['embedding']['source_text']
+
+
+def test_checkpoint_is_small(run):
+    cfg, *_ = run
+    assert Path(cfg.work_dir, 'iter_3.pth').stat().st_size < 30_000
+
+
+@pytest.mark.parametrize('step', [2, 3])
+def test_export_beside_each_checkpoint(run, step):
+    cfg, *_ = run
+    path = Path(cfg.work_dir, f'iter_{step}.safetensors')
+    tensors, metadata = read_export(path)
+    state = torch.load(path.with_suffix('.pth'))['state_dict']
+
+    assert torch.equal(tensors['embedding.tail'], state['embedding.tail'])
+    assert metadata['step'] == str(step)
+    assert metadata['seed'] == '200000'
+    assert metadata['n_hiper'] == '5'
+
+
+def test_previews_are_files_that_sort(run):
+    cfg, runner, _ = run
+    files = sorted(Path(cfg.work_dir, 'previews').iterdir())
+
+    assert [file.name for file in files] == [
+        'iter_000002.png',
+        'iter_000003.png',
+    ]
+    with Image.open(files[0]) as picture:
+        assert picture.width > 4 * 256  # four panels
+    assert list(Path(runner.log_dir).rglob('preview_2.png'))
+
+
+def test_closing_words_name_files_and_a_command_that_works(run):
+    cfg, _, log = run
+    closing = log[log.index('Done: 3 iterations') :]
+    named = re.findall(r'(?:checkpoint|picture) +(\S+)', closing)
+    words = shlex.split(closing.splitlines()[-1])
+
+    assert len(named) == 2
+    assert all(Path(file).is_file() for file in named)
+    script, config_file, checkpoint, option, prompt = words[1:]
+    assert Path(script).name == 'infer.py' and Path(script).is_file()
+    assert Path(checkpoint) == Path(named[0])
+    assert (option, prompt) == ('--prompt', 'a sitting dog')
+    # the config as it was run
+    assert (
+        Config.fromfile(config_file).model.sd.pretrained
+        == cfg.model.sd.pretrained
+    )
+
+
+def test_previews_leave_the_training_alone(run, tiny_sd1, tmp_path):
+    _, runner, _ = run
+    without = learn(config(tmp_path, tiny_sd1, iters=3, previews=False))
+
+    assert torch.equal(without, runner.model.state_dict()['embedding.tail'])
+
+
+def test_to_plain():
+    buffer = HistoryBuffer([1.0, 2.0], [1, 1])
+    value = dict(
+        numbers=[np.float64(1.5), np.int64(2), np.arange(2)],
+        version=torch.__version__,
+        nested=({'a'}, None, True),
+        buffer=buffer,
+        tensor=torch.ones(2),
+        kind=HistoryBuffer,
+    )
+
+    plain = to_plain(value)
+
+    assert plain['numbers'] == [1.5, 2, [0, 1]]
+    assert [type(number) for number in plain['numbers']] == [float, int, list]
+    assert type(plain['version']) is str
+    assert plain['nested'] == (['a'], None, True)
+    assert plain['buffer'] == dict(
+        log_history=[1.0, 2.0], count_history=[1, 1], max_length=1000000
+    )
+    assert plain['tensor'] is value['tensor']
+    assert isinstance(plain['kind'], str)
+
+
+def test_log_buffers_come_back(tmp_path):
+    buffer = HistoryBuffer([1.0, 2.0], [1, 3])
+    checkpoint = dict(
+        state_dict={}, message_hub=dict(log_scalars=dict(loss=buffer))
+    )
+    hook = PlainCheckpointHook()
+
+    hook.before_save_checkpoint(None, checkpoint)
+    torch.save(checkpoint, tmp_path / 'file.pth')
+    loaded = torch.load(tmp_path / 'file.pth', weights_only=True)
+    hook.after_load_checkpoint(None, loaded)
+
+    restored = loaded['message_hub']['log_scalars']['loss']
+    assert restored.mean() == buffer.mean() == 0.75
+
+
+def test_preview_interval_is_checked():
+    with pytest.raises(ValueError, match='at least 1 iteration, but got 0'):
+        PreviewHook(interval=0)

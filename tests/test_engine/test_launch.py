@@ -1,0 +1,263 @@
+"""Starting a run: resuming, processes, what is a user's mistake."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from runs import REPO, config, draw_image, embedding_of, last, learn, options
+
+from mmhiper.engine.launch import (
+    check_writable,
+    set_resume,
+    set_up_processes,
+    train,
+    user_errors,
+)
+from mmhiper.registry import MODELS
+
+
+def start(*command: object, **env: str) -> subprocess.Popen:
+    """Starts a command of the project in a process group of its own."""
+    paths = [str(REPO), os.environ.get('PYTHONPATH')]
+    return subprocess.Popen(
+        [str(word) for word in command],
+        env={
+            **os.environ,
+            'PYTHONPATH': os.pathsep.join(filter(None, paths)),
+            'PYTHON': sys.executable,
+            'CUDA_VISIBLE_DEVICES': '',
+            'OMP_NUM_THREADS': '1',
+            **env,
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def cfg_options(values: dict) -> list[str]:
+    """The same values on a command line."""
+    return ['--cfg-options', *(f'{k}={v}' for k, v in values.items())]
+
+
+def free_port() -> str:
+    """A port that nothing listens on."""
+    with socket.socket() as listener:
+        listener.bind(('127.0.0.1', 0))
+        return str(listener.getsockname()[1])
+
+
+def test_resumed_run_equals_an_uninterrupted_one(tiny_sd1, tmp_path):
+    whole = learn(config(tmp_path, tiny_sd1, iters=6))
+    checkpoint = tmp_path / 'run' / 'iter_4.pth'
+
+    cfg = config(tmp_path, tiny_sd1, iters=4)
+    cfg.work_dir = str(tmp_path / 'parts')
+    half = learn(cfg)
+    cfg.train_cfg.max_iters = 6
+    resumed = learn(cfg, resume='auto')
+
+    assert not checkpoint.exists()  # the whole run was not stopped there
+    assert not torch.equal(half, whole)
+    assert torch.equal(resumed, whole)
+
+
+def test_killed_run_resumes_to_the_same_embedding(tiny_sd1, tmp_path):
+    """SIGKILL in the midst of a run that writes all the time."""
+    command = [sys.executable, REPO / 'tools' / 'train.py']
+    command += [REPO / 'configs' / 'hiper' / 'dog.py']
+    values = options(tmp_path, tiny_sd1, iters=80)
+    values['default_hooks.checkpoint.interval'] = 1
+    values['custom_hooks.2.interval'] = 1000  # no previews on the way
+    process = start(*command, *cfg_options(values))
+    folder = tmp_path / 'run'
+    deadline = time.time() + 120
+    while not (folder / 'iter_10.pth').exists():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.time() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    assert not (folder / 'iter_80.pth').exists()
+    for file in folder.glob('iter_*.pth'):  # complete, every one
+        embedding_of(file)
+
+    resumed = start(*command, '--resume', *cfg_options(values))
+    output = resumed.communicate(timeout=120)[0]
+
+    assert resumed.returncode == 0, output
+    assert 'Resuming from' in output
+    uninterrupted = config(tmp_path, tiny_sd1, iters=80)
+    uninterrupted.work_dir = str(tmp_path / 'uninterrupted')
+    assert torch.equal(
+        embedding_of(folder / 'iter_80.pth'), learn(uninterrupted)
+    )
+
+
+def test_nothing_to_resume_is_said(tiny_sd1, tmp_path):
+    cfg = config(tmp_path, tiny_sd1)
+    note = set_resume(cfg, 'auto')
+
+    assert 'Nothing to resume' in note and 'beginning' in note
+    assert not cfg.resume
+    with pytest.raises(FileNotFoundError, match=r'none\.pth.*does not exist'):
+        set_resume(cfg, str(tmp_path / 'none.pth'))
+
+
+def test_resume_follows_a_moved_folder_and_survives_an_empty_note(
+    tiny_sd1, tmp_path
+):
+    cfg = config(tmp_path, tiny_sd1)
+    train(cfg)
+    moved = tmp_path / 'moved'
+    Path(cfg.work_dir).rename(moved)
+    cfg.work_dir = str(moved)
+
+    set_resume(cfg, 'auto')
+    assert cfg.load_from == str(moved / 'iter_2.pth')
+    (moved / 'last_checkpoint').write_text('')
+    set_resume(cfg, 'auto')
+    assert cfg.load_from == str(moved / 'iter_2.pth')
+
+
+def test_resume_takes_the_run_that_was_last(tmp_path):
+    """Not the larger number that an earlier, longer run left behind."""
+    for step in (500, 1200):
+        (tmp_path / f'iter_{step}.pth').touch()
+    (tmp_path / 'last_checkpoint').write_text('work_dirs/x/iter_500.pth')
+    cfg = Config(dict(work_dir=str(tmp_path)))
+
+    set_resume(cfg, 'auto')
+
+    assert cfg.load_from == str(tmp_path / 'iter_500.pth')
+
+
+def test_resuming_a_foreign_checkpoint_is_refused(tiny_sd1, tmp_path):
+    cfg = config(tmp_path, tiny_sd1)
+    train(cfg)
+    other = config(tmp_path, tiny_sd1, iters=4, **{'model.n_hiper': 7})
+
+    with pytest.raises(ValueError, match=r'1, 7, 32.*\n.*1, 5, 32'):
+        train(other, resume=str(last(cfg)))
+
+
+def test_unwritable_folder(tmp_path):
+    (tmp_path / 'file').touch()
+
+    with pytest.raises(ValueError, match='Cannot write to the folder'):
+        check_writable(tmp_path / 'file' / 'run')
+    check_writable(tmp_path / 'new' / 'run')
+    assert (tmp_path / 'new' / 'run').is_dir()
+
+
+def test_work_dir_is_checked_before_anything_else(tiny_sd1, tmp_path):
+    (tmp_path / 'file').touch()
+    cfg = config(tmp_path, tmp_path / 'no such model')
+    cfg.work_dir = str(tmp_path / 'file' / 'run')
+
+    with pytest.raises(ValueError, match='Cannot write'):
+        train(cfg)
+
+
+def test_images_are_read_before_the_backbone_is_loaded(tmp_path):
+    cfg = config(tmp_path, tmp_path / 'no such model')
+    cfg.train_dataloader.dataset.img = str(tmp_path / 'none.png')
+
+    with pytest.raises(FileNotFoundError, match=r'none\.png'):
+        train(cfg)
+
+
+def test_one_process_needs_no_group(monkeypatch):
+    cfg = Config(dict(launcher='none'))
+    monkeypatch.setenv('WORLD_SIZE', '1')
+
+    set_up_processes(cfg, 'pytorch')
+
+    assert cfg.launcher == 'none'
+    assert 'model_wrapper_cfg' not in cfg
+
+
+@pytest.mark.parametrize('images', [1, 2])
+def test_two_processes_equal_one(tiny_sd1, tmp_path, images):
+    """One image seen by both, or one image each (C7)."""
+    files = [draw_image(tmp_path / f'{i}.png', i) for i in range(images)]
+    texts = [f'picture {i}' for i in range(images)]
+    # With so large an eps Adam's step is proportional to the gradient; else
+    # it would hide a loss that the number of processes scales.
+    adam = {
+        'optim_wrapper.optimizer.eps': 1e3,
+        'optim_wrapper.optimizer.lr': 1e4,
+    }
+    values = options(tmp_path, tiny_sd1, iters=4, **adam)
+    values['work_dir'] = str(tmp_path / 'two')
+    values['custom_hooks.2.interval'] = 1000
+    values['train_dataloader.dataset.img'] = ','.join(map(str, files))
+    values['model.source_text'] = ','.join(texts)
+    process = start(
+        'bash',
+        REPO / 'tools' / 'dist_train.sh',
+        REPO / 'configs' / 'hiper' / 'dog.py',
+        2,
+        *cfg_options(values),
+        PORT=free_port(),
+    )
+    output = process.communicate(timeout=180)[0]
+    assert process.returncode == 0, output
+    assert 'Warning' not in output and 'WARNING' not in output
+    two = embedding_of(tmp_path / 'two' / 'iter_4.pth')
+
+    one = config(tmp_path, tiny_sd1, iters=4, **adam)
+    one.train_dataloader.dataset.img = [str(file) for file in files]
+    one.train_dataloader.batch_size = images
+    one.model.source_text = texts
+    together = learn(one)
+    alone = config(tmp_path, tiny_sd1, iters=4, **adam)
+    alone.work_dir = str(tmp_path / 'alone')
+    alone.train_dataloader.dataset.img = str(files[-1])
+    alone.model.source_text = texts[-1]
+    start_value = MODELS.build(alone.model).state_dict()['embedding.tail']
+    moved = (two[-1:] - start_value).abs().max().item()
+
+    assert two.shape == (images, 5, 32)
+    assert moved > 1e-3
+    close = dict(rtol=0, atol=0.01 * moved)
+    torch.testing.assert_close(two, together, **close)
+    torch.testing.assert_close(two[-1:], learn(alone), **close)
+
+
+def test_mistake_becomes_one_line(capsys):
+    with pytest.raises(SystemExit) as exit_, user_errors():
+        check_writable('/dev/null/run')
+
+    assert exit_.value.code == 2
+    assert capsys.readouterr().err.startswith('error: Cannot write')
+
+
+def test_unknown_option_becomes_one_line(capsys):
+    with pytest.raises(SystemExit), user_errors():
+        user_errors(n_hipr=5)
+
+    assert 'n_hipr' in capsys.readouterr().err
+
+
+def test_bug_keeps_its_traceback():
+    with pytest.raises(ValueError, match='invalid literal'), user_errors():
+        int('x')
+    with pytest.raises(ValueError, match='not enough'), user_errors():
+        _first, _second = torch.zeros(1)
+
+
+def test_interruption(capsys):
+    with pytest.raises(SystemExit) as exit_, user_errors():
+        raise KeyboardInterrupt
+
+    assert exit_.value.code == 130

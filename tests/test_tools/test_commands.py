@@ -1,0 +1,201 @@
+"""The commands of the README, from the command line to the files."""
+
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from runs import DOG, REPO, draw_image, options
+
+TOOLS = REPO / 'tools'
+
+
+def call(monkeypatch, tool: str, *words: object) -> None:
+    """Runs a tool in this process, as the shell would."""
+    argv = [str(TOOLS / tool), *map(str, words)]
+    monkeypatch.setattr(sys, 'argv', argv)
+    runpy.run_path(argv[0], run_name='__main__')
+
+
+def shell(*words: object) -> subprocess.CompletedProcess:
+    """Runs a command on the CPU and captures what a user sees."""
+    return subprocess.run(
+        [str(word) for word in words],
+        env={
+            **os.environ,
+            'PYTHON': sys.executable,
+            'CUDA_VISIBLE_DEVICES': '',
+            'OMP_NUM_THREADS': '1',
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=180,
+    )
+
+
+def cfg_options(values: dict) -> list[str]:
+    """Values of a config on a command line."""
+    return ['--cfg-options', *(f'{k}={v}' for k, v in values.items())]
+
+
+@pytest.fixture(scope='module')
+def trained(tiny_sd1, tmp_path_factory):
+    """A run of dist_train.sh: its folder and what it printed."""
+    folder = tmp_path_factory.mktemp('trained')
+    values = options(folder, tiny_sd1, iters=2)
+    work_dir = values.pop('work_dir')
+    result = shell(
+        'bash',
+        TOOLS / 'dist_train.sh',
+        DOG,
+        1,
+        '--work-dir',
+        work_dir,
+        '--seed',
+        7,
+        *cfg_options(values),
+    )
+    assert result.returncode == 0, result.stdout
+    return Path(work_dir), result.stdout
+
+
+def test_training_is_quiet_and_ends_with_what_to_do_next(trained):
+    folder, output = trained
+    lines = output.splitlines()
+
+    assert len(lines) == 6, output  # iteration 1, and the closing words
+    assert 'Iter(train) [1/2]' in lines[0] and 'loss: ' in lines[0]
+    assert 'Done: 2 iterations' in lines[1]
+    assert lines[2].split() == ['checkpoint', f'{folder}/iter_2.pth']
+    assert lines[3].split() == [
+        'picture',
+        f'{folder}/previews/iter_000002.png',
+    ]
+    assert 'infer.py' in lines[5] and "'a sitting dog'" in lines[5]
+    assert sorted(path.name for path in folder.glob('iter_*')) == [
+        'iter_2.pth',
+        'iter_2.safetensors',
+    ]
+
+
+def test_seed_option(trained):
+    folder, _ = trained
+    assert torch.load(folder / 'iter_2.pth')['meta']['seed'] == 7
+
+
+def test_infer_draws_files_that_sort_and_a_grid(
+    trained, tmp_path, monkeypatch, capsys
+):
+    folder, _ = trained
+    words = ['infer.py', folder / 'dog.py', folder / 'iter_2.pth']
+    words += ['--prompt', 'a sitting dog', 'a cat', '--num-images', 2]
+    call(monkeypatch, *words, '--out-dir', tmp_path / 'a')
+
+    names = ['000.png', '001.png', '002.png', '003.png', 'grid.png']
+    assert sorted(os.listdir(tmp_path / 'a')) == names
+    printed = capsys.readouterr()
+    assert str(tmp_path / 'a') in printed.out
+    assert 'drawing' in printed.err  # the progress bar
+
+    # Number 1 is the same picture when it is drawn alone, from the export,
+    # with its own seed; and another one at another strength.
+    words = ['infer.py', folder, folder / 'iter_2.safetensors']
+    words += ['--prompt', 'a sitting dog', '--num-images', 1]
+    call(monkeypatch, *words, '--seed', 111112, '--out-dir', tmp_path / 'b')
+    words += ['--seed', 111112, '--strength', 0]
+    call(monkeypatch, *words, '--out-dir', tmp_path / 'c')
+
+    def pixels(name: str) -> bytes:
+        return Image.open(tmp_path / name).tobytes()
+
+    assert pixels('a/001.png') == pixels('b/000.png')
+    assert pixels('c/000.png') != pixels('b/000.png')
+
+
+@pytest.mark.parametrize(
+    ('words', 'message'),
+    [
+        (['--prompt', ' '], 'prompt'),
+        (['--prompt', 'a dog', '--num-images', '0'], 'at least 1, but got 0'),
+    ],
+)
+def test_infer_refuses(trained, monkeypatch, capsys, words, message):
+    folder, _ = trained
+    with pytest.raises(SystemExit) as exit_:
+        call(monkeypatch, 'infer.py', folder, folder / 'iter_2.pth', *words)
+
+    assert exit_.value.code == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith('error: ') and message in error
+
+
+def test_edit_in_one_command(tiny_sd1, tmp_path, monkeypatch, capsys):
+    photo = draw_image(tmp_path / 'photo.png')
+    words = [photo, '--source', 'a standing dog']
+    words += ['--target', 'a sitting dog', '--target', 'a dog on the beach']
+    words += ['--iters', 3, '--n-hiper', 2, '--strength', 0.9, '--seed', 3]
+    words += ['--pretrained', tiny_sd1, '--out-dir', tmp_path / 'out']
+
+    call(monkeypatch, 'edit.py', *words)
+
+    out = tmp_path / 'out'
+    pictures = [path.name for path in sorted(out.glob('0*.png'))]
+    assert pictures == ['000.png', '001.png', '002.png', '003.png']
+    with Image.open(out / 'sheet.png') as sheet:
+        assert sheet.width > 4 * 256
+    assert Image.open(out / '000.png').tobytes() == Image.open(photo).tobytes()
+    checkpoint = torch.load(out / 'iter_3.pth')
+    assert checkpoint['state_dict']['embedding.tail'].shape == (1, 2, 32)
+    assert checkpoint['meta']['embedding']['strength'] == '0.9'
+    printed = capsys.readouterr()
+    assert 'sheet.png' in printed.out
+    assert 'personalising' in printed.err and 'Iter(train)' not in printed.out
+
+
+@pytest.mark.parametrize(
+    ('values', 'message'),
+    [
+        ({'train_dataloader.dataset.img': 'none.png'}, 'none.png'),
+        ({'model.n_hiper': 0}, '[1, 76], but got 0'),
+        ({'model.source_text': '""'}, 'source_text'),
+        ({'model.n_hipr': 5}, 'n_hipr'),
+        ({'model.sd.pretrained': '/none'}, '/none'),
+        ({'work_dir': '/dev/null/run'}, 'Cannot write'),
+    ],
+)
+def test_mistakes_are_one_line(
+    tiny_sd1, tmp_path, monkeypatch, capsys, values, message
+):
+    values = {**options(tmp_path, tiny_sd1), **values}
+    with pytest.raises(SystemExit) as exit_:
+        call(monkeypatch, 'train.py', DOG, *cfg_options(values))
+
+    assert exit_.value.code == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith('error: ') and message in error
+    assert 'Traceback' not in error
+
+
+def test_mixed_precision_needs_cuda(monkeypatch, capsys):
+    monkeypatch.setattr('torch.cuda.is_available', lambda: False)
+    with pytest.raises(SystemExit):
+        call(monkeypatch, 'train.py', DOG, '--amp')
+
+    assert 'CUDA' in capsys.readouterr().err
+
+
+def test_mistake_from_two_processes_is_one_line(tmp_path, tiny_sd1):
+    values = {**options(tmp_path, tiny_sd1), 'model.n_hiper': 99}
+    result = shell(
+        'bash', TOOLS / 'dist_train.sh', DOG, 2, *cfg_options(values)
+    )
+
+    assert result.returncode == 2
+    assert (
+        result.stdout == 'error: `n_hiper` must be in [1, 76], but got 99.\n'
+    )
