@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from mmhiper.io import read_export
 from mmhiper.registry import MODELS, SCOPE
+from mmhiper.utils.work_dir import find_checkpoint, find_config
 
 if TYPE_CHECKING:
     from mmhiper.models import EmbeddingEditor
@@ -79,60 +79,6 @@ def load_editor(
     return editor.to(device).eval()
 
 
-def find_config(work_dir: Path) -> Path:
-    """The config that a run left in its work_dir.
-
-    Args:
-        work_dir (Path): The folder.
-
-    Returns:
-        Path: The file.
-
-    Raises:
-        FileNotFoundError: If there is not exactly one.
-    """
-    files = sorted(work_dir.glob('*.py'))
-    if len(files) != 1:
-        raise FileNotFoundError(
-            f'The work_dir {str(work_dir)!r} should hold the config of its '
-            f'run, one .py file, but has {len(files)}. Name the config file.'
-        )
-    return files[0]
-
-
-def find_checkpoint(work_dir: Path) -> Path:
-    """The checkpoint that the last run in a work_dir wrote last.
-
-    Args:
-        work_dir (Path): The folder, which may have been moved since.
-
-    Returns:
-        Path: The file that MMEngine's note ``last_checkpoint`` names (an
-        earlier, longer run may have left larger numbers); without a usable
-        note the ``iter_N.pth`` with the largest N.
-
-    Raises:
-        FileNotFoundError: If there is none.
-    """
-    note = work_dir / 'last_checkpoint'
-    if note.is_file():
-        # empty when the run was killed while writing it
-        noted = work_dir / Path(note.read_text().strip()).name
-        if noted.is_file():
-            return noted
-    steps = {
-        int(match[1]): path
-        for path in work_dir.glob('iter_*.pth')
-        if (match := re.fullmatch(r'iter_(\d+)\.pth', path.name))
-    }
-    if not steps:
-        raise FileNotFoundError(
-            f'The work_dir {str(work_dir)!r} has no checkpoint (iter_*.pth) '
-            'yet. Train first, or name a checkpoint.'
-        )
-    return steps[max(steps)]
-
-
 def read_checkpoint(path: str | Path) -> OrderedDict[str, Tensor]:
     """Reads the learned tensors of a checkpoint or of an export.
 
@@ -159,7 +105,7 @@ def read_checkpoint(path: str | Path) -> OrderedDict[str, Tensor]:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(
             f'{str(path)!r} is not a complete checkpoint of tensors and plain '
-            f'values: {reason}'
+            f'values (PlainCheckpointHook writes those): {reason}'
         ) from error
     if not isinstance(content, dict) or 'state_dict' not in content:
         raise ValueError(

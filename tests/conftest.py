@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import random
+from collections.abc import Iterator
 
 # nothing here needs the network, and a hub id should fail at once
 os.environ['HF_HUB_OFFLINE'] = '1'
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tiny import build_tiny_folder
@@ -36,3 +39,17 @@ def tiny_sd2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_folder(request: pytest.FixtureRequest) -> Path:
     """Each family in turn."""
     return request.getfixturevalue(f'tiny_{request.param}')
+
+
+@pytest.fixture
+def untouched_global_generators() -> Iterator[None]:
+    """Fails if the test draws from a global generator or reseeds it."""
+
+    def states() -> tuple:
+        numpy = np.random.get_state()  # noqa: NPY002  the global one is meant
+        words = numpy[1].tolist(), *numpy[2:]
+        return random.getstate(), words, torch.get_rng_state().tolist()
+
+    before = states()
+    yield
+    assert states() == before

@@ -23,9 +23,9 @@ from mmengine.runner import Runner
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
-from mmhiper.apis import find_checkpoint
 from mmhiper.registry import DATASETS
 from mmhiper.utils import register_all_modules
+from mmhiper.utils.work_dir import find_checkpoint
 
 _MMENGINE = os.path.dirname(mmengine.__file__)
 # What mmengine says about its own affairs, in messages that cannot be told

@@ -1,0 +1,115 @@
+"""The direction of imports (DESIGN, section 3)."""
+
+import ast
+from pathlib import Path
+
+import mmhiper
+
+ROOT = Path(mmhiper.__file__).parent
+# Each layer may import the ones above it, and itself.
+LAYERS = [
+    ['registry', 'version'],
+    ['utils', 'io'],
+    [
+        'models.conditioning',
+        'models.sampling',
+        'models.embeddings',
+        'models.data_preprocessor',
+    ],
+    ['models.stable_diffusion'],
+    ['models.editors'],
+    ['datasets', 'engine'],
+    ['apis'],
+]
+# Packages gather what they hold, for their users.
+GATHERERS = {'models', ''}
+
+
+def modules() -> dict[str, Path]:
+    """All modules by their dotted names inside the package."""
+    result = {}
+    for path in ROOT.rglob('*.py'):
+        parts = path.relative_to(ROOT).with_suffix('').parts
+        if parts[-1] == '__init__':
+            parts = parts[:-1]
+        result['.'.join(parts)] = path
+    return result
+
+
+def imports_of(path: Path) -> set[str]:
+    """What a module imports of the package when it is loaded or run."""
+    found = set()
+    tree = ast.parse(path.read_text())
+    only_types = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If)
+        and isinstance(node.test, ast.Name)
+        and node.test.id == 'TYPE_CHECKING'
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if node in only_types:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ''
+            if node.level:  # relative to the folder, or to one above it
+                folder = path.relative_to(ROOT.parent).parents[node.level - 1]
+                module = '.'.join([*folder.parts, *module.split('.')])
+            found |= {f'{module}.{alias.name}' for alias in node.names}
+            found.add(module)
+    prefix = 'mmhiper.'
+    return {
+        name.removeprefix(prefix) for name in found if name.startswith(prefix)
+    }
+
+
+def layer_of(name: str) -> int | None:
+    """The place of a module in the order, None if it has none."""
+    for number, layer in enumerate(LAYERS):
+        for start in layer:
+            if name == start or name.startswith(f'{start}.'):
+                return number
+    return None
+
+
+def test_every_module_has_a_place():
+    placed = {name for name in modules() if layer_of(name) is not None}
+
+    assert set(modules()) - placed == GATHERERS
+
+
+def test_imports_go_one_way():
+    for name, path in modules().items():
+        if name in GATHERERS:
+            continue
+        for imported in imports_of(path):
+            target = layer_of(imported)
+            if target is not None:
+                assert target <= layer_of(name), f'{name} -> {imported}'
+
+
+def test_embeddings_never_see_the_frozen_model():
+    for name, path in modules().items():
+        if name.startswith('models.embeddings'):
+            for imported in imports_of(path):
+                assert imported.startswith('models.embeddings'), imported
+
+
+def test_hooks_reach_a_model_through_its_methods_alone():
+    for name, path in modules().items():
+        if name.startswith('engine'):
+            assert not any(
+                imported.startswith('models') for imported in imports_of(path)
+            ), name
+
+
+def test_the_check_would_find_a_wrong_import(tmp_path):
+    path = tmp_path / 'module.py'
+    path.write_text('def f():\n    from mmhiper.apis import load_editor\n')
+
+    assert 'apis' in imports_of(path)
+    assert 'engine.hooks' in imports_of(ROOT / 'engine/__init__.py')
+    assert layer_of('apis') > layer_of('models.editors.hiper')

@@ -1,0 +1,237 @@
+"""Drawing pictures: contract C3, and parity with the diffusers pipeline."""
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler, StableDiffusionPipeline
+from PIL import Image
+from tiny import make_hiper
+
+STEPS = 3
+
+
+def draw(editor, prompt='a cat', **options):
+    options = {'num_inference_steps': STEPS, 'return_type': 'tensor'} | options
+    return editor.infer(prompt, show_progress=False, **options)['samples']
+
+
+def pipeline_of(folder) -> StableDiffusionPipeline:
+    """The unmodified pipeline, with DDIM as the SD 2.x folder has it."""
+    pipeline = StableDiffusionPipeline.from_pretrained(
+        folder,
+        scheduler=DDIMScheduler.from_pretrained(
+            folder, subfolder='scheduler', clip_sample=False
+        ),
+        safety_checker=None,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@pytest.fixture(scope='module')
+def editor(tiny_sd1):
+    return make_hiper(tiny_sd1)
+
+
+@pytest.fixture(params=['sd1', 'sd2'])
+def pair(request):
+    """An editor and the pipeline of the same folder."""
+    folder = request.getfixturevalue(f'tiny_{request.param}')
+    return make_hiper(folder), pipeline_of(folder)
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        {},
+        dict(guidance_scale=1.0),
+        dict(guidance_scale=3.0, negative_prompt='blurry'),
+        dict(height=32, width=96),
+        dict(num_images_per_prompt=2),
+        dict(eta=0.7),
+        dict(num_inference_steps=7),
+    ],
+)
+def test_it_draws_what_the_pipeline_draws(pair, options):
+    editor, pipeline = pair
+    options = {'num_inference_steps': STEPS} | options
+    with torch.no_grad():
+        condition = editor.condition(['a cat', 'a dog on the beach'])
+        negative = editor.sd.encode_text([options.get('negative_prompt', '')])
+    count = 2 * options.get('num_images_per_prompt', 1)
+    shape = editor.sd.latent_shape(
+        options.get('height', 64), options.get('width', 64)
+    )
+    latents = torch.randn(
+        (count, *shape), generator=torch.Generator().manual_seed(5)
+    )
+
+    ours = draw(
+        editor,
+        ['a cat', 'a dog on the beach'],
+        latents=latents,
+        generator=torch.Generator().manual_seed(6),
+        **options,
+    )
+    options.pop('negative_prompt', None)
+    theirs = pipeline(
+        prompt_embeds=condition.tokens,
+        negative_prompt_embeds=negative.tokens.expand(2, -1, -1),
+        latents=latents,
+        generator=torch.Generator().manual_seed(6),
+        output_type='pt',
+        **options,
+    ).images
+
+    assert ours.shape == theirs.shape
+    # where a file puts a weight in memory decides the order of some sums
+    torch.testing.assert_close(ours / 2 + 0.5, theirs, rtol=0, atol=1e-5)
+
+
+def test_seeded_noise_is_that_of_the_pipeline_with_generators(pair):
+    editor, pipeline = pair
+    with torch.no_grad():
+        condition = editor.condition(['a cat'])
+
+    ours = draw(editor, num_images_per_prompt=2, seed=7)
+    theirs = pipeline(
+        prompt_embeds=condition.tokens,
+        negative_prompt_embeds=editor.sd.encode_text(['']).tokens,
+        num_images_per_prompt=2,
+        num_inference_steps=STEPS,
+        generator=[torch.Generator().manual_seed(7 + i) for i in range(2)],
+        output_type='pt',
+    ).images
+
+    torch.testing.assert_close(ours / 2 + 0.5, theirs, rtol=0, atol=1e-5)
+
+
+def test_the_text_matters(editor):
+    assert (draw(editor, 'a cat') - draw(editor, 'xyz')).abs().max() > 1e-3
+
+
+def test_the_pictures_of_a_run_do_not_depend_on_its_size(editor):
+    together = draw(editor, num_images_per_prompt=3, seed=4, eta=0.5)
+
+    for i in range(3):
+        alone = draw(editor, seed=4 + i, eta=0.5)
+        torch.testing.assert_close(alone[0], together[i], rtol=0, atol=1e-4)
+    assert not torch.allclose(together[0], together[1], atol=1e-2)
+
+
+def test_several_prompts_are_drawn_prompt_by_prompt(editor):
+    both = draw(editor, ['a cat', 'a fox'], num_images_per_prompt=2, seed=4)
+
+    fox = draw(editor, 'a fox', num_images_per_prompt=2, seed=6)
+    torch.testing.assert_close(both[2:], fox, rtol=0, atol=1e-4)
+
+
+def test_the_same_seed_is_the_same_picture_whatever_ran_before(editor):
+    first = draw(editor, seed=3)
+    torch.manual_seed(123)
+    other = draw(editor, seed=9)
+    noisy = draw(editor, seed=3, eta=1.0)
+
+    assert torch.equal(draw(editor, seed=3), first)
+    assert torch.equal(draw(editor, seed=3, eta=1.0), noisy)
+    assert not torch.allclose(first, other, atol=1e-2)
+    assert not torch.allclose(first, noisy, atol=1e-2)
+
+
+@pytest.mark.usefixtures('untouched_global_generators')
+def test_randomness_is_local(editor):
+    draw(editor, seed=3, eta=1.0)
+
+
+def test_a_generator_takes_the_place_of_the_seed(editor):
+    def with_generator(number, seed):
+        generator = torch.Generator().manual_seed(number)
+        return draw(editor, generator=generator, seed=seed)
+
+    assert torch.equal(with_generator(3, 1), with_generator(3, 2))
+    assert torch.equal(with_generator(3, 1), draw(editor, seed=3))
+
+
+def test_return_types_are_the_same_picture(editor):
+    tensor = draw(editor)
+    array = draw(editor, return_type='numpy')
+    (image,) = draw(editor, return_type='image')
+
+    assert tensor.shape == (1, 3, 64, 64)
+    assert tensor.abs().max() <= 1
+    assert isinstance(array, np.ndarray)
+    assert np.array_equal(array, tensor.numpy())
+    assert isinstance(image, Image.Image)
+    rounded = ((tensor[0] / 2 + 0.5) * 255).round().permute(1, 2, 0)
+    assert np.array_equal(np.asarray(image), rounded.numpy())
+
+
+def test_defaults_are_those_of_the_contract(editor):
+    images = editor.infer('a cat', show_progress=False)['samples']
+
+    same = draw(
+        editor,
+        num_inference_steps=50,
+        guidance_scale=7.5,
+        negative_prompt='',
+        strength=0.8,
+        seed=1,
+        return_type='image',
+    )
+    assert np.array_equal(np.asarray(images[0]), np.asarray(same[0]))
+
+
+def test_progress_is_shown_on_demand(editor, capsys):
+    editor.infer('a cat', num_inference_steps=STEPS)
+    assert f'{STEPS}/{STEPS}' in capsys.readouterr().err
+
+    draw(editor)
+    assert capsys.readouterr().err == ''
+
+
+def test_one_call_of_the_unet_per_step(editor):
+    sizes = []
+    handle = editor.sd.unet.register_forward_pre_hook(
+        lambda module, args: sizes.append(len(args[0]))
+    )
+    try:
+        draw(editor, num_images_per_prompt=2)
+    finally:
+        handle.remove()
+
+    assert sizes == [4] * STEPS
+
+
+def test_no_graph_is_kept(editor):
+    assert not draw(editor).requires_grad
+    assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (dict(prompt=''), '`prompt`'),
+        (dict(prompt='  '), '`prompt`'),
+        (dict(prompt=[]), '`prompt`'),
+        (dict(prompt=['a cat', '']), '`prompt`'),
+        (dict(height=60), 'multiples of 8.* 60'),
+        (dict(width=0), 'multiples of 8'),
+        (dict(num_inference_steps=0), '`num_inference_steps`'),
+        (dict(num_inference_steps=2000), 'num_inference_steps'),
+        (dict(num_images_per_prompt=0), '`num_images_per_prompt`'),
+        (dict(negative_prompt=['a', 'b']), 'negative_prompt.* 1 .*2'),
+        (dict(latents=torch.zeros(1, 4, 4, 4)), r'\(1, 4, 8, 8\).*4, 4, 4'),
+        (dict(generator=[torch.Generator()] * 2), 'generators'),
+        (dict(return_type='jpeg'), "'tensor'.*'jpeg'"),
+        (dict(eta=2), '`eta`'),
+        (dict(image=1), '`image`'),
+    ],
+)
+def test_mistakes_are_named(editor, options, message):
+    with pytest.raises(ValueError, match=message):
+        draw(editor, **({'prompt': 'a cat'} | options))
+
+
+def test_an_unknown_keyword_is_an_error(editor):
+    with pytest.raises(TypeError, match='tau_v'):
+        draw(editor, tau_v=0.5)
