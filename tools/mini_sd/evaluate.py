@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import textwrap
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from judge import DEFAULT_PATH, Judge, load_judge, to_pixels
 from world import FURS, PAINTS, PLACES, POSES, draw, sample_scene
@@ -110,6 +111,17 @@ def sheet(images: list[Image.Image], columns: int) -> Image.Image:
     return grid
 
 
+def label(image: Image.Image, text: str) -> Image.Image:
+    """Put a caption of at most three lines under a picture."""
+    font = ImageFont.load_default(max(9, image.width // 13))
+    wrap = textwrap.wrap(text, 24)[:3]
+    panel = Image.new('RGB', (image.width, image.height * 4 // 3), 'white')
+    panel.paste(image)
+    place = (3, image.height + 2)
+    ImageDraw.Draw(panel).text(place, '\n'.join(wrap), 'black', font)
+    return panel
+
+
 def measure_model(
     folder: Path, judge: Judge, count: int, out_dir: Path
 ) -> dict[str, float]:
@@ -124,7 +136,8 @@ def measure_model(
     )
     images = generate(pipe, list(prompts), seed=PROMPT_SEED)
     said, _ = judge.look(images)
-    sheet(images[:50], 10).save(out_dir / 'model.png')
+    panels = [label(*pair) for pair in zip(images, prompts, strict=True)]
+    sheet(panels[:40], 8).save(out_dir / 'model.png')
     misses = [
         f'{i}: {prompt} -> {got}'
         for i, (prompt, want, got) in enumerate(
@@ -170,9 +183,8 @@ def main() -> None:
     print(json.dumps(report, indent=2))
     name = f'{args.editor or "model"}.json'
     (args.out_dir / name).write_text(json.dumps(report, indent=2) + '\n')
-    print(
-        f'{time.perf_counter() - start:.0f} s; figures in {args.out_dir / name}'
-    )
+    seconds = time.perf_counter() - start
+    print(f'{seconds:.0f} s; figures in {args.out_dir / name}')
 
 
 if __name__ == '__main__':

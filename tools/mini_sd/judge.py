@@ -64,8 +64,9 @@ class Judge(nn.Module):
         super().__init__()
         w = width
         layers: list[nn.Module] = []
-        plan = ((3, w, 2), (w, 2 * w, 2), (2 * w, 2 * w, 1), (2 * w, 4 * w, 2),
-                (4 * w, 4 * w, 1), (4 * w, 6 * w, 2), (6 * w, 6 * w, 1))  # fmt: skip
+        plan = [(3, w, 2), (w, 2 * w, 2), (2 * w, 2 * w, 1)]
+        plan += [(2 * w, 4 * w, 2), (4 * w, 4 * w, 1)]
+        plan += [(4 * w, 6 * w, 2), (6 * w, 6 * w, 1)]
         for a, b, stride in plan:
             layers += [
                 nn.Conv2d(a, b, 3, stride, 1, bias=False),

@@ -1,4 +1,4 @@
-"""The mini world: the same seed draws the same, and captions tell the truth."""
+"""The mini world: seeds draw the same, and captions tell the truth."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,5 +1,4 @@
-"""What a picture of the mini world shows, as plain data, and how it is drawn at
-random."""
+"""What a picture of the mini world shows, as plain data, drawn at random."""
 
 from __future__ import annotations
 

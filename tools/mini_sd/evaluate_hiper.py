@@ -1,0 +1,221 @@
+"""HiPer on the mini world: 20 unseen individuals, 4 edits of each.
+
+All sources are learned in one run, as K rows of one embedding: the loss is a
+sum over pictures and Adam works on each number by itself, so every row is
+what a run of its own would have given, at a fraction of the time.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from evaluate import label, psnr, sheet
+from mmengine.config import Config
+from PIL import Image
+
+from mmhiper.engine.launch import train
+from mmhiper.models import HiPer
+
+from judge import Judge, to_pixels
+from world import PLACES, POSES, Scene, draw, sample_individual
+from world.captions import ACCESSORY_WORDS, PLACE_WORDS
+
+CONFIG = Path(__file__).parents[2] / 'configs' / 'hiper' / 'dog.py'
+INDIVIDUAL_SEED = 84  # a namespace: neither the model nor the judge saw it
+COUNTS = (1, 3, 5, 10, 20)  # the paper's ablation of N
+STRENGTHS = (0.6, 0.8, 1.0)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One source picture and its four edits."""
+
+    scene: Scene
+    source: Image.Image
+    source_text: str
+    targets: tuple[str, ...]
+    asked: tuple[dict[str, str], ...]  # what the judge should answer to each
+
+
+def make_case(index: int) -> Case:
+    """Draw source ``index`` and choose its edits: two poses, place, hat."""
+    rng = np.random.default_rng([INDIVIDUAL_SEED, index])
+    species = ('dog', 'cat')[index % 2]
+    who = sample_individual(rng, species)
+    pose = POSES[index // 2 % len(POSES)]
+    place = str(rng.choice(PLACES))
+    scene = Scene(
+        who, pose, place, flip=bool(rng.random() < 0.5), scale=0.95,
+        layout=int(rng.integers(2**31)),
+    )  # fmt: skip
+    poses = rng.permutation([p for p in POSES if p != pose])[:2]
+    other = str(rng.choice([p for p in PLACES if p != place]))
+    accessory = str(rng.choice(list(ACCESSORY_WORDS)))
+    words = ACCESSORY_WORDS[accessory][0].format('red')
+    edits = [
+        (f'a {new} {species}', {'pose': str(new)}) for new in poses
+    ] + [
+        (f'a {pose} {species} {PLACE_WORDS[other][0]}',
+         {'pose': pose, 'place': other}),
+        (f'a {pose} {species} {words}',
+         {'pose': pose, 'accessory': accessory}),
+    ]  # fmt: skip
+    return Case(
+        scene=scene,
+        source=draw(scene, 512),
+        source_text=f'a {pose} {species}',
+        targets=tuple(text for text, _ in edits),
+        asked=tuple({'species': species, **wanted} for _, wanted in edits),
+    )
+
+
+def learn(cases: list[Case], n_hiper: int, args: argparse.Namespace) -> HiPer:
+    """Learn all sources at once with the defaults of ``dog.py``."""
+    folder = args.out_dir / 'sources'
+    folder.mkdir(exist_ok=True)
+    paths = [str(folder / f'{i:02d}.png') for i in range(len(cases))]
+    for path, case in zip(paths, cases, strict=True):
+        case.source.save(path)
+    cfg = Config.fromfile(CONFIG)
+    cfg.work_dir = str(args.out_dir / f'n{n_hiper}')
+    cfg.merge_from_dict(
+        {
+            'model.sd.pretrained': str(args.pretrained),
+            'model.sd.without_cuda': None,
+            'model.source_text': [case.source_text for case in cases],
+            'model.target_text': None,
+            'model.n_hiper': n_hiper,
+            'train_dataloader.dataset.img': paths,
+            'train_dataloader.batch_size': len(cases),
+            'train_cfg.max_iters': args.iters,
+            'resume': True,  # a stopped evaluation goes on where it was
+        }
+    )
+    cfg.custom_hooks = [
+        hook
+        for hook in cfg.custom_hooks
+        if hook['type'] == 'PlainCheckpointHook'
+    ]
+    editor: HiPer = train(cfg).model
+    return editor.eval()
+
+
+@torch.inference_mode()
+def edit(
+    editor: HiPer, cases: list[Case], strength: float | None
+) -> list[Image.Image]:
+    """Draw every edit; a strength of None draws the plain target texts."""
+    images: list[Image.Image] = []
+    for index, case in enumerate(cases):
+        seed = 1000 * index
+        if strength is not None:
+            images += editor.infer(
+                list(case.targets), image=index, strength=strength, seed=seed,
+                show_progress=False,
+            )['samples']  # fmt: skip
+            continue
+        texts = editor.encode_content(list(case.targets))
+        images += _pictures(editor.sample(texts, seed=seed))
+    return images
+
+
+def _pictures(pixels: torch.Tensor) -> list[Image.Image]:
+    """(B, 3, H, W) in [-1, 1] -> pictures."""
+    arrays = ((pixels.clamp(-1, 1) + 1) * 127.5).round().byte()
+    return [
+        Image.fromarray(array)
+        for array in arrays.permute(0, 2, 3, 1).cpu().numpy()
+    ]
+
+
+@torch.inference_mode()
+def reconstruct(
+    editor: HiPer, cases: list[Case]
+) -> tuple[list[Image.Image], float]:
+    """Draw [source text, hiper] from noise; its mean PSNR in dB."""
+    images = [
+        editor.infer(
+            case.source_text,
+            image=i,
+            strength=1.0,
+            seed=1,
+            show_progress=False,
+        )['samples'][0]
+        for i, case in enumerate(cases)
+    ]
+    sources = to_pixels([case.source for case in cases])
+    return images, float(psnr(to_pixels(images), sources).mean())
+
+
+def score(
+    judge: Judge, cases: list[Case], images: list[Image.Image]
+) -> dict[str, float]:
+    """Edit success and identity, shares in [0, 1].
+
+    An edit succeeds when the judge sees everything that its text names. The
+    identity is kept when the own source is the nearest of all sources.
+    """
+    asked = [wanted for case in cases for wanted in case.asked]
+    said, features = judge.look(images)
+    _, sources = judge.look([case.source for case in cases])
+    nearest = (features @ sources.T).argmax(1)
+    own = torch.arange(len(cases)).repeat_interleave(len(cases[0].asked))
+    success = [
+        all(got[name] == value for name, value in want.items())
+        for want, got in zip(asked, said, strict=True)
+    ]
+    kept = nearest == own
+    return {
+        'edit_success': float(np.mean(success)),
+        'identity': float(kept.float().mean()),
+        'both': float((kept & torch.tensor(success)).float().mean()),
+    }
+
+
+def draw_cases(
+    cases: list[Case], rebuilt: list[Image.Image], edits: list[Image.Image]
+) -> Image.Image:
+    """One row per case: source, reconstruction, the four edits."""
+    panels: list[Image.Image] = []
+    per = len(cases[0].targets)
+    for i, case in enumerate(cases):
+        size = rebuilt[i].size
+        panels.append(label(case.source.resize(size), case.source_text))
+        panels.append(label(rebuilt[i], 'reconstruction'))
+        row = edits[i * per : (i + 1) * per]
+        panels += [
+            label(image, text)
+            for image, text in zip(row, case.targets, strict=True)
+        ]
+    return sheet(panels, per + 2)
+
+
+def measure_hiper(
+    args: argparse.Namespace, judge: Judge
+) -> dict[str, dict[str, float]]:
+    """Measure HiPer's defaults and, if asked, both curves of the ablation."""
+    cases = [make_case(i) for i in range(args.individuals)]
+    editor = learn(cases, 5, args)
+    report = {
+        'plain target text': score(judge, cases, edit(editor, cases, None))
+    }
+    rebuilt, quality = reconstruct(editor, cases)
+    for strength in STRENGTHS if args.ablation else (0.8,):
+        images = edit(editor, cases, strength)
+        result = score(judge, cases, images)
+        report[f'N=5, strength {strength}'] = result
+        if strength == 0.8:
+            result['reconstruction_psnr_db'] = quality
+            draw_cases(cases, rebuilt, images).save(args.out_dir / 'hiper.png')
+    for count in COUNTS if args.ablation else ():
+        if count == 5:
+            continue
+        editor = learn(cases, count, args)
+        result = score(judge, cases, edit(editor, cases, 0.8))
+        result['reconstruction_psnr_db'] = reconstruct(editor, cases)[1]
+        report[f'N={count}, strength 0.8'] = result
+    return report
