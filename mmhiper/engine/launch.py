@@ -187,11 +187,11 @@ def train(
         FileNotFoundError: If an input file does not exist.
     """
     register_all_modules()
-    check_writable(cfg.work_dir)
-    note = None if resume is None else set_resume(cfg, resume)
     # Read the images first: a missing one should not cost the loading, or
     # even the download, of a backbone.
     DATASETS.build(cfg.train_dataloader.dataset)
+    check_writable(cfg.work_dir)
+    note = None if resume is None else set_resume(cfg, resume)
     set_up_processes(cfg, launcher)
     try:
         runner = ConciseRunner.from_cfg(cfg)
@@ -241,7 +241,10 @@ def user_errors() -> Iterator[None]:
             # the launcher ends the others at its exit; unless it has not
             # found it, on another machine for instance.
             time.sleep(10)
-        print(f'error: {error}{hint}', file=sys.stderr)
+        words = str(error)
+        if isinstance(error, FileNotFoundError) and error.filename:
+            words = f'There is no file {error.filename!r}. Check the path.'
+        print(f'error: {words}{hint}', file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print('\nInterrupted.', file=sys.stderr)

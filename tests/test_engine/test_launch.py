@@ -79,7 +79,7 @@ def test_killed_run_resumes_to_the_same_embedding(tiny_sd1, tmp_path):
     values['custom_hooks.2.interval'] = 1000  # no previews on the way
     process = start(*command, *cfg_options(values))
     folder = tmp_path / 'run'
-    deadline = time.time() + 120
+    deadline = time.time() + 300
     while not (folder / 'iter_10.pth').exists():
         assert process.poll() is None, process.communicate()[0]
         assert time.time() < deadline
@@ -92,7 +92,7 @@ def test_killed_run_resumes_to_the_same_embedding(tiny_sd1, tmp_path):
         embedding_of(file)
 
     resumed = start(*command, '--resume', *cfg_options(values))
-    output = resumed.communicate(timeout=120)[0]
+    output = resumed.communicate(timeout=300)[0]
 
     assert resumed.returncode == 0, output
     assert 'Resuming from' in output
@@ -210,7 +210,7 @@ def test_two_processes_equal_one(tiny_sd1, tmp_path, images):
         *cfg_options(values),
         PORT=free_port(),
     )
-    output = process.communicate(timeout=180)[0]
+    output = process.communicate(timeout=300)[0]
     assert process.returncode == 0, output
     assert 'Warning' not in output and 'WARNING' not in output
     two = embedding_of(tmp_path / 'two' / 'iter_4.pth')

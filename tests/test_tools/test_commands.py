@@ -34,7 +34,7 @@ def shell(*words: object) -> subprocess.CompletedProcess:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=180,
+        timeout=300,
     )
 
 
@@ -179,6 +179,15 @@ def test_mistakes_are_one_line(
     error = capsys.readouterr().err.strip()
     assert error.startswith('error: ') and message in error
     assert 'Traceback' not in error
+
+
+def test_config_that_does_not_exist(monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        call(monkeypatch, 'train.py', 'configs/hiper/dgo.py')
+
+    assert capsys.readouterr().err == (
+        "error: There is no file 'configs/hiper/dgo.py'. Check the path.\n"
+    )
 
 
 def test_mixed_precision_needs_cuda(monkeypatch, capsys):
