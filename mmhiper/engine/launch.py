@@ -23,6 +23,7 @@ from mmengine.runner import Runner
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
+from mmhiper.io import read_checkpoint
 from mmhiper.registry import DATASETS
 from mmhiper.utils import register_all_modules
 from mmhiper.utils.work_dir import find_checkpoint
@@ -106,6 +107,7 @@ def set_resume(cfg: Config, resume: str) -> str:
 
     Raises:
         FileNotFoundError: If a named checkpoint does not exist.
+        ValueError: If it is no checkpoint, or a damaged one.
     """
     if resume == 'auto':
         try:
@@ -121,6 +123,13 @@ def set_resume(cfg: Config, resume: str) -> str:
             'Give the path of an iter_N.pth, or --resume alone for the '
             'latest one of the work dir.'
         )
+    elif Path(resume).suffix == '.safetensors':
+        raise ValueError(
+            f'Wanted a checkpoint to resume, but {resume!r} is an export, '
+            'which has no state of the optimiser. Give the iter_N.pth '
+            'beside it.'
+        )
+    read_checkpoint(resume)  # says what is wrong with a damaged file
     cfg.resume, cfg.load_from = True, resume
     return f'Resuming from {resume}.'
 

@@ -113,6 +113,17 @@ def test_nothing_to_resume_is_said(tiny_sd1, tmp_path):
         set_resume(cfg, str(tmp_path / 'none.pth'))
 
 
+def test_what_cannot_be_resumed_is_refused(tmp_path):
+    cfg = Config(dict(work_dir=str(tmp_path)))
+    (tmp_path / 'iter_2.pth').write_bytes(b'half a file')
+    (tmp_path / 'iter_2.safetensors').touch()
+
+    with pytest.raises(ValueError, match=r'iter_2\.pth.*not a complete'):
+        set_resume(cfg, 'auto')
+    with pytest.raises(ValueError, match=r'is an export.*iter_N\.pth'):
+        set_resume(cfg, str(tmp_path / 'iter_2.safetensors'))
+
+
 def test_resume_follows_a_moved_folder_and_survives_an_empty_note(
     tiny_sd1, tmp_path
 ):
@@ -132,7 +143,7 @@ def test_resume_follows_a_moved_folder_and_survives_an_empty_note(
 def test_resume_takes_the_run_that_was_last(tmp_path):
     """Not the larger number that an earlier, longer run left behind."""
     for step in (500, 1200):
-        (tmp_path / f'iter_{step}.pth').touch()
+        torch.save(dict(state_dict={}), tmp_path / f'iter_{step}.pth')
     (tmp_path / 'last_checkpoint').write_text('work_dirs/x/iter_500.pth')
     cfg = Config(dict(work_dir=str(tmp_path)))
 

@@ -1,0 +1,65 @@
+"""Training checkpoints, read weights-only."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmhiper.io.export import read_export
+
+
+def read_checkpoint(path: str | Path) -> OrderedDict[str, Tensor]:
+    """Reads the learned tensors of a checkpoint or of an export.
+
+    Args:
+        path (str or Path): A ``.pth`` or ``.safetensors`` file.
+
+    Returns:
+        OrderedDict[str, Tensor]: A state dict that says, in its metadata,
+        which editor and backbone it belongs to, where the file does.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no checkpoint.
+    """
+    path = Path(path)
+    if path.suffix == '.safetensors':
+        tensors, record = read_export(path)
+        return _with_record(tensors, record)
+    if not path.is_file():
+        raise FileNotFoundError(f'There is no checkpoint {str(path)!r}.')
+    try:
+        content = torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f'{str(path)!r} is not a complete checkpoint of tensors and plain '
+            f'values (PlainCheckpointHook writes those): {reason}'
+        ) from error
+    if not isinstance(content, dict) or 'state_dict' not in content:
+        raise ValueError(
+            f'{str(path)!r} is not a training checkpoint: it has no '
+            "'state_dict'."
+        )
+    return content['state_dict']
+
+
+def _with_record(
+    tensors: dict[str, Tensor], record: dict[str, Any]
+) -> OrderedDict[str, Tensor]:
+    """Makes a state dict of an export.
+
+    Args:
+        tensors (dict[str, Tensor]): By name.
+        record (dict): The metadata of the file.
+
+    Returns:
+        OrderedDict[str, Tensor]: With the record where PyTorch keeps its own.
+    """
+    state = OrderedDict(tensors)
+    state._metadata = {'': record}  # type: ignore[attr-defined]
+    return state
