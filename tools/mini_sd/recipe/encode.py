@@ -1,0 +1,84 @@
+"""Stage ``encode``: latents and text embeddings, computed once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .clip import WIDTH, load_clip, tokenize_all
+from .common import Log, autocast, device, rank, ranks, wait_for_all
+from .drawings import load_drawings
+from .tokenizer import POSITIONS, load_tokenizer
+from .vae import load_vae, to_pixels
+
+
+@torch.no_grad()
+def encode_texts(work_dir: Path, log: Log) -> None:
+    """Write ``texts.npy`` (COUNT, CAPTIONS, 77, 128) and ``empty.npy``.
+
+    What the U-Net reads: the text encoder's last hidden state, fp16.
+    """
+    encoder = load_clip(work_dir).text
+    ids = tokenize_all(work_dir)
+    part = work_dir / 'texts.part.npy'
+    texts = np.lib.format.open_memmap(
+        part, 'w+', np.float16, (*ids.shape, WIDTH)
+    )
+    empty = load_tokenizer(work_dir)(
+        '', padding='max_length', max_length=POSITIONS, return_tensors='pt'
+    )['input_ids']
+    hidden = encoder(input_ids=empty.to(device())).last_hidden_state
+    np.save(work_dir / 'empty.npy', hidden[0].half().cpu().numpy())
+    for start in range(0, len(ids), 32):
+        chosen = ids[start : start + 32].reshape(-1, POSITIONS)
+        with autocast():
+            hidden = encoder(
+                input_ids=torch.from_numpy(chosen.astype(np.int64)).to(
+                    device()
+                )
+            ).last_hidden_state
+        texts[start : start + 32] = (
+            hidden.half().cpu().numpy().reshape(-1, *texts.shape[1:])
+        )
+    texts.flush()
+    part.replace(work_dir / 'texts.npy')
+    log(f'encode: texts {texts.shape}')
+
+
+@torch.no_grad()
+def encode_latents(work_dir: Path, log: Log) -> None:
+    """Write ``latents.npy`` (COUNT, 4, 16, 16) fp16: unscaled means.
+
+    Processes that run it together share the work.
+    """
+    vae = load_vae(work_dir)
+    drawings = load_drawings(work_dir)
+    part = work_dir / 'latents.part.npy'
+    if rank() == 0:
+        np.lib.format.open_memmap(
+            part, 'w+', np.float16, (len(drawings), 4, 16, 16)
+        )
+    wait_for_all()
+    latents = np.load(part, mmap_mode='r+')
+    for start in range(32 * rank(), len(drawings), 32 * ranks()):
+        with autocast():
+            mean = vae.encode(
+                to_pixels(drawings[start : start + 32])
+            ).latent_dist.mode()
+        latents[start : start + 32] = mean.half().cpu().numpy()
+    latents.flush()
+    wait_for_all()
+    if rank() == 0:
+        part.replace(work_dir / 'latents.npy')
+        log(
+            f'encode: latents {latents.shape}, scaling factor '
+            f'{scaling_factor(work_dir):.4f}'
+        )
+
+
+def scaling_factor(work_dir: Path) -> float:
+    """What brings the latents to a standard deviation of one."""
+    latents = np.load(work_dir / 'latents.npy', mmap_mode='r')
+    return float(1 / latents[:4096].astype(np.float32).std())

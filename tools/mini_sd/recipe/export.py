@@ -1,0 +1,65 @@
+"""Stage ``export``: all parts as one folder in the diffusers layout."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import torch
+from diffusers import StableDiffusionPipeline
+from transformers import CLIPImageProcessor
+
+from .clip import MEAN, STD, load_clip
+from .common import Log, device
+from .drawings import SIZE
+from .encode import scaling_factor
+from .tokenizer import load_tokenizer
+from .unet import build_scheduler, build_unet
+from .vae import load_vae
+
+
+def export(work_dir: Path, folder: Path, log: Log) -> None:
+    """Write ``folder`` from the newest weights, also while training goes on.
+
+    Args:
+        work_dir (Path): Where the stages left their weights.
+        folder (Path): Replaced by the pipeline, fp16 safetensors.
+        log (Log): Where the size is told.
+    """
+    unet = build_unet()
+    unet.set_default_attn_processor()
+    done = work_dir / 'unet.pth'
+    saved = torch.load(
+        done if done.exists() else work_dir / 'unet_state.pth',
+        map_location=device(),
+    )
+    unet.load_state_dict(saved['model' if done.exists() else 'average'])
+    tuned = (work_dir / 'decoder.pth').exists()
+    vae = load_vae(work_dir, 'decoder' if tuned else 'autoencoder')
+    vae.register_to_config(scaling_factor=scaling_factor(work_dir))
+    pair = load_clip(work_dir)
+    pipeline = StableDiffusionPipeline(
+        vae=vae.half(),
+        text_encoder=pair.text.half(),
+        tokenizer=load_tokenizer(work_dir),
+        unet=unet.half(),
+        scheduler=build_scheduler(),
+        safety_checker=None,
+        feature_extractor=CLIPImageProcessor(
+            size={'shortest_edge': SIZE},
+            crop_size={'height': SIZE, 'width': SIZE},
+            image_mean=list(MEAN),
+            image_std=list(STD),
+        ),
+        image_encoder=pair.image.half(),
+        requires_safety_checker=False,
+    )
+    part = folder.with_name(folder.name + '.part')
+    shutil.rmtree(part, ignore_errors=True)
+    pipeline.save_pretrained(part)
+    for name in ('vocab.json', 'merges.txt'):  # as older readers want it
+        shutil.copy(work_dir / 'tokenizer' / name, part / 'tokenizer')
+    shutil.rmtree(folder, ignore_errors=True)
+    part.replace(folder)
+    size = sum(f.stat().st_size for f in folder.rglob('*') if f.is_file())
+    log(f'export: {folder}, {size / 1e6:.1f} MB')

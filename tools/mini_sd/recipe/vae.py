@@ -1,0 +1,188 @@
+"""Stage ``vae``: the autoencoder, eight pixels to a latent along each side.
+
+Crops teach it most of what it needs at a quarter of the cost; the last part
+of the budget goes to whole pictures, whose statistics differ. Stage
+``decoder`` goes on with the decoder alone, whose latents then stay the same.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+
+from .common import Log, autocast, device, fit, seeded
+from .drawings import UNSEEN, load_drawings
+
+SEED, DECODER_SEED = 11, 21
+CROP, CROP_BATCH, FULL_BATCH = 64, 16, 4
+CROPS_SHARE = 0.8  # of the time budget
+PEAK_RATE = 2e-3
+
+
+def build_vae() -> AutoencoderKL:
+    """Return an untrained autoencoder: convolutions only, 1 M parameters."""
+    with seeded(SEED):
+        vae = AutoencoderKL(
+            block_out_channels=(16, 32, 64, 64),
+            down_block_types=('DownEncoderBlock2D',) * 4,
+            up_block_types=('UpDecoderBlock2D',) * 4,
+            layers_per_block=1,
+            latent_channels=4,
+            norm_num_groups=8,
+            sample_size=128,
+            mid_block_add_attention=False,
+        )
+    with torch.no_grad():  # begin with a posterior of std 0.05: at the usual
+        vae.quant_conv.weight[4:] = 0  # 1 the noise drowns the latents, and
+        vae.quant_conv.bias[4:] = -6  # the decoder learns to ignore them
+    return vae.to(device(), memory_format=torch.channels_last)
+
+
+def load_vae(work_dir: Path, name: str = 'autoencoder') -> AutoencoderKL:
+    """Return the trained autoencoder with its measured scaling factor."""
+    vae = build_vae().eval().requires_grad_(False)
+    saved = torch.load(work_dir / f'{name}.pth', map_location=device())
+    vae.load_state_dict(saved['model'])
+    return vae
+
+
+def picture_loss(made: Tensor, wanted: Tensor) -> Tensor:
+    """L1 + 2 L2 + L1 of the neighbours' differences, for crisp outlines."""
+    error = made - wanted
+    edges = error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()
+    return error.abs().mean() + 2 * error.square().mean() + 0.5 * edges
+
+
+def to_pixels(drawings: np.ndarray) -> Tensor:
+    """(B, H, W, 3) uint8 RGB -> (B, 3, H, W) in [-1, 1], channels last."""
+    pixels = torch.from_numpy(np.array(drawings))
+    return pixels.to(device()).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def _batch(
+    drawings: np.ndarray, rng: np.random.Generator, whole: bool
+) -> Tensor:
+    """Pixels in [-1, 1]: whole pictures or crops, mirrored half the time."""
+    size = drawings.shape[1] if whole else CROP
+    count = FULL_BATCH if whole else CROP_BATCH
+    index = rng.integers(0, len(drawings) - UNSEEN, count)
+    corner = rng.integers(0, drawings.shape[1] - size + 1, (count, 2))
+    return to_pixels(
+        np.stack(
+            [
+                drawings[i, y : y + size, x : x + size][
+                    :, :: rng.choice((-1, 1))
+                ]
+                for i, (y, x) in zip(index, corner, strict=True)
+            ]
+        )
+    )
+
+
+@torch.no_grad()
+def psnr(vae: AutoencoderKL, drawings: np.ndarray, count: int = 64) -> float:
+    """Mean PSNR in dB on the last ``count`` drawings, which are unseen."""
+    pixels = to_pixels(drawings[-count:])
+    made = vae.decode(vae.encode(pixels).latent_dist.mode()).sample
+    error = (made.clamp(-1, 1) - pixels).square().mean((1, 2, 3))
+    return float((10 * torch.log10(4 / error)).mean())
+
+
+def train_vae(work_dir: Path, minutes: float, log: Log) -> None:
+    """Train for a budget of wall time and save ``autoencoder.pth``.
+
+    Args:
+        work_dir (Path): Holds the drawings; checkpoints go there.
+        minutes (float): Budget; the learning rate falls to zero at its end.
+        log (Log): Where progress is told.
+    """
+    drawings = load_drawings(work_dir)
+    vae = build_vae()
+    autoencode = _Autoencode(vae)
+
+    def loss_of(rng: np.random.Generator, share: float) -> Tensor:
+        whole = share > CROPS_SHARE
+        pixels = _batch(drawings, rng, whole)
+        side = pixels.shape[-1] // 8
+        noise = rng.standard_normal((len(pixels), 4, side, side), np.float32)
+        with autocast():
+            made, kl = autoencode(pixels, torch.from_numpy(noise).to(device()))
+        return picture_loss(made.float(), pixels) + 1e-5 * kl
+
+    fit(
+        'autoencoder',
+        vae,
+        loss_of,
+        work_dir,
+        log,
+        minutes=minutes,
+        rate=PEAK_RATE,
+        seed=SEED,
+        watch=lambda m: f'{psnr(m, drawings):.2f} dB on unseen',
+    )
+
+
+class _Autoencode(nn.Module):
+    """Pixels -> (pixels made again, KL per latent)."""
+
+    def __init__(self, vae: AutoencoderKL) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, pixels: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        moments = self.vae.quant_conv(self.vae.encoder(pixels)).float()
+        mean, logvar = moments.chunk(2, dim=1)  # (B, 4, h, w) each
+        logvar = logvar.clamp(-30, 20)
+        latents = mean + noise * (0.5 * logvar).exp()
+        made = self.vae.decoder(self.vae.post_quant_conv(latents))
+        kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
+        return made, kl
+
+
+def train_decoder(work_dir: Path, minutes: float, log: Log) -> None:
+    """Go on with the decoder alone and save ``decoder.pth``, a whole VAE.
+
+    The encoder is frozen, so latents, and a U-Net trained on them, stay good.
+    """
+    drawings = load_drawings(work_dir)
+    vae = load_vae(work_dir)
+    vae.decoder.requires_grad_(True)
+    vae.post_quant_conv.requires_grad_(True)
+    autoencode = _Decode(vae)
+
+    def loss_of(rng: np.random.Generator, share: float) -> Tensor:
+        pixels = _batch(drawings, rng, whole=True)
+        with autocast():
+            made = autoencode(pixels)
+        return picture_loss(made.float(), pixels)
+
+    fit(
+        'decoder',
+        vae,
+        loss_of,
+        work_dir,
+        log,
+        minutes=minutes,
+        rate=PEAK_RATE / 2,
+        seed=DECODER_SEED,
+        ema_decay=0.995,
+        watch=lambda m: f'{psnr(m, drawings):.2f} dB on unseen',
+    )
+
+
+class _Decode(nn.Module):
+    """Pixels -> pixels made again from the posterior's mean."""
+
+    def __init__(self, vae: AutoencoderKL) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        with torch.no_grad():
+            moments = self.vae.quant_conv(self.vae.encoder(pixels))
+        mean = moments.chunk(2, dim=1)[0]  # (B, 4, h, w)
+        return self.vae.decoder(self.vae.post_quant_conv(mean))
