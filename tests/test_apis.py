@@ -1,5 +1,7 @@
 """Editors in one call."""
 
+from collections import OrderedDict
+
 import pytest
 import torch
 from mmengine.config import Config
@@ -81,12 +83,16 @@ def test_the_device_is_chosen(work_dir):
     assert load_editor(work_dir, device='meta').sd.device.type == 'meta'
 
 
-def test_the_default_scope_stays(work_dir):
-    before = DefaultScope.get_current_instance()
+def test_the_default_scope_stays(work_dir, monkeypatch):
+    # what an instance of the scope is called tells it from others
+    monkeypatch.setattr(DefaultScope, '_instance_dict', OrderedDict())
+    DefaultScope.get_instance('of another project', scope_name='mmengine')
 
     load_editor(work_dir)
 
-    assert DefaultScope.get_current_instance() is before
+    scope = DefaultScope.get_current_instance()
+    assert scope.instance_name == 'of another project'
+    assert scope.scope_name == 'mmengine'
 
 
 @pytest.mark.parametrize('suffix', ['pth', 'safetensors'])
