@@ -81,6 +81,7 @@ class EmbeddingEditor(BaseModel):
     def _apply(self, fn, recurse=True):
         """Moves the frozen model along with the embedding."""
         self.sd._apply(fn, recurse)
+        self._latents.clear()  # encoded on the old device
         return super()._apply(fn, recurse)
 
     def init_weights(self) -> None:
