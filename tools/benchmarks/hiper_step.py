@@ -105,6 +105,7 @@ class PeakMemory:
 
 def ours(folder: Path) -> Callable[[], None]:
     """A step of the package: the editor under MMEngine's optimizer."""
+    from mmengine.logging import MessageHub
     from mmengine.optim import build_optim_wrapper
     from mmengine.structures import BaseDataElement
 
@@ -124,7 +125,11 @@ def ours(folder: Path) -> Callable[[], None]:
     sample = BaseDataElement(metainfo=dict(image_index=0, img_path='random'))
     batch = dict(inputs=[picture.byte()], data_samples=[sample])
 
+    run = MessageHub.get_instance('benchmark')
+    run.update_info_dict(dict(seed=0, iter=0))
+
     def step() -> None:
+        run.update_info('iter', run.get_info('iter') + 1)
         editor.train_step(batch, optimizer)
 
     return step

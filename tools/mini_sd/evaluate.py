@@ -172,6 +172,7 @@ def main() -> None:
     args.out_dir.mkdir(parents=True, exist_ok=True)
     judge = load_judge(args.judge)
     start = time.perf_counter()
+    report: dict
     if args.editor is None:
         report = measure_model(
             args.pretrained, judge, args.count, args.out_dir

@@ -19,6 +19,7 @@ from PIL import Image
 
 from mmhiper.engine.launch import train
 from mmhiper.models import HiPer
+from mmhiper.utils.pictures import to_pil
 
 from judge import Judge, to_pixels
 from world import PLACES, POSES, Scene, draw, sample_individual
@@ -119,17 +120,10 @@ def edit(
             )['samples']  # fmt: skip
             continue
         texts = editor.encode_content(list(case.targets))
-        images += _pictures(editor.sample(texts, seed=seed))
+        images += [
+            to_pil(picture) for picture in editor.sample(texts, seed=seed)
+        ]
     return images
-
-
-def _pictures(pixels: torch.Tensor) -> list[Image.Image]:
-    """(B, 3, H, W) in [-1, 1] -> pictures."""
-    arrays = ((pixels.clamp(-1, 1) + 1) * 127.5).round().byte()
-    return [
-        Image.fromarray(array)
-        for array in arrays.permute(0, 2, 3, 1).cpu().numpy()
-    ]
 
 
 @torch.inference_mode()

@@ -269,7 +269,7 @@ def _collar(
     )
     tag = middle - along * 0.065 + side * 0.02
     canvas.shape(
-        frame(ellipse(*tag, 0.026, 0.026)),
+        frame(ellipse(tag[0], tag[1], 0.026, 0.026)),
         (255, 214, 74),
         (120, 84, 20),
         0.006,

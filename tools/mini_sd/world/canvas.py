@@ -13,8 +13,10 @@ Points = np.ndarray  # (P, 2), frame units: x to the right, y down, [0, 1]
 
 def mix(a: Colour, b: Colour, share: float) -> Colour:
     """Return ``a`` moved towards ``b`` by ``share`` in [0, 1]."""
-    r, g, b = (round(x + (y - x) * share) for x, y in zip(a, b, strict=True))
-    return (r, g, b)
+    red, green, blue = (
+        round(x + (y - x) * share) for x, y in zip(a, b, strict=True)
+    )
+    return (red, green, blue)
 
 
 def ellipse(
@@ -71,7 +73,9 @@ class Canvas:
     def _width(self, width: float) -> int:
         return max(1, round(width * self.pixels))
 
-    def _targets(self, colour: Colour) -> Iterable[tuple[Image.Image, object]]:
+    def _targets(
+        self, colour: Colour
+    ) -> Iterable[tuple[Image.Image, Colour | int]]:
         yield self.image, colour
         if self.subject:
             yield self.mask, 255

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 Anchor = tuple[np.ndarray, np.ndarray, float]
 
@@ -28,9 +29,7 @@ class Frame:
         self._shift = shift
         self.anchors: dict[str, Anchor] = {}
 
-    def __call__(
-        self, points: Sequence[tuple[float, float]] | np.ndarray
-    ) -> np.ndarray:
+    def __call__(self, points: ArrayLike) -> np.ndarray:
         p = np.asarray(points, dtype=float)
         x = 0.5 + self._shift[0] + self._sign * self.scale * p[:, 0]
         y = self.BASE + self._shift[1] - self.scale * p[:, 1]
@@ -41,13 +40,13 @@ class Frame:
         degrees: float,
         about: tuple[float, float] = (0.0, 0.0),
         lift: tuple[float, float] = (0.0, 0.0),
-    ) -> Callable[[Sequence[tuple[float, float]] | np.ndarray], np.ndarray]:
+    ) -> Callable[[ArrayLike], np.ndarray]:
         """Return a map that turns about a point, lifts, and then places."""
         a = np.deg2rad(degrees)
         turn = np.array([[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]])
 
         def place(
-            points: Sequence[tuple[float, float]] | np.ndarray,
+            points: ArrayLike,
         ) -> np.ndarray:
             p = (np.asarray(points, dtype=float) - about) @ turn.T
             return self(p + about + lift)

@@ -82,7 +82,7 @@ def _night(canvas: Canvas, rng: np.random.Generator) -> None:
     x, y = rng.uniform(0.1, 0.9), rng.uniform(0.1, 0.2)
     canvas.shape(ellipse(x, y, 0.075, 0.075), (250, 244, 206))
     for star in rng.uniform((0.03, 0.03), (0.97, 0.5), (7, 2)):
-        canvas.shape(ellipse(*star, 0.011, 0.011), (240, 240, 255))
+        canvas.shape(ellipse(star[0], star[1], 0.011, 0.011), (240, 240, 255))
     canvas.gradient((62, 96, 104), (44, 72, 86), GROUND, 1)
 
 
