@@ -1,0 +1,97 @@
+"""The measurements: what is asked is what is judged."""
+
+import evaluate
+import evaluate_hiper
+import numpy as np
+import pytest
+import torch
+
+import judge
+from world import FURS, PLACES, POSES, draw, sample_scene
+
+
+def test_psnr_is_that_of_the_definition():
+    a = torch.zeros(2, 3, 8, 8)
+    b = torch.stack([torch.full((3, 8, 8), 0.2), torch.full((3, 8, 8), 2.0)])
+    # the range is 2, so 10 log10(4 / mse)
+    assert evaluate.psnr(a, b).tolist() == pytest.approx([20.0, 0.0], abs=1e-4)
+
+
+def test_shares_count_only_what_was_asked():
+    asked = [{'pose': 'sitting', 'fur': 'white'}, {'pose': 'lying'}]
+    said = [
+        {'pose': 'sitting', 'fur': 'black'},
+        {'pose': 'lying', 'fur': 'gray'},
+    ]
+    assert evaluate.shares(asked, said) == {
+        'pose': 1.0,
+        'fur': 0.0,
+        'everything': 0.5,
+    }
+
+
+def test_prompts_say_what_is_asked():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        prompt, asked = evaluate.sample_prompt(rng)
+        words = set(prompt.split())
+        assert words & set(POSES) == {asked['pose']}
+        assert words & set(PLACES) <= {asked['place']}
+        assert asked['fur'] in words & set(FURS)
+        assert ('accessory' in asked) == bool(words & {'hat', 'scarf', 'ball'})
+        assert set(asked) <= set(judge.ANSWERS)
+
+
+def test_cases_change_one_thing_and_differ_from_each_other():
+    cases = [evaluate_hiper.make_case(i) for i in range(8)]
+    assert len({case.scene.individual for case in cases}) == 8
+    for case in cases:
+        assert case.source_text.split()[1] == case.scene.pose
+        assert len(case.targets) == len(case.asked) == 4
+        for text, asked in zip(case.targets, case.asked, strict=True):
+            assert text != case.source_text
+            assert asked['species'] == case.scene.individual.species
+            assert asked['pose'] in text
+        other = case.asked[2]['place']
+        assert other != case.scene.place
+
+
+def test_truth_follows_the_scene():
+    scene = sample_scene(np.random.default_rng(5))
+    answers = judge.truth(scene)
+    assert answers['pose'] == scene.pose
+    assert set(answers) == set(judge.ANSWERS)
+    for question, answer in answers.items():
+        assert answer is None or answer in judge.ANSWERS[question]
+
+
+def test_a_judge_learns_and_is_kept(tmp_path):
+    path = tmp_path / 'judge.pth'
+    trained = judge.train(path, individuals=64, epochs=2)
+    again = judge.load_judge(path)
+    pictures = [draw(sample_scene(np.random.default_rng(i))) for i in range(3)]
+    said, features = again.look(pictures)
+    assert said == trained.look(pictures)[0]
+    assert features.shape == (3, 64)
+    assert torch.allclose(features.norm(dim=1), torch.ones(3), atol=1e-5)
+
+
+def test_a_score_counts_success_and_identity():
+    cases = [evaluate_hiper.make_case(i) for i in range(3)]
+
+    class Oracle(judge.Judge):
+        """Knows every answer, and takes case 2's edits for case 0's."""
+
+        def look(self, images):
+            said = [asked for case in cases for asked in case.asked]
+            own = torch.arange(3).repeat_interleave(4)
+            if len(images) == 3:
+                return said[:3], torch.eye(3)
+            own[own == 2] = 0
+            return said, torch.eye(3)[own]
+
+    images = [case.source for case in cases for _ in case.targets]
+    result = evaluate_hiper.score(Oracle(), cases, images)
+    assert result['edit_success'] == 1
+    assert result['identity'] == pytest.approx(2 / 3)
+    assert result['both'] == pytest.approx(2 / 3)
