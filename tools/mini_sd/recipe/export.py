@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -59,6 +60,23 @@ def export(work_dir: Path, folder: Path, log: Log) -> None:
     pipeline.save_pretrained(part)
     for name in ('vocab.json', 'merges.txt'):  # as older readers want it
         shutil.copy(work_dir / 'tokenizer' / name, part / 'tokenizer')
+    if (folder / 'README.md').exists():  # the model card is written by hand
+        shutil.copy(folder / 'README.md', part)
+    # transformers loads what the config says, diffusers fp32: let them agree.
+    for name in ('text_encoder', 'image_encoder'):
+        path = part / name / 'config.json'
+        config = json.loads(path.read_text())
+        config['dtype'] = 'float32'
+        path.write_text(json.dumps(config, indent=2) + '\n')
+    # The name that every version of transformers knows.
+    for name in (
+        'model_index.json',
+        'feature_extractor/preprocessor_config.json',
+    ):
+        text = (part / name).read_text()
+        (part / name).write_text(
+            text.replace('CLIPImageProcessorPil', 'CLIPImageProcessor')
+        )
     shutil.rmtree(folder, ignore_errors=True)
     part.replace(folder)
     size = sum(f.stat().st_size for f in folder.rglob('*') if f.is_file())
