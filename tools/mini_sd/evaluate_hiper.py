@@ -27,8 +27,6 @@ from world.captions import ACCESSORY_WORDS, PLACE_WORDS
 
 CONFIG = Path(__file__).parents[2] / 'configs' / 'hiper' / 'dog.py'
 INDIVIDUAL_SEED = 84  # a namespace: neither the model nor the judge saw it
-COUNTS = (1, 3, 5, 10, 20)  # the paper's ablation of N
-STRENGTHS = (0.6, 0.8, 1.0)
 
 
 @dataclass(frozen=True)
@@ -83,6 +81,7 @@ def learn(cases: list[Case], n_hiper: int, args: argparse.Namespace) -> HiPer:
         case.source.save(path)
     cfg = Config.fromfile(CONFIG)
     cfg.work_dir = str(args.out_dir / f'n{n_hiper}')
+    cfg.experiment_name = f'hiper_n{n_hiper}'  # runs of one process
     cfg.merge_from_dict(
         {
             'model.sd.pretrained': str(args.pretrained),
@@ -191,25 +190,20 @@ def draw_cases(
 def measure_hiper(
     args: argparse.Namespace, judge: Judge
 ) -> dict[str, dict[str, float]]:
-    """Measure HiPer's defaults and, if asked, both curves of the ablation."""
+    """Measure HiPer for every asked N and strength, and the plain texts."""
     cases = [make_case(i) for i in range(args.individuals)]
-    editor = learn(cases, 5, args)
-    report = {
-        'plain target text': score(judge, cases, edit(editor, cases, None))
-    }
-    rebuilt, quality = reconstruct(editor, cases)
-    for strength in STRENGTHS if args.ablation else (0.8,):
-        images = edit(editor, cases, strength)
-        result = score(judge, cases, images)
-        report[f'N=5, strength {strength}'] = result
-        if strength == 0.8:
-            result['reconstruction_psnr_db'] = quality
-            draw_cases(cases, rebuilt, images).save(args.out_dir / 'hiper.png')
-    for count in COUNTS if args.ablation else ():
-        if count == 5:
-            continue
+    report: dict[str, dict[str, float]] = {}
+    for count in args.n_hiper:
         editor = learn(cases, count, args)
-        result = score(judge, cases, edit(editor, cases, 0.8))
-        result['reconstruction_psnr_db'] = reconstruct(editor, cases)[1]
-        report[f'N={count}, strength 0.8'] = result
+        rebuilt, quality = reconstruct(editor, cases)
+        if not report:
+            plain = edit(editor, cases, None)
+            report['plain target text'] = score(judge, cases, plain)
+        for strength in args.strength:
+            images = edit(editor, cases, strength)
+            name = f'n{count}_strength{strength}'
+            report[name] = score(judge, cases, images)
+            report[name]['reconstruction_psnr_db'] = quality
+            picture = draw_cases(cases, rebuilt, images)
+            picture.save(args.out_dir / f'hiper_{name}.png')
     return report
