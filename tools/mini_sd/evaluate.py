@@ -2,9 +2,11 @@
 
     python tools/mini_sd/evaluate.py                     # the model itself
     python tools/mini_sd/evaluate.py --editor hiper      # HiPer's table
+    python tools/mini_sd/evaluate.py --editor hiper \\
+        --n-hiper 1 3 5 10 20 --strength 0.6 0.8 1.0     # its ablation
 
-The model is run through an unmodified diffusers pipeline. Pictures, sheets
-and a ``report.json`` go to ``--out-dir``.
+The model is run through an unmodified diffusers pipeline. Sheets
+and figures (``model.json``, ``hiper.json``) go to ``--out-dir``.
 """
 
 from __future__ import annotations
@@ -162,9 +164,8 @@ def main() -> None:
     parser.add_argument('--count', type=int, default=200, help='pictures')
     parser.add_argument('--individuals', type=int, default=20)
     parser.add_argument('--iters', type=int, default=1200)
-    parser.add_argument(
-        '--ablation', action='store_true', help='both curves too'
-    )
+    parser.add_argument('--n-hiper', type=int, nargs='+', default=[5])
+    parser.add_argument('--strength', type=float, nargs='+', default=[0.8])
     parser.add_argument(
         '--out-dir', type=Path, default=Path('work_dirs/mini_sd/evaluation')
     )
