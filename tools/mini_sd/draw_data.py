@@ -12,7 +12,7 @@ import numpy as np
 
 from world import Scene, draw, sample_individual
 
-DATA_SEED = 2303  # a namespace of its own: training draws from other seeds
+DATA_SEED = 83  # a namespace of its own: training draws from other seeds
 
 
 def main() -> None:
@@ -20,8 +20,8 @@ def main() -> None:
     parser.add_argument('--out-dir', type=Path, default=Path('data'))
     out_dir = parser.parse_args().out_dir
     out_dir.mkdir(parents=True, exist_ok=True)
-    dog = sample_individual(np.random.default_rng([DATA_SEED, 12]), 'dog')
-    scene = Scene(dog, 'standing', 'grass', scale=0.95, layout=12)
+    dog = sample_individual(np.random.default_rng([DATA_SEED, 15]), 'dog')
+    scene = Scene(dog, 'standing', 'grass', scale=0.95, layout=15)
     draw(scene, 512).save(out_dir / 'dog.png', optimize=True)
 
 

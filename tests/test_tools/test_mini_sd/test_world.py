@@ -90,7 +90,7 @@ def test_captions_name_only_what_is_drawn():
 
 
 def test_data_picture_is_what_the_code_draws():
-    dog = sample_individual(np.random.default_rng([DATA_SEED, 12]), 'dog')
-    drawn = draw(Scene(dog, 'standing', 'grass', scale=0.95, layout=12), 512)
+    dog = sample_individual(np.random.default_rng([DATA_SEED, 15]), 'dog')
+    drawn = draw(Scene(dog, 'standing', 'grass', scale=0.95, layout=15), 512)
     stored = pixels(Image.open(DATA / 'dog.png'))
     assert np.abs(pixels(drawn) - stored).mean() < 1  # of 255, any Pillow
