@@ -12,6 +12,7 @@ LAYERS = [
     ['utils', 'io'],
     [
         'models.conditioning',
+        'models.loading',
         'models.sampling',
         'models.embeddings',
         'models.data_preprocessor',

@@ -3,39 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import logging
-import warnings
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import torch
-from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mmhiper.models.conditioning import Conditioning
-from mmhiper.registry import MODELS
-
-MINI_SD = 'mini-sd'
-BUNDLED = {MINI_SD: Path(__file__).parents[1] / 'pretrained' / MINI_SD}
-DTYPES = {
-    'fp32': torch.float32,
-    'bf16': torch.bfloat16,
-    'fp16': torch.float16,
-}
-# What editing needs; the safety checker and the image encoder stay on disk.
-PARTS = ('unet', 'vae', 'text_encoder', 'tokenizer', 'scheduler')
-SINGLE_FILE_SUFFIXES = ('.safetensors', '.ckpt')
-# What a scheduler config that leaves these out means in this family. The
-# defaults of a bare DDIMScheduler are those of other models: clipping would
-# cut latents, and other offsets or end points move every timestep.
-SCHEDULER_DEFAULTS = dict(
-    beta_start=0.00085,
-    beta_end=0.012,
-    beta_schedule='scaled_linear',
-    set_alpha_to_one=False,
-    steps_offset=1,
+from mmhiper.models.loading import (
+    DTYPES,
+    check_vocabulary,
+    choose_backbone,
+    load_parts,
 )
+from mmhiper.registry import MODELS
 
 
 @MODELS.register_module()
@@ -96,7 +76,7 @@ class StableDiffusion(nn.Module):
         self.vae = parts['vae']
         self.unet = parts['unet']
         self.scheduler = parts['scheduler']
-        _check_vocabulary(self.backbone, self.tokenizer, self.text_encoder)
+        check_vocabulary(self.backbone, self.tokenizer, self.text_encoder)
         # Gradients pass through the frozen model to the embedding, none is
         # computed for its weights: 0.69 of the work of a step with them.
         self.requires_grad_(False)
@@ -292,251 +272,6 @@ class StableDiffusion(nn.Module):
         )[0].float()
 
 
-def choose_backbone(pretrained: str, without_cuda: str | None) -> str:
-    """Decides what this machine loads, and says so once.
-
-    Args:
-        pretrained (str): What the config names.
-        without_cuda (str, optional): The substitute for machines with no CUDA
-            device.
-
-    Returns:
-        str: One of the two.
-    """
-    if without_cuda is None or torch.cuda.is_available():
-        return pretrained
-    print_log(
-        f'No CUDA device: using {without_cuda!r} in place of {pretrained!r} '
-        '(`without_cuda` of the config; None keeps the original).',
-        logger='current',
-        level=logging.INFO,
-    )
-    return without_cuda
-
-
-def load_parts(
-    backbone: str, dtype: torch.dtype, overrides: dict[str, dict | None]
-) -> dict[str, Any]:
-    """Loads the five parts that editing needs, and nothing else.
-
-    Args:
-        backbone (str): As ``pretrained`` of :class:`StableDiffusion`.
-        dtype (torch.dtype): Precision of the weights.
-        overrides (dict): Per part None or a dict, see
-            :class:`StableDiffusion`.
-
-    Returns:
-        dict: 'unet', 'vae', 'text_encoder', 'tokenizer' and 'scheduler'.
-
-    Raises:
-        FileNotFoundError: If a local path does not exist.
-        ValueError: If something cannot be loaded.
-    """
-    path = Path(BUNDLED.get(backbone, backbone)).expanduser()
-    single_file = path.suffix in SINGLE_FILE_SUFFIXES
-    looks_local = (
-        backbone in BUNDLED
-        or single_file
-        or path.is_absolute()
-        or backbone.startswith(('.', '~'))
-        or backbone.count('/') > 1
-    )
-    if looks_local and not path.exists():
-        raise FileNotFoundError(
-            f'`pretrained` names a local file or folder, {str(path)!r}, '
-            f'which does not exist. {_REMEDIES}'
-        )
-    if path.is_dir() and not (path / 'model_index.json').is_file():
-        raise FileNotFoundError(
-            f'The folder {str(path)!r} is not in the diffusers layout: it '
-            f'has no model_index.json. {_REMEDIES}'
-        )
-    source = str(path) if path.exists() else backbone
-    with _quiet():
-        parts = _load_single_file(source, dtype) if single_file else {}
-        for name in PARTS:
-            override = overrides.get(name)
-            if name not in parts or (override and 'pretrained' in override):
-                parts[name] = _load_part(name, source, dtype, override)
-        parts['scheduler'] = _as_ddim(
-            parts['scheduler'], overrides.get('scheduler')
-        )
-    return parts
-
-
-_REMEDIES = (
-    'Give a local folder in the diffusers layout (with model_index.json), a '
-    "single .safetensors or .ckpt file, a hub id, or 'mini-sd', the small "
-    'model that comes with this package.'
-)
-
-
-def _load_error(source: str, what: str, error: Exception) -> ValueError:
-    """Words a failure to load, with what to do about it.
-
-    Args:
-        source (str): What was to be loaded.
-        what (str): Which part of it.
-        error (Exception): What went wrong.
-
-    Returns:
-        ValueError: To be raised from ``error``.
-    """
-    lines = str(error).strip().splitlines()
-    reason = lines[0] if lines else type(error).__name__
-    return ValueError(
-        f'Cannot load {what} of {source!r}: {reason}\n'
-        'If it is a hub id, check its spelling, the network connection and '
-        f'whether its licence has to be accepted first. {_REMEDIES}'
-    )
-
-
-def _load_part(
-    name: str, source: str, dtype: torch.dtype, override: dict | None
-) -> Any:
-    """Loads one part from a folder or the hub.
-
-    Args:
-        name (str): The part, also its default subfolder.
-        source (str): Folder or hub id of the whole model.
-        dtype (torch.dtype): Precision of the weights.
-        override (dict, optional): See :class:`StableDiffusion`.
-
-    Returns:
-        The part; for 'scheduler' its config.
-
-    Raises:
-        ValueError: If it cannot be loaded.
-    """
-    import diffusers
-    import transformers
-
-    options = dict(override or {})
-    source = str(options.pop('pretrained', source))
-    subfolder = options.pop('subfolder', name)
-    try:
-        if name == 'scheduler':  # the rest of the options is its config
-            return diffusers.DDIMScheduler.load_config(
-                source, subfolder=subfolder
-            )
-        if name == 'tokenizer':
-            return transformers.CLIPTokenizer.from_pretrained(
-                source, subfolder=subfolder
-            )
-        if name == 'text_encoder':
-            load = transformers.CLIPTextModel.from_pretrained
-            options['dtype'] = dtype
-        elif name == 'vae':
-            load = diffusers.AutoencoderKL.from_pretrained
-            options['torch_dtype'] = dtype
-        else:
-            load = diffusers.UNet2DConditionModel.from_pretrained
-            options['torch_dtype'] = dtype
-        try:
-            return load(source, subfolder=subfolder, **options)
-        except OSError:
-            if 'variant' in options:
-                raise
-            # Some folders have half-precision files only, under names of
-            # their own. Without those too, the first error tells more.
-            with contextlib.suppress(OSError, ValueError):
-                return load(
-                    source, subfolder=subfolder, variant='fp16', **options
-                )
-            raise
-    except Exception as error:
-        raise _load_error(source, subfolder, error) from error
-
-
-def _load_single_file(source: str, dtype: torch.dtype) -> dict[str, Any]:
-    """Loads all parts from one checkpoint file, tensors only.
-
-    The configs of the parts come from the folder of the file when that is a
-    diffusers folder too, as in published repositories; otherwise diffusers
-    recognises the model and fetches its small config files from the hub.
-
-    Args:
-        source (str): Path of a ``.safetensors`` or ``.ckpt`` file.
-        dtype (torch.dtype): Precision of the weights.
-
-    Returns:
-        dict: As :func:`load_parts`.
-
-    Raises:
-        ValueError: If it cannot be loaded.
-    """
-    import diffusers
-
-    folder = Path(source).resolve().parent
-    options = {}
-    if (folder / 'model_index.json').is_file():
-        options['config'] = str(folder)
-    try:
-        pipeline = diffusers.StableDiffusionPipeline.from_single_file(
-            source,
-            torch_dtype=dtype,
-            safety_checker=None,
-            feature_extractor=None,
-            **options,
-        )
-    except Exception as error:
-        raise _load_error(source, 'the parts', error) from error
-    return dict(
-        unet=pipeline.unet,
-        vae=pipeline.vae,
-        text_encoder=pipeline.text_encoder,
-        tokenizer=pipeline.tokenizer,
-        scheduler=dict(pipeline.scheduler.config),
-    )
-
-
-def _as_ddim(config: dict, override: dict | None) -> Any:
-    """Makes the DDIM scheduler of a scheduler config of any class.
-
-    Args:
-        config (dict): The config of the model's folder.
-        override (dict, optional): Values to change, and where it came from.
-
-    Returns:
-        diffusers.DDIMScheduler: Ready for training and sampling.
-    """
-    import diffusers
-
-    changes = {
-        key: value
-        for key, value in (override or {}).items()
-        if key not in ('pretrained', 'subfolder')
-    }
-    # Latents are not bounded by [-1, 1]; the pipelines never clip them.
-    merged = {**SCHEDULER_DEFAULTS, **config, 'clip_sample': False, **changes}
-    return diffusers.DDIMScheduler.from_config(merged)
-
-
-def _check_vocabulary(
-    backbone: str, tokenizer: Any, text_encoder: Any
-) -> None:
-    """Refuses a tokenizer that does not belong to the text encoder.
-
-    An empty or wrong tokenizer folder gives a tokenizer of two tokens without
-    a word, and every text would then mean the same.
-
-    Args:
-        backbone (str): For the message.
-        tokenizer: A CLIP tokenizer.
-        text_encoder: A CLIP text model.
-
-    Raises:
-        ValueError: If the sizes of their vocabularies differ.
-    """
-    wanted = text_encoder.config.vocab_size
-    if len(tokenizer) != wanted:
-        raise ValueError(
-            f'The tokenizer of {backbone!r} has {len(tokenizer)} tokens, but '
-            f'its text encoder knows {wanted}. The tokenizer folder is '
-            f'missing, empty or of another model. {_REMEDIES}'
-        )
-
-
 @contextlib.contextmanager
 def _no_autocast(device: torch.device) -> Iterator[None]:
     """Runs frozen parts in their own precision, also under ``--amp``.
@@ -549,32 +284,3 @@ def _no_autocast(device: torch.device) -> Iterator[None]:
     """
     with torch.autocast(device.type, enabled=False):
         yield
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silences the loading bars and advice of the libraries for a while.
-
-    Download bars of the hub stay: gigabytes deserve one.
-
-    Yields:
-        None
-    """
-    import diffusers.utils.logging as diffusers_logging
-    import transformers.utils.logging as transformers_logging
-
-    libraries = (diffusers_logging, transformers_logging)
-    levels = [library.get_verbosity() for library in libraries]
-    bars = [library.is_progress_bar_enabled() for library in libraries]
-    for library in libraries:
-        library.set_verbosity_error()
-        library.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            yield
-    finally:
-        for library, level, bar in zip(libraries, levels, bars, strict=True):
-            library.set_verbosity(level)
-            if bar:
-                library.enable_progress_bar()

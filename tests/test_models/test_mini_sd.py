@@ -10,7 +10,8 @@ from PIL import Image
 from tiny import at_step, batch_of, make_hiper, train
 from torch import Tensor
 
-from mmhiper.models.stable_diffusion import BUNDLED, StableDiffusion
+from mmhiper.models.loading import BUNDLED
+from mmhiper.models.stable_diffusion import StableDiffusion
 
 FOLDER = BUNDLED['mini-sd']
 DOG = Path(__file__).parents[2] / 'data' / 'dog.png'
