@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -217,7 +218,7 @@ def train_clip(work_dir: Path, minutes: float, log: Log) -> None:
         )
 
     @torch.no_grad()
-    def top1(model: nn.Module) -> str:
+    def near_and_far(model: Any) -> str:
         """Shares of unseen pictures whose caption wins: of 128, and of two
         that differ by one word."""
         right, told, pairs = 0.0, 0.0, 0
@@ -248,5 +249,5 @@ def train_clip(work_dir: Path, minutes: float, log: Log) -> None:
         minutes=minutes,
         rate=PEAK_RATE,
         seed=SEED,
-        watch=top1,
+        watch=near_and_far,
     )
