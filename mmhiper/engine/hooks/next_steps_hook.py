@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,10 @@ TOOLS = Path(__file__).parents[3] / 'tools'
 
 
 def _short(path: str | Path) -> str:
-    """The path from the current folder, where that is shorter."""
-    path = str(path)
-    try:
-        relative = os.path.relpath(path)
-    except ValueError:  # another drive on Windows
-        return path
-    return relative if len(relative) < len(path) else path
+    """The path from the current folder, where it lies inside."""
+    full = Path(path).absolute()
+    here = Path.cwd()
+    return str(full.relative_to(here) if full.is_relative_to(here) else full)
 
 
 @HOOKS.register_module()
