@@ -1,6 +1,6 @@
 """Hooks, file backend and the start of a run."""
 
-from .atomic_backend import AtomicLocalBackend, atomic_path
+from .atomic_backend import AtomicLocalBackend
 from .hooks import (
     ExportHook,
     NextStepsHook,
@@ -16,5 +16,4 @@ __all__ = [
     'PlainCheckpointHook',
     'PreviewHook',
     'ProgressBarHook',
-    'atomic_path',
 ]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import safetensors
 from safetensors.torch import save
 from torch import Tensor
+
+from mmhiper.io.file_content import read_safetensors
 
 FORMAT = 'mmhiper'
 
@@ -49,15 +50,7 @@ def read_export(
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'There is no embedding file {str(path)!r}.')
-    try:
-        with safetensors.safe_open(path, framework='pt') as file:
-            metadata = dict(file.metadata() or {})
-            names = list(file.keys())
-            tensors = {name: file.get_tensor(name) for name in names}
-    except safetensors.SafetensorError as error:
-        raise ValueError(
-            f'{str(path)!r} is not a complete safetensors file: {error}'
-        ) from error
+    tensors, metadata = read_safetensors(path)
     if metadata.pop('format', None) != FORMAT:
         raise ValueError(
             f'{str(path)!r} is a safetensors file, but not an embedding that '

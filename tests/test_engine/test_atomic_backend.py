@@ -1,11 +1,10 @@
-"""Files that are either complete or not there."""
+"""The file backend that checkpoints are written through."""
 
 import os
 
-import pytest
 from mmengine.fileio import get_file_backend
 
-from mmhiper.engine import AtomicLocalBackend, atomic_path
+from mmhiper.engine import AtomicLocalBackend
 
 
 def test_backend_is_found_by_its_name(tmp_path):
@@ -18,15 +17,3 @@ def test_backend_is_found_by_its_name(tmp_path):
 
     assert (tmp_path / 'folder' / 'file').read_bytes() == b'content'
     assert os.listdir(tmp_path / 'folder') == ['file']
-
-
-def test_interrupted_writing_keeps_the_old_file(tmp_path):
-    path = tmp_path / 'file'
-    path.write_text('old')
-
-    with pytest.raises(KeyboardInterrupt), atomic_path(path) as temporary:
-        temporary.write_text('half of the n')
-        raise KeyboardInterrupt
-
-    assert path.read_text() == 'old'
-    assert os.listdir(tmp_path) == ['file']

@@ -8,10 +8,10 @@ from typing import Any
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 
-from mmhiper.engine.atomic_backend import atomic_path
 from mmhiper.engine.hooks.editor_of import editor_of
 from mmhiper.io import write_export
 from mmhiper.registry import HOOKS
+from mmhiper.utils.atomic import atomic_path
 
 
 def _beside(checkpoint: str) -> Path:

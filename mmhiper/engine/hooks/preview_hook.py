@@ -9,9 +9,9 @@ import numpy as np
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 
-from mmhiper.engine.atomic_backend import atomic_path
 from mmhiper.engine.hooks.editor_of import editor_of
 from mmhiper.registry import HOOKS
+from mmhiper.utils.atomic import atomic_path
 from mmhiper.utils.sheet import draw_sheet
 
 

@@ -1,0 +1,49 @@
+"""This package's own exports of Textual Inversion: named as the words."""
+
+from __future__ import annotations
+
+from mmhiper.io.export import FORMAT as NAME
+from mmhiper.io.file_content import FileContent
+from mmhiper.io.token_file import TokenFile
+from mmhiper.io.token_format import TokenFormat
+
+_EDITOR = 'TextualInversion'
+
+
+def matches(content: FileContent) -> bool:
+    """Whether this package wrote a file.
+
+    Args:
+        content (FileContent): The file.
+
+    Returns:
+        bool: True for the exports of every editor.
+    """
+    return content.metadata.get('format') == NAME
+
+
+def read(content: FileContent) -> TokenFile:
+    """Takes the words out of an export.
+
+    Args:
+        content (FileContent): The file.
+
+    Returns:
+        TokenFile: With what the embedding belongs to as metadata.
+
+    Raises:
+        ValueError: If another editor made it.
+    """
+    metadata = dict(content.metadata)
+    metadata.pop('format')
+    editor = metadata.get('editor')
+    if editor != _EDITOR:
+        raise ValueError(
+            f'Wanted words that {_EDITOR!r} learned, but the editor of this '
+            f'export is {editor!r}, whose embedding is no word. '
+            'load_editor(config, file) loads it.'
+        )
+    return TokenFile(content.entries, FORMAT.name, metadata=metadata)
+
+
+FORMAT = TokenFormat(NAME, matches, read)

@@ -1,0 +1,83 @@
+"""Files of kohya's scripts and OneTrainer: one word without a name.
+
+``emb_params`` for models with one text encoder; ``clip_l`` and ``clip_g`` for
+the two of SDXL. The word is called as the file.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from mmhiper.io.file_content import FileContent
+from mmhiper.io.token_file import TokenFile, quoted
+from mmhiper.io.token_format import TokenFormat, single
+
+_KEYS = ('emb_params', 'clip_l', 'clip_g')
+
+
+def matches(content: FileContent) -> bool:
+    """Whether a file has a tensor under one of the known names.
+
+    Args:
+        content (FileContent): The file.
+
+    Returns:
+        bool: The answer.
+    """
+    return any(isinstance(content.entries.get(k), Tensor) for k in _KEYS)
+
+
+def read(content: FileContent) -> TokenFile:
+    """Takes the word out of a file.
+
+    Args:
+        content (FileContent): The file.
+
+    Returns:
+        TokenFile: With the name of the file as the placeholder.
+
+    Raises:
+        ValueError: If there are rows for other text encoders, or such that
+            act behind a text encoder.
+    """
+    entries = content.entries
+    other = [key for key in entries if key not in _KEYS]
+    if other or ('emb_params' in entries and 'clip_l' in entries):
+        raise ValueError(
+            "Wanted rows for a Stable Diffusion: 'emb_params', or 'clip_l' "
+            f"and/or 'clip_g', but got {quoted(entries)}."
+        )
+    word = content.path.stem
+    first = entries.get('clip_l', entries.get('emb_params'))
+    second = entries.get('clip_g')
+    metadata = dict(content.metadata)
+    metadata.pop('format', None)
+    return TokenFile(
+        {} if first is None else {word: first},
+        FORMAT.name,
+        {} if second is None else {word: second},
+        metadata,
+    )
+
+
+def write(tokens: TokenFile) -> dict[str, Tensor]:
+    """Lays a word out as the entries of a file.
+
+    Args:
+        tokens (TokenFile): With one word, whose placeholder is lost unless
+            the file is called like it.
+
+    Returns:
+        dict[str, Tensor]: (n, D) each.
+
+    Raises:
+        ValueError: If there are several words.
+    """
+    word = single(tokens, FORMAT.name)
+    if not tokens.second:
+        return {'emb_params': tokens.embeddings[word]}
+    pairs = {'clip_l': tokens.embeddings, 'clip_g': tokens.second}
+    return {key: rows[word] for key, rows in pairs.items() if word in rows}
+
+
+FORMAT = TokenFormat('kohya', matches, read, write, ('.safetensors',))

@@ -1,0 +1,227 @@
+"""What a Textual Inversion file holds, whatever its format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+# (width of the first text encoder, of the second one) -> who has them
+_FAMILIES = {
+    (768, None): 'Stable Diffusion 1.x',
+    (1024, None): 'Stable Diffusion 2.x',
+    (768, 1280): 'Stable Diffusion XL',
+    (None, 1280): 'the second text encoder of Stable Diffusion XL',
+}
+
+
+@dataclass(frozen=True, eq=False)
+class TokenFile:
+    """Words that were learned, as rows of a text encoder's vocabulary.
+
+    Args:
+        embeddings (Mapping[str, Tensor]): Placeholder -> rows (n, D) for the
+            first text encoder. A single row may come as (D,). Copied to fp32
+            on the CPU.
+        format (str): Name of the file format.
+        second (Mapping[str, Tensor]): The same for a second text encoder
+            (SDXL's ``clip_g``), where the file has one.
+        metadata (Mapping[str, str]): What else the file says.
+
+    Raises:
+        ValueError: If there is no row at all, or one that cannot be used.
+    """
+
+    embeddings: Mapping[str, Tensor]
+    format: str
+    second: Mapping[str, Tensor] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ('embeddings', 'second'):
+            rows = {
+                placeholder: _as_rows(placeholder, tensor)
+                for placeholder, tensor in getattr(self, name).items()
+            }
+            widths = {tensor.shape[1] for tensor in rows.values()}
+            if len(widths) > 1:
+                raise ValueError(
+                    'All rows of a file must have one width, that of the '
+                    f'text encoder, but got {_name_widths(rows)}.'
+                )
+            object.__setattr__(self, name, rows)
+        if not self.placeholders:
+            raise ValueError(
+                'Wanted at least one placeholder with its rows, but got none.'
+            )
+        for placeholder in self.embeddings.keys() & self.second.keys():
+            counts = [
+                len(rows[placeholder])
+                for rows in (self.embeddings, self.second)
+            ]
+            if counts[0] != counts[1]:
+                raise ValueError(
+                    f'{placeholder!r} must have as many rows for the second '
+                    'text encoder as for the first, but got '
+                    f'{counts[0]} and {counts[1]}.'
+                )
+
+    @property
+    def placeholders(self) -> list[str]:
+        """The words, in the order of the file."""
+        return list(dict.fromkeys([*self.embeddings, *self.second]))
+
+    @property
+    def widths(self) -> tuple[int | None, int | None]:
+        """The D of the first and of the second text encoder, where known."""
+        first, second = (
+            next((tensor.shape[1] for tensor in rows.values()), None)
+            for rows in (self.embeddings, self.second)
+        )
+        return first, second
+
+    @property
+    def width(self) -> str:
+        """The widths there are, for people."""
+        return ' + '.join(str(width) for width in self.widths if width)
+
+    @property
+    def family(self) -> str:
+        """Which models have text encoders of this width."""
+        return _FAMILIES.get(
+            self.widths, 'no Stable Diffusion release has this width'
+        )
+
+    def only(self, placeholder: str) -> TokenFile:
+        """Takes one word out of several.
+
+        Args:
+            placeholder (str): The word.
+
+        Returns:
+            TokenFile: With this word alone.
+
+        Raises:
+            ValueError: If it is not in the file.
+        """
+        if placeholder not in self.placeholders:
+            raise ValueError(
+                f'There is no placeholder {placeholder!r} in the file; it '
+                f'has {quoted(self.placeholders)}.'
+            )
+        return replace(
+            self,
+            embeddings=_take(self.embeddings, {placeholder: placeholder}),
+            second=_take(self.second, {placeholder: placeholder}),
+        )
+
+    def renamed(self, names: Mapping[str, str]) -> TokenFile:
+        """Gives words other placeholders, all at the same time.
+
+        Args:
+            names (Mapping[str, str]): Old -> new; words that it does not
+                name keep theirs.
+
+        Returns:
+            TokenFile: The same rows, renamed.
+
+        Raises:
+            ValueError: If two words would get one placeholder.
+        """
+        names = {old: names.get(old, old) for old in self.placeholders}
+        if len(set(names.values())) < len(names):
+            raise ValueError(
+                'Each word needs a placeholder of its own, but got '
+                f'{quoted(names.values())}.'
+            )
+        return replace(
+            self,
+            embeddings=_take(self.embeddings, names),
+            second=_take(self.second, names),
+        )
+
+    def describe(self) -> str:
+        """What the file holds, for people.
+
+        Returns:
+            str: Several lines: format, model family, one line per word and
+            text encoder with the norm of each row, metadata.
+        """
+        lines = [
+            f'format    {self.format}',
+            f'width     {self.width} ({self.family})',
+        ]
+        for placeholder in self.placeholders:
+            lines.append(f'word      {placeholder}')
+            for rows in (self.embeddings, self.second):
+                if placeholder in rows:
+                    tensor = rows[placeholder]
+                    norms = ' '.join(
+                        f'{norm:.3g}' for norm in tensor.norm(dim=1)
+                    )
+                    lines.append(
+                        f'          {len(tensor)} vector(s), '
+                        f'{tensor.shape[1]} wide, norm {norms}'
+                    )
+        for key, value in self.metadata.items():
+            lines.append(f'metadata  {key}: {value}')
+        return '\n'.join(lines)
+
+
+def quoted(names: Iterable[str]) -> str:
+    """Names for an error message.
+
+    Args:
+        names (Iterable[str]): The names.
+
+    Returns:
+        str: Each in quotes, with commas.
+    """
+    return ', '.join(repr(name) for name in names)
+
+
+def _take(
+    rows: Mapping[str, Tensor], names: Mapping[str, str]
+) -> dict[str, Tensor]:
+    """The rows of the words in ``names`` (old -> new), renamed."""
+    return {new: rows[old] for old, new in names.items() if old in rows}
+
+
+def _name_widths(rows: Mapping[str, Tensor]) -> str:
+    return ', '.join(
+        f'{placeholder!r}: {tensor.shape[1]}'
+        for placeholder, tensor in rows.items()
+    )
+
+
+def _as_rows(placeholder: str, tensor: Tensor) -> Tensor:
+    """Checks what a placeholder has, and copies it as (n, D) fp32."""
+    if not isinstance(placeholder, str) or not placeholder.strip():
+        raise ValueError(
+            'A placeholder must be a word to write in a prompt, but got '
+            f'{placeholder!r}.'
+        )
+    wanted = f'The rows of {placeholder!r} must be'
+    if (
+        not isinstance(tensor, Tensor)
+        or not tensor.is_floating_point()
+        or tensor.layout is not torch.strided
+        or tensor.is_meta
+    ):
+        got = getattr(tensor, 'dtype', type(tensor).__name__)
+        raise ValueError(f'{wanted} a plain tensor of floats, but got {got}.')
+    if tensor.ndim not in (1, 2) or not tensor.numel():
+        raise ValueError(
+            f'{wanted} (n, D) with n at least 1, or a single row (D,), but '
+            f'got the shape {tuple(tensor.shape)}.'
+        )
+    # a copy: the original may be a view into a large file
+    rows = tensor.detach().to('cpu', torch.float32, copy=True)
+    if not rows.isfinite().all():
+        raise ValueError(
+            f'{wanted} finite, but some values are not: the training that '
+            'made them has diverged. Use an earlier checkpoint of it.'
+        )
+    return rows.reshape(-1, rows.shape[-1]).contiguous()

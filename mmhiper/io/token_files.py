@@ -1,0 +1,132 @@
+"""Learned words, read from and written to the formats of the field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from mmhiper.io import (
+    a1111_format,
+    diffusers_format,
+    export_format,
+    kohya_format,
+    mmagic_format,
+    original_format,
+)
+from mmhiper.io.file_content import FileContent, read_content, write_content
+from mmhiper.io.token_file import TokenFile, quoted
+
+# The order matters: the first that matches reads a file.
+_FORMATS = {
+    module.FORMAT.name: module.FORMAT
+    for module in (
+        export_format,
+        mmagic_format,
+        kohya_format,
+        a1111_format,
+        original_format,
+        diffusers_format,
+    )
+}
+TOKEN_FORMATS = [name for name, form in _FORMATS.items() if form.write]
+
+
+def read_token_file(path: str | Path) -> TokenFile:
+    """Reads learned words, whatever the format of their file.
+
+    Read are the files of diffusers, the A1111 web UI, kohya's scripts and
+    OneTrainer, the original Textual Inversion, checkpoints of MMagic's, and
+    this package's own exports. The format is told by the content, not by the
+    suffix. Nothing but tensors and plain values is taken from a file.
+
+    Args:
+        path (str or Path): The file.
+
+    Returns:
+        TokenFile: The words with their rows, fp32 on the CPU.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is damaged, holds something else, or needs to run
+            code to be loaded.
+    """
+    content = read_content(path)
+    for form in _FORMATS.values():
+        if form.matches(content):
+            try:
+                return form.read(content)
+            except ValueError as error:
+                raise ValueError(
+                    f'{str(path)!r} cannot be used: {error}'
+                ) from error
+    raise ValueError(
+        f'{str(path)!r} is not an embedding of Textual Inversion: '
+        f'{_what_it_is(content)}'
+    )
+
+
+def write_token_file(
+    path: str | Path,
+    tokens: TokenFile | Mapping[str, Tensor],
+    format: str | None = None,
+) -> None:
+    """Writes learned words to a file, in one step.
+
+    A file that is there is replaced.
+
+    Args:
+        path (str or Path): The file; its folder must exist.
+        tokens (TokenFile or Mapping[str, Tensor]): The words; a mapping has
+            (n, D) by placeholder.
+        format (str, optional): One of ``TOKEN_FORMATS``. By default
+            'diffusers', for its suffixes ``.safetensors`` and ``.bin``.
+
+    Raises:
+        FileNotFoundError: If the folder does not exist.
+        ValueError: If the format is not known, does not go with the suffix
+            or cannot hold these words.
+    """
+    path = Path(path)
+    name = format or diffusers_format.FORMAT.name
+    form = _FORMATS.get(name)
+    if form is None or form.write is None:
+        raise ValueError(
+            f'`format` must be one of {quoted(TOKEN_FORMATS)}, but got '
+            f'{name!r}.'
+        )
+    if path.suffix not in form.suffixes:
+        raise ValueError(
+            f'Files of the format {name!r} end in '
+            f'{" or ".join(form.suffixes)}, but got {str(path)!r}. Choose '
+            f'another name or one of the formats {quoted(TOKEN_FORMATS)}.'
+        )
+    if not isinstance(tokens, TokenFile):
+        tokens = TokenFile(tokens, name)
+    # other readers look for 'pt' to know whose tensors these are
+    metadata = dict(tokens.metadata, format='pt')
+    write_content(FileContent(path, form.write(tokens), metadata))
+
+
+def _what_it_is(content: FileContent) -> str:
+    """Says what a file holds that is no embedding."""
+    meta = content.entries.get('meta')
+    if isinstance(meta, Mapping) and 'embedding' in meta:
+        return (
+            'it is a checkpoint of this package. Give the .safetensors '
+            'export beside it.'
+        )
+    if not content.entries:
+        return 'it is empty.'
+    names = list(content.entries)
+    shown = [_shape(name, content.entries[name]) for name in names[:5]]
+    if len(names) > len(shown):
+        shown.append(f'and {len(names) - len(shown)} more')
+    return f'it holds {", ".join(shown)}.'
+
+
+def _shape(name: str, value: object) -> str:
+    if isinstance(value, Tensor):
+        return f'{name} {tuple(value.shape)}'
+    return f'{name} ({type(value).__name__})'
