@@ -14,12 +14,13 @@ LAYERS = [
         'models.conditioning',
         'models.loading',
         'models.sampling',
+        'models.vocabulary',
         'models.embeddings',
         'models.data_preprocessor',
     ],
     ['models.stable_diffusion'],
     ['models.editors'],
-    ['datasets', 'engine'],
+    ['datasets', 'engine', 'evaluation'],
     ['apis'],
 ]
 # Packages gather what they hold, for their users.

@@ -56,6 +56,19 @@ def choose_backbone(pretrained: str, without_cuda: str | None) -> str:
     return without_cuda
 
 
+def backbone_folder(backbone: str) -> Path | None:
+    """The folder of a backbone that lies on this machine.
+
+    Args:
+        backbone (str): As ``StableDiffusion.backbone``.
+
+    Returns:
+        Path, optional: None for single files and hub ids.
+    """
+    path = Path(BUNDLED.get(backbone, backbone)).expanduser()
+    return path if path.is_dir() else None
+
+
 def load_parts(
     backbone: str, dtype: torch.dtype, overrides: dict[str, dict | None]
 ) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from mmhiper.models.loading import (
     choose_backbone,
     load_parts,
 )
+from mmhiper.models.vocabulary import Vocabulary
 from mmhiper.registry import MODELS
 
 
@@ -77,6 +78,8 @@ class StableDiffusion(nn.Module):
         self.unet = parts['unet']
         self.scheduler = parts['scheduler']
         check_vocabulary(self.backbone, self.tokenizer, self.text_encoder)
+        self.vocabulary = Vocabulary(self.tokenizer)
+        self._memory_format = torch.contiguous_format
         # Gradients pass through the frozen model to the embedding, none is
         # computed for its weights: 0.69 of the work of a step with them.
         self.requires_grad_(False)
@@ -111,6 +114,12 @@ class StableDiffusion(nn.Module):
         """Token positions of a text, M (77 in this family)."""
         return self.tokenizer.model_max_length
 
+    @property
+    def token_table(self) -> Tensor:
+        """The embeddings of all known tokens, (V, D)."""
+        table: Tensor = self.text_encoder.get_input_embeddings().weight
+        return table
+
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """The shape of the latents of one picture.
 
@@ -133,9 +142,7 @@ class StableDiffusion(nn.Module):
         Returns:
             int: The number of tokens.
         """
-        # not verbose: "longer than the model takes" is what is to be found out
-        encoded = self.tokenizer(text, add_special_tokens=False, verbose=False)
-        return len(encoded.input_ids)
+        return self.vocabulary.count(text)
 
     @torch.no_grad()
     def encode_text(
@@ -151,22 +158,31 @@ class StableDiffusion(nn.Module):
         Returns:
             Conditioning: Tokens (B, M, D) in fp32.
         """
-        if max_tokens is None:
-            max_tokens = self.num_positions - 2
-        rows = self.tokenizer(
-            texts,
-            truncation=True,
-            # the end mark may fall behind the last position (see HiPer)
-            max_length=min(max_tokens + 2, self.num_positions),
-        )
-        ids = self.tokenizer.pad(
-            rows,
-            padding='max_length',
-            max_length=self.num_positions,
-            return_tensors='pt',
-        ).input_ids
+        return self.encode_ids(self.vocabulary.encode(texts, max_tokens))
+
+    def encode_ids(
+        self, ids: Tensor, rows: Tensor | None = None
+    ) -> Conditioning:
+        """Encodes token ids; gradients reach the new rows.
+
+        Entry point A of the design: before the text encoder.
+
+        Args:
+            ids (Tensor): (B, M) integers; id V + r, with V known tokens, is
+                row r of ``rows``.
+            rows (Tensor, optional): New rows of the token table, (R, D).
+
+        Returns:
+            Conditioning: Tokens (B, M, D) in fp32.
+        """
+        ids = ids.to(self.device)
         with _no_autocast(self.device):
-            tokens = self.text_encoder(ids.to(self.device))[0]
+            if rows is None:
+                return Conditioning(self.text_encoder(ids)[0].float())
+            new = ids >= self.vocabulary.size
+            picked = rows[(ids - self.vocabulary.size).clamp(min=0)]
+            with _replaced_rows(self.text_encoder, new, picked):
+                tokens = self.text_encoder(ids.masked_fill(new, 0))[0]
         return Conditioning(tokens.float())
 
     @torch.no_grad()
@@ -207,6 +223,20 @@ class StableDiffusion(nn.Module):
         with _no_autocast(self.device):
             pixels = self.vae.decode(unscaled.to(self.dtype)).sample
         return pixels.float()
+
+    def lay_out(self, memory_format: torch.memory_format) -> None:
+        """Lays the U-Net's weights out in memory; values stay the same.
+
+        Channels last makes a training step faster. It also rounds differently
+        from the diffusers pipelines, so pictures are drawn in their layout.
+
+        Args:
+            memory_format (torch.memory_format): ``torch.channels_last`` or
+                ``torch.contiguous_format``.
+        """
+        if self._memory_format != memory_format:
+            self.unet.to(memory_format=memory_format)
+            self._memory_format = memory_format
 
     def add_noise(
         self, latents: Tensor, noise: Tensor, timesteps: Tensor
@@ -284,3 +314,31 @@ def _no_autocast(device: torch.device) -> Iterator[None]:
     """
     with torch.autocast(device.type, enabled=False):
         yield
+
+
+@contextlib.contextmanager
+def _replaced_rows(
+    text_encoder: nn.Module, new: Tensor, picked: Tensor
+) -> Iterator[None]:
+    """Puts learned rows in place of looked-up ones.
+
+    A hook, because CLIP's text encoder takes ids and no embeddings.
+
+    Args:
+        text_encoder (nn.Module): With a table of token embeddings.
+        new (Tensor): Where, (B, M) bool.
+        picked (Tensor): What, (B, M, D).
+
+    Yields:
+        None
+    """
+
+    def replace(module: nn.Module, args: tuple, output: Tensor) -> Tensor:
+        return torch.where(new[..., None], picked.to(output.dtype), output)
+
+    table = text_encoder.get_input_embeddings()  # type: ignore[operator]
+    hook = table.register_forward_hook(replace)
+    try:
+        yield
+    finally:
+        hook.remove()

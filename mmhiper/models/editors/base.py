@@ -89,11 +89,13 @@ class EmbeddingEditor(BaseModel):
 
     # ---------------------------------------------------------------- rules
     @abstractmethod
-    def train_condition(self, images: Tensor) -> Conditioning:
+    def train_condition(
+        self, data_samples: list[BaseDataElement]
+    ) -> Conditioning:
         """The conditioning of a training step; gradients reach the embedding.
 
         Args:
-            images (Tensor): Which source image each is, (B,) integers.
+            data_samples (list[BaseDataElement]): See :meth:`forward`.
 
         Returns:
             Conditioning: B texts.
@@ -114,11 +116,13 @@ class EmbeddingEditor(BaseModel):
         """
 
     @abstractmethod
-    def edit_condition(self, images: Tensor) -> Conditioning:
+    def edit_condition(
+        self, data_samples: list[BaseDataElement]
+    ) -> Conditioning:
         """The conditioning of the edit that the config describes.
 
         Args:
-            images (Tensor): Which source image each is, (B,) integers.
+            data_samples (list[BaseDataElement]): See :meth:`forward`.
 
         Returns:
             Conditioning: B texts.
@@ -131,6 +135,25 @@ class EmbeddingEditor(BaseModel):
         Returns:
             list[tuple[str, Conditioning]]: Captions, and one text each.
         """
+
+    def comparisons(self) -> list[tuple[str, Conditioning, Conditioning]]:
+        """What a test draws with what was learned and without.
+
+        Returns:
+            list[tuple[str, Conditioning, Conditioning]]: Per prompt its text
+            in plain words, the editor's conditioning, and the plain text's,
+            one text each.
+
+        Raises:
+            ValueError: If this editor cannot be tested that way.
+        """
+        raise ValueError(
+            f'{type(self).__name__} has no prompts to compare by.'
+        )
+
+    def example_prompt(self) -> str | None:
+        """A prompt to try after training; None where the config has none."""
+        return None
 
     # ------------------------------------------------------------- training
     def forward(
@@ -225,13 +248,14 @@ class EmbeddingEditor(BaseModel):
                 torch.randint(num_timesteps, (1,), generator=generator)
             )
             noises.append(torch.randn(latents[-1].shape, generator=generator))
+        self.sd.lay_out(torch.channels_last)
         z = torch.cat(latents)  # (B, 4, h, w)
         noise = torch.cat(noises).to(device)
         t = torch.cat(timesteps).to(device)
         output = self.sd.predict_noise(
             self.sd.add_noise(z, noise, t),
             t,
-            self.train_condition(images.to(device)),
+            self.train_condition(data_samples),
         )
         return output, self.sd.noise_target(z, noise, t)
 
@@ -292,8 +316,7 @@ class EmbeddingEditor(BaseModel):
         Returns:
             list[BaseDataElement]: The same, with ``edited``, (3, S, S) uint8.
         """
-        images = self.image_indices(data_samples).to(self.sd.device)
-        pixels = self.sample(self.edit_condition(images))
+        pixels = self.sample(self.edit_condition(data_samples))
         for sample, picture in zip(data_samples, pixels, strict=True):
             sample.set_data(dict(edited=to_uint8(picture)))
         return data_samples
@@ -370,7 +393,7 @@ class EmbeddingEditor(BaseModel):
         conditioning = self.condition(prompts, **options)
         negative = None
         if guidance_scale > 1:
-            negative = self.sd.encode_text(negatives).repeat_interleave(
+            negative = self.encode_negative(negatives).repeat_interleave(
                 num_images_per_prompt
             )
         with tqdm(
@@ -394,6 +417,17 @@ class EmbeddingEditor(BaseModel):
         if return_type == 'numpy':
             return dict(samples=pixels.cpu().numpy())
         return dict(samples=[to_pil(picture) for picture in pixels])
+
+    def encode_negative(self, texts: list[str]) -> Conditioning:
+        """Encodes what to move away from; plain texts for most editors.
+
+        Args:
+            texts (list[str]): B texts; '' is the unconditional one.
+
+        Returns:
+            Conditioning: B texts.
+        """
+        return self.sd.encode_text(texts)
 
     @torch.no_grad()
     def sample(
@@ -447,6 +481,7 @@ class EmbeddingEditor(BaseModel):
                 f'{tuple(latents.shape)}.'
             )
         start = latents.to(self.sd.device, torch.float32)
+        self.sd.lay_out(torch.contiguous_format)
 
         guide = guidance_scale > 1
         if guide:

@@ -125,15 +125,18 @@ class HiPer(EmbeddingEditor):
                 )
         return self.sd.encode_text(texts, max_tokens=limit)
 
-    def train_condition(self, images: Tensor) -> Conditioning:
+    def train_condition(
+        self, data_samples: list[BaseDataElement]
+    ) -> Conditioning:
         """[source text, learned part], with no scale (METHODS 1.4).
 
         Args:
-            images (Tensor): (B,) integers in [0, K).
+            data_samples (list[BaseDataElement]): B elements.
 
         Returns:
             Conditioning: B texts.
         """
+        images = self.image_indices(data_samples).to(self.content.device)
         return Conditioning(self.embedding(self.content[images], images))
 
     def condition(
@@ -167,18 +170,21 @@ class HiPer(EmbeddingEditor):
         images = torch.full((len(prompts),), image, device=text.tokens.device)
         return text.with_tokens(self.embedding(text.tokens, images, strength))
 
-    def edit_condition(self, images: Tensor) -> Conditioning:
+    def edit_condition(
+        self, data_samples: list[BaseDataElement]
+    ) -> Conditioning:
         """[target text, strength * learned part], or the source text's.
 
         Args:
-            images (Tensor): (B,) integers in [0, K).
+            data_samples (list[BaseDataElement]): B elements.
 
         Returns:
             Conditioning: B texts.
         """
         texts = self.target_text or self.source_text
+        images = self.image_indices(data_samples).tolist()
         return Conditioning.cat(
-            [self.condition([texts[i]], image=i) for i in images.tolist()]
+            [self.condition([texts[i]], image=i) for i in images]
         )
 
     def preview_conditions(self) -> list[tuple[str, Conditioning]]:
@@ -200,6 +206,26 @@ class HiPer(EmbeddingEditor):
             ),
             (f'[{target}]', self.encode_content([target])),
         ]
+
+    def comparisons(self) -> list[tuple[str, Conditioning, Conditioning]]:
+        """The target texts, with the learned part and plain.
+
+        Returns:
+            list[tuple[str, Conditioning, Conditioning]]: One per image.
+        """
+        texts = self.target_text or self.source_text
+        return [
+            (
+                text,
+                self.condition([text], image=i),
+                self.encode_content([text]),
+            )
+            for i, text in enumerate(texts)
+        ]
+
+    def example_prompt(self) -> str | None:
+        """The target text of the first image."""
+        return self.target_text[0] if self.target_text else None
 
     def image_indices(self, data_samples: list[BaseDataElement]) -> Tensor:
         """Which source image each data element is.

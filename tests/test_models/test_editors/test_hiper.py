@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import MessageHub
+from mmengine.structures import BaseDataElement
 from tiny import at_step, batch_of, make_hiper, picture, train
 
 from mmhiper.models import StableDiffusion
@@ -28,7 +29,7 @@ def test_it_starts_as_the_plain_source_text(tiny_folder):
 
     assert torch.equal(editor.embedding.tail, source[:, -5:])
     with torch.no_grad():
-        start = editor.train_condition(torch.tensor([0]))
+        start = editor.train_condition([BaseDataElement()])
     assert torch.equal(start.tokens, source)
 
 

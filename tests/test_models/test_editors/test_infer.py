@@ -5,7 +5,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 from PIL import Image
-from tiny import make_hiper
+from tiny import at_step, batch_of, make_hiper, picture
 
 STEPS = 3
 
@@ -235,3 +235,14 @@ def test_mistakes_are_named(editor, options, message):
 def test_an_unknown_keyword_is_an_error(editor):
     with pytest.raises(TypeError, match='tau_v'):
         draw(editor, tau_v=0.5)
+
+
+def test_a_training_step_leaves_pictures_as_they_are(editor):
+    """It lays the U-Net's weights out otherwise, for speed."""
+    before = draw(editor, seed=3)
+    at_step(0)
+    data = editor.data_preprocessor(batch_of([picture(0)], [0]))
+    editor(**data, mode='loss')['loss'].backward()
+    editor.zero_grad()
+
+    assert torch.equal(draw(editor, seed=3), before)

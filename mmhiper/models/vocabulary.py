@@ -1,0 +1,198 @@
+"""Texts to token ids, with words that the tokenizer does not know."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor
+
+WORD_END = '</w>'  # of CLIP's byte-level BPE
+
+
+class Vocabulary:
+    """A CLIP tokenizer and placeholders, each of which is several new tokens.
+
+    New tokens have the ids that follow those of the tokenizer, in the order
+    in which they were added: id ``size + r`` is row r of all new rows. The
+    tokenizer that is given stays as it is.
+
+    Args:
+        tokenizer: A CLIP tokenizer.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self.size = len(tokenizer)
+        self._rows: dict[str, range] = {}
+        self._marker_of: dict[int, str] = {}  # by the tokenizer's own new id
+
+    def copy(self) -> Vocabulary:
+        """One with the same placeholders, to add more to."""
+        return deepcopy(self)
+
+    @property
+    def placeholders(self) -> list[str]:
+        """All placeholders, in the order in which they were added."""
+        return list(self._rows)
+
+    @property
+    def num_rows(self) -> int:
+        """How many new tokens there are."""
+        return sum(map(len, self._rows.values()))
+
+    def rows_of(self, placeholder: str) -> range:
+        """Which of the new rows belong to a placeholder."""
+        return self._rows[placeholder]
+
+    def add(self, placeholder: str, num_vectors: int) -> None:
+        """Adds a placeholder of some new tokens.
+
+        Args:
+            placeholder (str): One word, such as ``<cat-toy>``.
+            num_vectors (int): How many new tokens it stands for.
+
+        Raises:
+            ValueError: If it is empty, has spaces, is a token that exists, or
+                contains another placeholder or is part of one.
+        """
+        self._check_placeholder(placeholder)
+        if not self._rows:
+            # taking a word changes a tokenizer, and others may share this one
+            self._tokenizer = deepcopy(self._tokenizer)
+        self._tokenizer.add_tokens([placeholder])
+        marker = self._tokenizer.convert_tokens_to_ids(placeholder)
+        self._marker_of[marker] = placeholder
+        start = self.num_rows
+        self._rows[placeholder] = range(start, start + num_vectors)
+
+    def _check_placeholder(self, placeholder: str) -> None:
+        if not placeholder or any(letter.isspace() for letter in placeholder):
+            raise ValueError(
+                'A placeholder must be one word without spaces, such as '
+                f"'<cat-toy>', but got {placeholder!r}."
+            )
+        if len(self.pieces(placeholder)) == 1:
+            raise ValueError(
+                f'The placeholder {placeholder!r} exists in the vocabulary '
+                'already, or as a placeholder: it would take the meaning of '
+                f"that word. Choose a new one, such as '<{placeholder}>'."
+            )
+        for other in self._rows:
+            if placeholder in other or other in placeholder:
+                raise ValueError(
+                    f'The placeholders {placeholder!r} and {other!r} contain '
+                    'one another, so that a text does not say which is meant. '
+                    'Choose another one.'
+                )
+
+    def pieces(self, text: str) -> list[str]:
+        """The tokens of a text in letters, without start and end marks."""
+        ids = self._tokenizer(text, add_special_tokens=False).input_ids
+        tokens: list[str] = self._tokenizer.convert_ids_to_tokens(ids)
+        return tokens
+
+    def single_token(self, word: str) -> int:
+        """The id of a word that is one token.
+
+        Args:
+            word (str): A word.
+
+        Returns:
+            int: Its id.
+
+        Raises:
+            ValueError: If it is none or several tokens; the message shows
+                them, and words of one token.
+        """
+        pieces = self.pieces(word)
+        if len(pieces) != 1:
+            shown = ', '.join(repr(piece) for piece in pieces) or 'nothing'
+            raise ValueError(
+                '`initialize_token` must be a single token of the vocabulary, '
+                f'but {word!r} is {len(pieces)}: {shown}. Take a word of one '
+                f'token: {", ".join(map(repr, self._suggest(word, pieces)))}.'
+            )
+        token: int = self._tokenizer.convert_tokens_to_ids(pieces[0])
+        return token
+
+    def _suggest(self, word: str, pieces: Sequence[str]) -> list[str]:
+        """Whole words of one token that are in, or like, a word."""
+        words = {
+            token.removesuffix(WORD_END)
+            for token in self._tokenizer.get_vocab()
+            if token.endswith(WORD_END) and token.isascii()
+        }
+        parts = [piece.removesuffix(WORD_END) for piece in pieces]
+        found = [part for part in parts if part in words and part.isalpha()]
+        found += difflib.get_close_matches(word, sorted(words), n=3, cutoff=0)
+        return list(dict.fromkeys(found))[:5]
+
+    def count(self, text: str) -> int:
+        """The number of tokens of a text, without start and end marks."""
+        return len(self._ids(text, {}))
+
+    def find(self, text: str) -> list[str]:
+        """The placeholders in a text, in the order in which they occur."""
+        ids = self._tokenizer(
+            text, add_special_tokens=False, verbose=False
+        ).input_ids
+        return [self._marker_of[i] for i in ids if i in self._marker_of]
+
+    def _ids(self, text: str, lengths: Mapping[str, int]) -> list[int]:
+        """The ids of a text, each placeholder as its new tokens.
+
+        Args:
+            text (str): Any text.
+            lengths (Mapping[str, int]): How many of its tokens a placeholder
+                is, where not all.
+
+        Returns:
+            list[int]: Without start and end marks.
+        """
+        ids: list[int] = []
+        # not verbose: "longer than the model takes" is what is to be found out
+        for token in self._tokenizer(
+            text, add_special_tokens=False, verbose=False
+        ).input_ids:
+            placeholder = self._marker_of.get(token)
+            if placeholder is None:
+                ids.append(token)
+            else:
+                rows = self._rows[placeholder][: lengths.get(placeholder)]
+                ids.extend(self.size + row for row in rows)
+        return ids
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        max_tokens: int | None = None,
+        lengths: Mapping[str, int] | None = None,
+    ) -> Tensor:
+        """Turns texts into ids, padded to all M positions.
+
+        Args:
+            texts (Sequence[str]): B texts.
+            max_tokens (int, optional): Tokens to keep of each, without start
+                and end marks. Defaults to what fits, M - 2.
+            lengths (Mapping[str, int], optional): How many of its tokens a
+                placeholder is, where not all.
+
+        Returns:
+            Tensor: (B, M) int64.
+        """
+        tokenizer = self._tokenizer
+        positions = tokenizer.model_max_length
+        most = positions - 2
+        if max_tokens is not None:
+            most = min(max_tokens, most)
+        rows = []
+        for text in texts:
+            ids = self._ids(text, lengths or {})[:most]
+            row = [tokenizer.bos_token_id, *ids, tokenizer.eos_token_id]
+            row += [tokenizer.pad_token_id] * (positions - len(row))
+            rows.append(row)
+        return torch.tensor(rows)

@@ -1,0 +1,114 @@
+"""Texts to ids, with placeholders; the reference is the tokenizer itself."""
+
+import pytest
+import torch
+from transformers import CLIPTokenizer
+
+from mmhiper.models.vocabulary import Vocabulary
+
+TEXTS = ['', 'a dog', 'A Dog, at night!', 'x' * 200, 'naïve  café']
+
+
+@pytest.fixture
+def tokenizer(tiny_sd1):
+    return CLIPTokenizer.from_pretrained(tiny_sd1, subfolder='tokenizer')
+
+
+@pytest.fixture
+def vocabulary(tokenizer):
+    return Vocabulary(tokenizer)
+
+
+def test_without_placeholders_it_is_the_tokenizer(tokenizer, vocabulary):
+    expected = tokenizer(
+        TEXTS, padding='max_length', truncation=True, return_tensors='pt'
+    ).input_ids
+
+    assert torch.equal(vocabulary.encode(TEXTS), expected)
+
+
+def test_text_is_cut_to_max_tokens(tokenizer, vocabulary):
+    expected = tokenizer(
+        TEXTS,
+        padding='max_length',
+        truncation=True,
+        max_length=7,
+        return_tensors='pt',
+    ).input_ids
+
+    ids = vocabulary.encode(TEXTS, max_tokens=5)
+    assert torch.equal(ids[:, :7], expected)
+    assert (ids[:, 7:] == tokenizer.pad_token_id).all()
+
+
+def test_a_placeholder_becomes_its_new_ids(tokenizer, vocabulary):
+    vocabulary.add('<cat-toy>', 2)
+    vocabulary.add('<sketchy>', 1)
+    size = len(tokenizer)
+
+    ids = vocabulary.encode(['a <sketchy> <cat-toy>, <cat-toy>'])[0]
+    letters = tokenizer('a', add_special_tokens=False).input_ids
+    comma = tokenizer(',', add_special_tokens=False).input_ids
+    toy = [size, size + 1]
+    expected = [tokenizer.bos_token_id, *letters, size + 2, *toy, *comma, *toy]
+    assert ids[: len(expected)].tolist() == expected
+    assert (ids[len(expected) :] == tokenizer.eos_token_id).all()
+    assert vocabulary.num_rows == 3
+    assert list(vocabulary.rows_of('<cat-toy>')) == [0, 1]
+
+
+def test_fewer_tokens_of_a_placeholder_can_be_asked_for(vocabulary):
+    vocabulary.add('<cat-toy>', 3)
+
+    ids = vocabulary.encode(['<cat-toy>'], lengths={'<cat-toy>': 1})[0]
+    assert (ids >= vocabulary.size).sum() == 1
+    assert ids[1] == vocabulary.size
+
+
+def test_the_given_tokenizer_stays_as_it_is(tokenizer, vocabulary):
+    before = len(tokenizer), tokenizer('<cat-toy>').input_ids
+    vocabulary.add('<cat-toy>', 2)
+
+    assert (len(tokenizer), tokenizer('<cat-toy>').input_ids) == before
+
+
+def test_a_copy_takes_more_without_changing_the_first(vocabulary):
+    vocabulary.add('<cat-toy>', 2)
+    other = vocabulary.copy()
+    other.add('<sketchy>', 1)
+
+    assert vocabulary.find('a <sketchy> <cat-toy>') == ['<cat-toy>']
+    assert other.find('a <sketchy> <cat-toy>') == ['<sketchy>', '<cat-toy>']
+
+
+@pytest.mark.parametrize(
+    ('placeholder', 'words'),
+    [
+        ('', 'one word'),
+        ('cat toy', 'one word'),
+        ('x', 'exists'),
+        ('<cat-toy>', 'exists'),
+        ('my<cat-toy>', 'contain'),
+        ('cat-toy', 'contain'),
+    ],
+)
+def test_a_placeholder_that_is_no_new_word_is_refused(
+    vocabulary, placeholder, words
+):
+    vocabulary.add('<cat-toy>', 1)
+
+    with pytest.raises(ValueError, match=words):
+        vocabulary.add(placeholder, 1)
+
+
+def test_a_single_token_has_its_id(tokenizer, vocabulary):
+    expected = tokenizer('x', add_special_tokens=False).input_ids
+    assert [vocabulary.single_token('x')] == expected
+
+
+def test_several_tokens_are_refused_with_pieces_and_other_words(vocabulary):
+    with pytest.raises(ValueError) as caught:
+        vocabulary.single_token('xy')
+
+    assert "is 2: 'x', 'y</w>'" in str(caught.value)
+    assert "Take a word of one token: 'x', 'y'" in str(caught.value)
