@@ -27,20 +27,32 @@ def draw_image(path: Path, seed: int = 0, size: int = 64) -> Path:
 
 
 def options(
-    tmp_path: Path, backbone: Path, iters: int = 2, **more: Any
+    tmp_path: Path,
+    backbone: Path,
+    iters: int = 2,
+    file: Path = DOG,
+    **more: Any,
 ) -> dict[str, Any]:
     """What turns a config of the project into a run of seconds."""
     image = tmp_path / 'image.png'
     if not image.exists():
         draw_image(image)
+    data = {'train_dataloader.dataset.img': str(image)}
+    if 'textual_inversion' in file.parent.name:
+        data = {
+            'train_dataloader.dataset.data_root': str(tmp_path),
+            'train_dataloader.dataset.concept_dir': '.',
+            'train_dataloader.dataset.template': ['a {}', 'my {}'],
+            'model.initialize_token': 'x',  # the tiny tokenizer has letters
+        }
     return {
         # mmengine lets runs of the same name and second share their state
         'experiment_name': uuid.uuid4().hex,
         'work_dir': str(tmp_path / 'run'),
         'model.sd.pretrained': str(backbone),
         'model.sd.without_cuda': None,
-        'train_dataloader.dataset.img': str(image),
         'train_cfg.max_iters': iters,
+        **data,
         **more,
     }
 
@@ -55,7 +67,7 @@ def config(
 ) -> Config:
     """A config of the project as a run of seconds."""
     cfg = Config.fromfile(file)
-    cfg.merge_from_dict(options(tmp_path, backbone, iters, **more))
+    cfg.merge_from_dict(options(tmp_path, backbone, iters, file, **more))
     if not previews:
         cfg.custom_hooks = [
             hook for hook in cfg.custom_hooks if hook.type != 'PreviewHook'
@@ -64,7 +76,7 @@ def config(
 
 
 def learn(cfg: Config, resume: str | None = None) -> Tensor:
-    """Trains and returns the embedding, (K, N, D)."""
+    """Trains and returns the embedding: (K, N, D), or (n, D) of a word."""
     cfg.experiment_name = uuid.uuid4().hex
     train(cfg, resume=resume)
     return embedding_of(last(cfg))
@@ -77,4 +89,10 @@ def last(cfg: Config) -> Path:
 
 def embedding_of(checkpoint: Path) -> Tensor:
     """The embedding in a checkpoint, read by plain torch.load."""
-    return torch.load(checkpoint)['state_dict']['embedding.tail']
+    return learned_in(torch.load(checkpoint)['state_dict'])
+
+
+def learned_in(state: dict[str, Tensor]) -> Tensor:
+    """The learned tensor of an editor's state dict."""
+    names = ('embedding.tail', 'embedding.rows')
+    return next(state[name] for name in names if name in state)

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from mmhiper.apis import load_editor
 from mmhiper.engine.launch import check_writable, user_errors
+from mmhiper.models import EmbeddingEditor, TextualInversion
 from mmhiper.utils.sheet import draw_sheet
 
 GRID_COLUMNS = 5
@@ -51,9 +52,27 @@ def parse_args() -> argparse.Namespace:
         "less follows the text more freely (the config's)",
     )
     parser.add_argument(
+        '--embedding',
+        nargs='+',
+        default=[],
+        metavar='FILE',
+        help='words learned elsewhere, to be used in the texts (Textual '
+        'Inversion; diffusers, A1111, kohya and other formats)',
+    )
+    parser.add_argument(
         '--out-dir', help='folder of the pictures (infer/ by the checkpoint)'
     )
     return parser.parse_args()
+
+
+def load_words(editor: EmbeddingEditor, paths: list[str]) -> None:
+    """Add the words of embedding files to an editor that has words."""
+    if not isinstance(editor, TextualInversion):
+        raise ValueError(
+            '--embedding needs an editor whose texts have learned words in '
+            f'them, TextualInversion, but this is {type(editor).__name__}.'
+        )
+    print(f'Words: {", ".join(editor.load_embeddings(paths))}')
 
 
 def main() -> None:
@@ -67,6 +86,8 @@ def main() -> None:
     check_writable(out_dir)
     editor = load_editor(args.config, args.checkpoint)
     options = {} if args.strength is None else {'strength': args.strength}
+    if args.embedding:
+        load_words(editor, args.embedding)
 
     rows: list[list] = []
     total = len(args.prompt) * args.num_images

@@ -1,6 +1,7 @@
-"""Datasets of source images and their transforms."""
+"""Datasets of source images and of concepts, and their transforms."""
 
 from .source_image import SourceImageDataset
+from .textual_inversion import TextualInversionDataset
 from .transforms import (
     LoadUprightImage,
     PackSourceImage,
@@ -13,5 +14,6 @@ __all__ = [
     'PackSourceImage',
     'SourceImageDataset',
     'SquareCrop',
+    'TextualInversionDataset',
     'load_upright_image',
 ]

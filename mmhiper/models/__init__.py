@@ -2,8 +2,8 @@
 
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.data_preprocessor import ImagePreprocessor
-from mmhiper.models.editors import EmbeddingEditor, HiPer
-from mmhiper.models.embeddings import TailEmbedding
+from mmhiper.models.editors import EmbeddingEditor, HiPer, TextualInversion
+from mmhiper.models.embeddings import TailEmbedding, TokenEmbedding
 from mmhiper.models.sampling import guided, run_ddim
 from mmhiper.models.stable_diffusion import StableDiffusion
 
@@ -14,6 +14,8 @@ __all__ = [
     'ImagePreprocessor',
     'StableDiffusion',
     'TailEmbedding',
+    'TextualInversion',
+    'TokenEmbedding',
     'guided',
     'run_ddim',
 ]

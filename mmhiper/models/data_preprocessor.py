@@ -11,6 +11,7 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor
 
 from mmhiper.registry import MODELS
+from mmhiper.utils.randomness import generator_of, run_state
 
 # One entry per source image; pictures that are made anew at every iteration
 # must not pile up.
@@ -26,11 +27,18 @@ class ImagePreprocessor(BaseDataPreprocessor):
 
     Args:
         size (int, optional): Side in pixels. None means the backbone's own.
+        random_flip (bool): Whether to mirror each picture left to right in
+            half of the training iterations. It is done here and not in the
+            data pipeline, so that it too depends on (seed, picture,
+            iteration) alone.
     """
 
-    def __init__(self, size: int | None = None) -> None:
+    def __init__(
+        self, size: int | None = None, random_flip: bool = False
+    ) -> None:
         super().__init__()
         self.size = size
+        self.random_flip = random_flip
         self._prepared: dict[tuple, tuple[Tensor, Tensor, str]] = {}
 
     def forward(self, data: dict, training: bool = False) -> dict:
@@ -40,13 +48,13 @@ class ImagePreprocessor(BaseDataPreprocessor):
             data (dict): 'inputs': (B, 3, H, W) or a list of (3, H, W), RGB
                 uint8 in [0, 255], square, sizes may differ; optionally
                 'data_samples': a list of B data elements.
-            training (bool): Unused; both are the same here.
+            training (bool): Whether random flips take place.
 
         Returns:
             dict: 'inputs': (B, 3, size, size) fp32 in [-1, 1]; 'data_samples':
             the elements, each with an ``image_key``, a short hash of its
             picture that names it wherever it lies and whatever batch it is
-            in.
+            in. A mirrored picture is another picture.
 
         Raises:
             ValueError: If a picture has another type or shape.
@@ -58,6 +66,8 @@ class ImagePreprocessor(BaseDataPreprocessor):
         pixels = []
         for image, sample in zip(images, samples, strict=True):
             prepared, key = self._prepare(image)
+            if training and self.random_flip and _heads_up(key):
+                prepared, key = prepared.flip(-1), f'{key}-mirrored'
             pixels.append(prepared)
             sample.set_metainfo(dict(image_key=key))
         return dict(inputs=torch.stack(pixels), data_samples=samples)
@@ -106,6 +116,12 @@ class ImagePreprocessor(BaseDataPreprocessor):
             antialias=True,
         )
         return resized[0].clamp(-1, 1)  # bicubic overshoots at edges
+
+
+def _heads_up(key: str) -> bool:
+    """Tosses the coin of a picture at this iteration of the run."""
+    toss = torch.rand(1, generator=generator_of(*run_state(), key, 'flip'))
+    return bool(toss < 0.5)
 
 
 def image_key(image: Tensor) -> str:

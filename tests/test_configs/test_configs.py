@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
-from runs import REPO, config, learn
+from runs import REPO, config, learn, learned_in
 
 from mmhiper.registry import DATASETS, MODELS
 
@@ -19,7 +19,7 @@ CONFIGS = sorted(
 @pytest.mark.parametrize('file', CONFIGS, ids=lambda file: file.stem)
 def test_runs_two_iterations(file, tiny_folder, tmp_path):
     cfg = config(tmp_path, tiny_folder, iters=2, file=file)
-    start = MODELS.build(cfg.model).state_dict()['embedding.tail']
+    start = learned_in(MODELS.build(cfg.model).state_dict())
 
     learned = learn(cfg)
 

@@ -22,6 +22,8 @@ from mmhiper.engine.launch import (
 )
 from mmhiper.registry import MODELS
 
+TOY = REPO / 'configs' / 'textual_inversion' / 'textual_inversion.py'
+
 
 def start(*command: object, **env: str) -> subprocess.Popen:
     """Starts a command of the project in a process group of its own."""
@@ -243,6 +245,47 @@ def test_two_processes_equal_one(tiny_sd1, tmp_path, images):
     close = dict(rtol=0, atol=0.01 * moved)
     torch.testing.assert_close(two, together, **close)
     torch.testing.assert_close(two[-1:], learn(alone), **close)
+
+
+def test_two_processes_learn_one_word(tiny_sd1, tmp_path):
+    """Each takes a picture of its own: together, a batch of two."""
+    for k in range(3):
+        draw_image(tmp_path / f'{k}.png', seed=k)
+    values = options(tmp_path, tiny_sd1, iters=4, file=TOY)
+    values['work_dir'] = str(tmp_path / 'two')
+    values['custom_hooks.2.interval'] = 1000
+    process = start(
+        'bash', REPO / 'tools' / 'dist_train.sh', TOY, 2,
+        *cfg_options(values), PORT=free_port(),
+    )  # fmt: skip
+    output = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, output
+
+    values['work_dir'] = str(tmp_path / 'one')
+    cfg = config(tmp_path, tiny_sd1, 4, TOY, **values)
+    cfg.train_dataloader.batch_size = 2
+    together = learn(cfg)
+    apart = embedding_of(tmp_path / 'two' / 'iter_4.pth')
+    start_values = MODELS.build(cfg.model).embedding.rows
+    assert (apart - start_values).abs().min() > 0
+    assert torch.allclose(apart, together, atol=1e-5)
+
+
+def test_a_resumed_word_equals_an_uninterrupted_one(tiny_sd1, tmp_path):
+    """Shuffled pictures, random sentences and progressive vectors too."""
+    for k in range(3):
+        draw_image(tmp_path / f'{k}.png', seed=k)
+    progress = {
+        'model.num_vectors_per_token': 2,
+        'model.progressive_interval': 3,
+    }
+    whole = learn(config(tmp_path, tiny_sd1, 8, TOY, **progress))
+
+    cfg = config(tmp_path, tiny_sd1, 5, TOY, **progress)
+    cfg.work_dir = str(tmp_path / 'parts')
+    learn(cfg)
+    cfg.train_cfg.max_iters = 8
+    assert torch.equal(learn(cfg, resume='auto'), whole)
 
 
 def test_mistake_becomes_one_line(capsys):

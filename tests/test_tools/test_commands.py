@@ -1,5 +1,6 @@
 """The commands of the README, from the command line to the files."""
 
+import json
 import os
 import runpy
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from runs import DOG, REPO, draw_image, options
+from safetensors.torch import save_file
 
 TOOLS = REPO / 'tools'
 
@@ -208,3 +210,82 @@ def test_mistake_from_two_processes_is_one_line(tmp_path, tiny_sd1):
     assert (
         result.stdout == 'error: `n_hiper` must be in [1, 76], but got 99.\n'
     )
+
+
+# --------------------------------------------------------- learned words
+TOY = REPO / 'configs' / 'textual_inversion' / 'textual_inversion.py'
+
+
+@pytest.fixture(scope='module')
+def word(tmp_path_factory):
+    """A run of two iterations on the bundled model."""
+    folder = tmp_path_factory.mktemp('word')
+    values = {
+        'train_cfg.max_iters': 2,
+        'train_dataloader.dataset.data_root': REPO / 'data',
+        'train_dataloader.dataset.template': REPO
+        / 'data'
+        / 'imagenet_templates_small.txt',
+        'model.sd.pretrained': 'mini-sd',
+    }
+    result = shell(
+        'bash', TOOLS / 'dist_train.sh', TOY, 1, '--work-dir', folder,
+        *cfg_options(values),
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout
+    return folder, result.stdout
+
+
+def test_a_word_is_trained_and_its_closing_words_use_it(word):
+    folder, output = word
+    assert "--prompt 'a <cat-toy> on the beach'" in output.splitlines()[-1]
+    assert (folder / 'previews' / 'iter_000002.png').is_file()
+    learned = torch.load(folder / 'iter_2.pth')['state_dict']
+    assert learned['embedding.rows'].shape == (1, 128)
+
+
+def test_infer_takes_words_learned_elsewhere(
+    word, tmp_path, monkeypatch, capsys
+):
+    folder, _ = word
+    rows = torch.randn(2, 128, generator=torch.Generator().manual_seed(0))
+    save_file({'<sketchy>': rows}, tmp_path / 'sketchy.safetensors')
+    words = ['infer.py', folder / TOY.name, folder / 'iter_2.pth']
+    words += ['--prompt', 'a <cat-toy> in the style of <sketchy>']
+    words += ['--num-images', 1, '--out-dir', tmp_path / 'out']
+    call(monkeypatch, *words, '--embedding', tmp_path / 'sketchy.safetensors')
+
+    assert 'Words: <sketchy>' in capsys.readouterr().out
+    assert (tmp_path / 'out' / '000.png').is_file()
+
+
+def test_infer_refuses_words_for_an_editor_without(
+    trained, monkeypatch, capsys
+):
+    folder, _ = trained
+    words = ['infer.py', folder / 'dog.py', folder / 'iter_2.pth']
+    with pytest.raises(SystemExit):
+        call(monkeypatch, *words, '--prompt', 'a', '--embedding', 'x.pt')
+    assert 'needs an editor whose texts' in capsys.readouterr().err
+
+
+def test_the_gate_reports_both_sides(word, tmp_path, monkeypatch, capsys):
+    folder, _ = word
+    words = ['test.py', folder / TOY.name, folder / 'iter_2.pth']
+    call(monkeypatch, *words, '--num-images', 1, '--out-dir', tmp_path)
+
+    report = json.loads((tmp_path / 'report.json').read_text())
+    assert set(report) == {'learned', 'plain'}
+    names = {'image_similarity', 'text_similarity', 'prompt_followed'}
+    for side in report.values():
+        assert set(side) == names
+        assert all(-1 <= value <= 1 for value in side.values())
+    assert (tmp_path / 'sheet.png').is_file()
+    assert 'image_similarity' in capsys.readouterr().out
+
+
+def test_the_gate_needs_an_image_encoder(trained, monkeypatch, capsys):
+    folder, _ = trained
+    with pytest.raises(SystemExit):
+        call(monkeypatch, 'test.py', folder / 'dog.py', folder / 'iter_2.pth')
+    assert 'Name a CLIP model' in capsys.readouterr().err

@@ -18,12 +18,18 @@ class PackSourceImage(BaseTransform):
     Required keys: ``img``, ``img_path``, ``image_index``. The result is
     ``dict(inputs, data_samples)``: a (3, H, W) uint8 tensor, RGB in
     [0, 255], and a ``BaseDataElement`` with the meta information
-    ``img_path``, ``image_index`` and, where present, ``ori_shape`` and
-    ``crop_box``. The data preprocessor brings the picture to the backbone's
-    own resolution, so that no config has to name it.
+    ``img_path``, ``image_index`` and, where present, ``ori_shape``,
+    ``crop_box`` and ``prompts``. The data preprocessor brings the picture to
+    the backbone's own resolution, so that no config has to name it.
     """
 
-    meta_keys = ('img_path', 'image_index', 'ori_shape', 'crop_box')
+    meta_keys = (
+        'img_path',
+        'image_index',
+        'ori_shape',
+        'crop_box',
+        'prompts',
+    )
 
     def transform(self, results: dict) -> dict:
         """Pack the image.

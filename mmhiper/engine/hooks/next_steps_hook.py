@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from pathlib import Path
 from typing import Any
@@ -50,12 +49,7 @@ class NextStepsHook(Hook):
             name = runner.cfg.filename or f'{runner.timestamp}.py'
             config = work_dir / Path(name).name
             command = ['python', _short(TOOLS / 'infer.py'), _short(config)]
-            command += [_short(checkpoint), '--prompt', self._prompt(runner)]
+            prompt = editor_of(runner).example_prompt() or 'YOUR TEXT'
+            command += [_short(checkpoint), '--prompt', prompt]
             lines += ['Next, edit by any text:', f'  {shlex.join(command)}']
         runner.logger.info('\n'.join(lines))
-
-    def _prompt(self, runner: Any) -> str:
-        """The target text of the config, where there is one."""
-        text = editor_of(runner).export_metadata().get('target_text')
-        texts = json.loads(text or 'null')
-        return texts[0] if texts else 'YOUR TEXT'

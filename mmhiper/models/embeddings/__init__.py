@@ -2,5 +2,6 @@
 
 from mmhiper.models.embeddings.identity import Identity
 from mmhiper.models.embeddings.tail import TailEmbedding
+from mmhiper.models.embeddings.token import TokenEmbedding
 
-__all__ = ['Identity', 'TailEmbedding']
+__all__ = ['Identity', 'TailEmbedding', 'TokenEmbedding']

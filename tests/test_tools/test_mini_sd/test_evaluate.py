@@ -2,6 +2,7 @@
 
 import evaluate
 import evaluate_hiper
+import evaluate_textual_inversion
 import numpy as np
 import pytest
 import torch
@@ -95,3 +96,32 @@ def test_a_score_counts_success_and_identity():
     assert result['edit_success'] == 1
     assert result['identity'] == pytest.approx(2 / 3)
     assert result['both'] == pytest.approx(2 / 3)
+
+
+# --------------------------------------------------------- learned words
+def test_concepts_are_different_individuals_of_all_species():
+    concepts = [evaluate_textual_inversion.make_concept(i) for i in range(6)]
+    assert [c.word for c in concepts] == ['dog', 'cat', 'toy'] * 2
+    first = {concept.pictures[0].tobytes() for concept in concepts}
+    assert len(first) == 6
+    for concept in concepts:
+        assert len({picture.tobytes() for picture in concept.pictures}) == 5
+
+
+def test_places_are_read_off_the_text():
+    texts = ['a photo of a dog at night', 'a dog in the snow', 'a dog']
+    places = evaluate_textual_inversion.places_named(texts)
+    assert places == ['night', 'snow', None]
+
+
+def test_drawings_of_a_concept_pass_the_gate_and_others_do_not(tmp_path):
+    """The gate itself, on drawings, with a judge of a minute's training."""
+    trained = judge.train(tmp_path / 'judge.pth', individuals=256, epochs=4)
+    one, other = (evaluate_textual_inversion.make_concept(i) for i in (0, 3))
+
+    def share(pictures):
+        return evaluate_textual_inversion.measure_pictures(
+            trained, one.pictures, ['a dog'], [pictures]
+        )['identity']
+
+    assert share(one.pictures) > share(other.pictures)

@@ -1,0 +1,99 @@
+"""Whether an editor has learned something, and still follows its text."""
+
+from __future__ import annotations
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from mmhiper.evaluation.clip_features import ClipFeatures
+from mmhiper.models.editors import EmbeddingEditor
+from mmhiper.utils.pictures import to_pil
+
+# a prompt in plain words, pictures with what was learned, and without
+Drawn = tuple[str, list[Image.Image], list[Image.Image]]
+
+
+def draw_comparison(
+    editor: EmbeddingEditor, num_images: int, seed: int
+) -> list[Drawn]:
+    """Draws each test prompt with what was learned and without.
+
+    Both start from the same noise.
+
+    Args:
+        editor (EmbeddingEditor): A trained one.
+        num_images (int): Pictures per prompt.
+        seed (int): Of the first picture, the next ones count on.
+
+    Returns:
+        list[Drawn]: One per prompt.
+    """
+    drawn = []
+    for text, learned, plain in editor.comparisons():
+        both = []
+        for conditioning in (learned, plain):
+            pixels = editor.sample(
+                conditioning.repeat_interleave(num_images), seed=seed
+            )
+            both.append([to_pil(picture) for picture in pixels])
+        drawn.append((text, both[0], both[1]))
+    return drawn
+
+
+def compare_with_plain(
+    features: ClipFeatures,
+    sources: list[Image.Image],
+    drawn: list[Drawn],
+) -> dict[str, dict[str, float]]:
+    """Measures pictures with what was learned and without.
+
+    Args:
+        features (ClipFeatures): The measure.
+        sources (list[PIL.Image.Image]): The pictures it was learned from.
+        drawn (list[Drawn]): See :func:`draw_comparison`.
+
+    Returns:
+        dict: 'learned' and 'plain', each with ``image_similarity``, the mean
+        cosine to the sources (CLIP-I of arXiv 2208.12242), and
+        ``text_similarity``, to the prompt in plain words (CLIP-T); and, where
+        there are several prompts, ``prompt_followed``, the share of pictures
+        whose own prompt is the nearest one.
+    """
+    texts = features.texts([text for text, _, _ in drawn])
+    wanted = features.images(sources)
+    result = {}
+    sides = dict(
+        learned=[pictures for _, pictures, _ in drawn],
+        plain=[pictures for _, _, pictures in drawn],
+    )
+    for name, side in sides.items():
+        pictures = [features.images(each) for each in side]
+        result[name] = _measures(pictures, wanted, texts)
+    return result
+
+
+def _measures(
+    pictures: list[Tensor], sources: Tensor, texts: Tensor
+) -> dict[str, float]:
+    """The measures of one side.
+
+    Args:
+        pictures (list[Tensor]): Per prompt (B, P), of length one.
+        sources (Tensor): (K, P).
+        texts (Tensor): One per prompt, (T, P).
+
+    Returns:
+        dict[str, float]: See :func:`compare_with_plain`.
+    """
+    every = torch.cat(pictures)
+    own = torch.arange(len(texts)).repeat_interleave(len(pictures[0]))
+    to_texts = every @ texts.T  # (T * B, T)
+    measures = dict(
+        image_similarity=float((every @ sources.T).mean()),
+        text_similarity=float(to_texts[torch.arange(len(own)), own].mean()),
+    )
+    if len(texts) > 1:
+        followed = (to_texts.argmax(1) == own).float().mean()
+        measures['prompt_followed'] = float(followed)
+    return measures

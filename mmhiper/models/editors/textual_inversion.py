@@ -1,0 +1,414 @@
+"""Textual Inversion: a new word for what a few pictures show."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from mmengine.structures import BaseDataElement
+from torch import Tensor
+
+from mmhiper.io import read_token_file
+from mmhiper.models.conditioning import Conditioning
+from mmhiper.models.editors.base import EmbeddingEditor, check_texts
+from mmhiper.models.embeddings import TokenEmbedding
+from mmhiper.models.stable_diffusion import StableDiffusion
+from mmhiper.models.vocabulary import Vocabulary
+from mmhiper.registry import MODELS
+from mmhiper.utils.randomness import generator_of, run_state
+
+
+@MODELS.register_module()
+class TextualInversion(EmbeddingEditor):
+    """A word learned from 3 to 5 pictures (arXiv 2208.01618).
+
+    A placeholder becomes new tokens; their rows of the token table, and
+    nothing else, are optimised so that the frozen model denoises the pictures
+    when it reads sentences with the placeholder in them (eq. 2).
+
+    Args:
+        sd (dict or StableDiffusion): The frozen model or its config.
+        placeholder_token (str): The new word, such as ``<cat-toy>``.
+        initialize_token (str, optional): A word of one token whose row is
+            the start value. None starts from random numbers of the table's
+            own mean and standard deviation.
+        num_vectors_per_token (int): New tokens n behind the placeholder.
+        val_prompts (str or list[str], optional): Prompts of previews and
+            tests, with the placeholder in them.
+        progressive_interval (int, optional): Begin with one vector and take
+            one more every so many iterations (sec. 5.2; the paper: 2000).
+            None uses all from the start.
+        per_image_tokens (int): The number of training pictures where each
+            has one more token of its own in training, for what is particular
+            to it (sec. 5.2); 0 for none.
+        embedding_reg_weight (float): Weight of the mean squared distance
+            between the vectors and their start values (sec. 5.2).
+        data_preprocessor (dict, optional): See :class:`EmbeddingEditor`;
+            ``dict(random_flip=True)`` mirrors pictures half the time.
+
+    Raises:
+        ValueError: If the placeholder is no new word, the initialiser is
+            several tokens, a number is out of range, or a validation prompt
+            lacks the placeholder.
+
+    Note:
+        The official code penalises the mean of the vectors' whole Gram matrix
+        of differences, here it is the mean of its diagonal. For one vector
+        they are the same.
+    """
+
+    embedding: TokenEmbedding
+
+    def __init__(
+        self,
+        sd: dict | StableDiffusion,
+        placeholder_token: str,
+        initialize_token: str | None = None,
+        num_vectors_per_token: int = 1,
+        val_prompts: str | list[str] | None = None,
+        progressive_interval: int | None = None,
+        per_image_tokens: int = 0,
+        embedding_reg_weight: float = 0.0,
+        data_preprocessor: dict | None = None,
+    ) -> None:
+        super().__init__(sd, data_preprocessor)
+        most = self.sd.num_positions - 2
+        if not 1 <= num_vectors_per_token <= most:
+            raise ValueError(
+                f'`num_vectors_per_token` must be in [1, {most}], but got '
+                f'{num_vectors_per_token}.'
+            )
+        for name, number, least in (
+            ('progressive_interval', progressive_interval, 1),
+            ('per_image_tokens', per_image_tokens, 0),
+            ('embedding_reg_weight', embedding_reg_weight, 0),
+        ):
+            if number is not None and number < least:
+                raise ValueError(
+                    f'`{name}` must be at least {least}, but got {number}.'
+                )
+        self.placeholder_token = placeholder_token
+        self.initialize_token = initialize_token
+        self.num_vectors_per_token = num_vectors_per_token
+        self.progressive_interval = progressive_interval
+        self.embedding_reg_weight = embedding_reg_weight
+        self.vocabulary = Vocabulary(self.sd.tokenizer)
+        self.vocabulary.add(placeholder_token, num_vectors_per_token)
+        self._image_tokens = [f'<|image{i}|>' for i in range(per_image_tokens)]
+        for token in self._image_tokens:
+            self.vocabulary.add(token, 1)
+        self._loaded: dict[str, Tensor] = {}
+        self.val_prompts = self._check_prompts(val_prompts)
+        self.embedding = TokenEmbedding(
+            self._initial_rows(),
+            self._random_rows(per_image_tokens, 'images')
+            if per_image_tokens
+            else None,
+        )
+
+    def _check_prompts(self, prompts: str | list[str] | None) -> list[str]:
+        """The validation prompts, each with the placeholder in it."""
+        if prompts is None:
+            return [f'a photo of {self.placeholder_token}']
+        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        check_texts('val_prompts', prompts)
+        for prompt in prompts:
+            if not self.vocabulary.find(prompt):
+                raise ValueError(
+                    '`val_prompts` must have the placeholder '
+                    f'{self.placeholder_token!r} in them, but got {prompt!r}.'
+                )
+        return prompts
+
+    def _initial_rows(self) -> Tensor:
+        """Start values of the placeholder, (n, D)."""
+        count = self.num_vectors_per_token
+        if self.initialize_token is None:
+            return self._random_rows(count, self.placeholder_token)
+        token = self.sd.vocabulary.single_token(self.initialize_token)
+        return self.sd.token_table[token].float().repeat(count, 1)
+
+    def _random_rows(self, count: int, origin: str) -> Tensor:
+        """Random rows like those of the table, (count, D)."""
+        table = self.sd.token_table.float()
+        noise = torch.randn(
+            (count, table.shape[1]), generator=generator_of('rows', origin)
+        ).to(table.device)
+        return table.mean(0) + noise * table.std(0)
+
+    # --------------------------------------------------------- conditioning
+    def train_condition(
+        self, data_samples: list[BaseDataElement]
+    ) -> Conditioning:
+        """A sentence of each picture, with the new rows in it (eq. 2).
+
+        Which of its sentences a picture gets depends on (seed, picture,
+        iteration) alone, as noise and timestep do.
+
+        Args:
+            data_samples (list[BaseDataElement]): B elements with ``prompts``,
+                sentences with the placeholder.
+
+        Returns:
+            Conditioning: B texts.
+        """
+        seed, iteration = run_state()
+        if self.progressive_interval:
+            active = 1 + iteration // self.progressive_interval
+            active = min(active, self.num_vectors_per_token)
+            self.embedding.num_active.fill_(active)
+        texts = []
+        for sample in data_samples:
+            prompts = self._prompts_of(sample)
+            generator = generator_of(
+                seed, sample.image_key, iteration, 'prompt'
+            )
+            pick = torch.randint(len(prompts), (1,), generator=generator)
+            texts.append(self._with_image_token(prompts[int(pick)], sample))
+        return self.encode(texts)
+
+    def _prompts_of(self, sample: BaseDataElement) -> Sequence[str]:
+        """The sentences of a picture, checked."""
+        prompts = sample.get('prompts')
+        if not prompts or self.placeholder_token not in prompts[0]:
+            raise ValueError(
+                'A data element needs `prompts`, sentences with the '
+                f'placeholder {self.placeholder_token!r}, but has '
+                f'{prompts and prompts[0]!r}. TextualInversionDataset makes '
+                'them: give it the same placeholder as the model.'
+            )
+        checked: Sequence[str] = prompts
+        return checked
+
+    def _with_image_token(self, text: str, sample: BaseDataElement) -> str:
+        """Puts a picture's own token behind the placeholder."""
+        if not self._image_tokens:
+            return text
+        image = sample.get('image_index', 0)
+        if image >= len(self._image_tokens):
+            raise ValueError(
+                '`per_image_tokens` must be the number of training pictures, '
+                f'but is {len(self._image_tokens)}, and there is a picture '
+                f'number {image + 1}.'
+            )
+        both = f'{self.placeholder_token} {self._image_tokens[image]}'
+        return text.replace(self.placeholder_token, both)
+
+    def encode(self, texts: list[str]) -> Conditioning:
+        """Encodes texts in which placeholders may occur.
+
+        Args:
+            texts (list[str]): B texts.
+
+        Returns:
+            Conditioning: B texts; gradients reach the learned rows.
+        """
+        own = {self.placeholder_token: int(self.embedding.num_active)}
+        ids = self.vocabulary.encode(texts, lengths=own)
+        table = self.embedding.table()
+        rows = [each.to(table) for each in self._loaded.values()]
+        return self.sd.encode_ids(ids, torch.cat([table, *rows]))
+
+    def condition(self, prompts: list[str]) -> Conditioning:
+        """Prompts with the learned and the loaded words in them.
+
+        Warns about a prompt in which no placeholder is, or takes effect.
+
+        Args:
+            prompts (list[str]): B prompts.
+
+        Returns:
+            Conditioning: B texts.
+        """
+        limit = self.sd.num_positions - 2
+        for prompt in prompts:
+            if not self.vocabulary.find(prompt):
+                warnings.warn(
+                    f'The prompt {prompt!r} has no placeholder in it, so '
+                    'nothing that was learned takes effect. Known: '
+                    f'{", ".join(self.placeholders)}.',
+                    stacklevel=2,
+                )
+            count = self.vocabulary.count(prompt)
+            if count > limit:
+                warnings.warn(
+                    f'A prompt of {count} tokens is cut to its first {limit}; '
+                    'a placeholder behind them takes no effect. The prompt '
+                    f'is {prompt!r}.',
+                    stacklevel=2,
+                )
+        return self.encode(prompts)
+
+    def encode_negative(self, texts: list[str]) -> Conditioning:
+        """Negative prompts, in which loaded words may occur too.
+
+        Args:
+            texts (list[str]): B texts.
+
+        Returns:
+            Conditioning: B texts.
+        """
+        return self.encode(texts)
+
+    def edit_condition(
+        self, data_samples: list[BaseDataElement]
+    ) -> Conditioning:
+        """The first validation prompt, for each element.
+
+        Args:
+            data_samples (list[BaseDataElement]): B elements.
+
+        Returns:
+            Conditioning: B texts.
+        """
+        return self.condition(self.val_prompts[:1] * len(data_samples))
+
+    def preview_conditions(self) -> list[tuple[str, Conditioning]]:
+        """The validation prompts.
+
+        Returns:
+            list[tuple[str, Conditioning]]: Captions, and one text each.
+        """
+        return [(text, self.condition([text])) for text in self.val_prompts]
+
+    def comparisons(self) -> list[tuple[str, Conditioning, Conditioning]]:
+        """The validation prompts, with the word and with its initialiser.
+
+        Returns:
+            list[tuple[str, Conditioning, Conditioning]]: One per prompt.
+        """
+        word = self.initialize_token or 'thing'
+        cases = []
+        for prompt in self.val_prompts:
+            text = prompt.replace(self.placeholder_token, word)
+            plain = self.sd.encode_text([text])
+            cases.append((text, self.condition([prompt]), plain))
+        return cases
+
+    def example_prompt(self) -> str | None:
+        """The first validation prompt."""
+        return self.val_prompts[0]
+
+    def loss(
+        self, inputs: Tensor, data_samples: list[BaseDataElement]
+    ) -> dict[str, Tensor]:
+        """The denoising loss, and the pull towards the start values.
+
+        Args:
+            inputs (Tensor): (B, 3, S, S) in [-1, 1].
+            data_samples (list[BaseDataElement]): B elements.
+
+        Returns:
+            dict[str, Tensor]: 'loss', and 'loss_reg' where it has a weight.
+        """
+        losses = super().loss(inputs, data_samples)
+        if self.embedding_reg_weight:
+            drift = self.embedding.drift()
+            losses['loss_reg'] = self.embedding_reg_weight * drift
+        return losses
+
+    # ----------------------------------------------------- several concepts
+    @property
+    def placeholders(self) -> list[str]:
+        """The words that prompts may use: the learned and the loaded ones."""
+        return [self.placeholder_token, *self._loaded]
+
+    def load_embeddings(
+        self,
+        paths: Sequence[str | Path],
+        rename: dict[str, str] | None = None,
+    ) -> list[str]:
+        """Adds the words of embedding files of any known format.
+
+        Either all are added or, on an error, none. They are used and not
+        trained, and are in no checkpoint of this editor.
+
+        Args:
+            paths (Sequence[str or Path]): Files, see :mod:`mmhiper.io`.
+            rename (dict[str, str], optional): New placeholders by those in
+                the files.
+
+        Returns:
+            list[str]: The placeholders that were added.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If a file is no embedding, or of another width, or a
+                placeholder is taken.
+        """
+        rename = rename or {}
+        added: dict[str, Tensor] = {}
+        for path in [paths] if isinstance(paths, str | Path) else paths:
+            for name, rows in read_token_file(path).embeddings.items():
+                placeholder = rename.get(name, name)
+                if placeholder in added or placeholder in self.placeholders:
+                    raise ValueError(
+                        f'The placeholder {placeholder!r} of {str(path)!r} is '
+                        'taken. Give it another one by '
+                        f"`rename={{{name!r}: '<new-name>'}}`."
+                    )
+                self._check_width(rows, path)
+                added[placeholder] = rows
+        vocabulary = self.vocabulary.copy()
+        for placeholder, rows in added.items():
+            vocabulary.add(placeholder, len(rows))
+        self.vocabulary = vocabulary
+        self._loaded.update(added)
+        return list(added)
+
+    def _check_width(self, rows: Tensor, path: str | Path) -> None:
+        """Refuses rows that were learned for another text encoder."""
+        wanted = self.embedding.rows.shape[1]
+        if rows.shape[1] != wanted:
+            raise ValueError(
+                f'An embedding for {self.sd.backbone!r} must be {wanted} '
+                f'wide, but that of {str(path)!r} is {rows.shape[1]} wide: it '
+                'belongs to another family (Stable Diffusion 1.x: 768, 2.x: '
+                '1024).'
+            )
+
+    # ---------------------------------------------------------- checkpoints
+    def learned_state(self) -> dict[str, Tensor]:
+        """The placeholder's rows under its own name, as the field has them.
+
+        So an export is a file that ``load_textual_inversion`` of diffusers
+        reads as it is.
+
+        Returns:
+            dict[str, Tensor]: One entry, (k, D), on the CPU.
+        """
+        rows = self.embedding.active_rows.detach().cpu().clone()
+        return {self.placeholder_token: rows}
+
+    def export_metadata(self) -> dict[str, str]:
+        """Editor, backbone and what the word was made of, as plain text.
+
+        Returns:
+            dict[str, str]: Plain text.
+        """
+        return dict(
+            super().export_metadata(),
+            placeholder_token=self.placeholder_token,
+            initialize_token=self.initialize_token or '',
+            num_vectors_per_token=str(self.num_vectors_per_token),
+        )
+
+    def _load_from_state_dict(self, state_dict, prefix, *args):
+        """Takes an export too, whose tensor is named by the placeholder."""
+        exported = state_dict.pop(prefix + self.placeholder_token, None)
+        if exported is not None:
+            rows = self.embedding.initial.cpu().clone()
+            if exported.shape[1:] == rows.shape[1:]:
+                # fewer, where later ones were never in use
+                rows = torch.cat([exported, rows[len(exported) :]])
+            else:
+                rows = exported
+            state = self.embedding.state_dict(prefix=f'{prefix}embedding.')
+            state[f'{prefix}embedding.rows'] = rows
+            state[f'{prefix}embedding.num_active'] = torch.tensor(
+                len(exported)
+            )
+            state_dict.update(state)
+        super()._load_from_state_dict(state_dict, prefix, *args)

@@ -1,0 +1,109 @@
+"""A folder of pictures of a concept, and its sentences."""
+
+import pytest
+import torch
+from runs import REPO, draw_image
+
+from mmhiper.registry import DATASETS
+from mmhiper.utils import register_all_modules
+
+PIPELINE = [
+    dict(type='LoadUprightImage'),
+    dict(type='SquareCrop'),
+    dict(type='PackSourceImage'),
+]
+
+
+def build(root, template=('a photo of a {}', 'my {} here'), **options):
+    """The dataset of the pictures in ``root / 'toy'``."""
+    register_all_modules()
+    config = dict(
+        type='TextualInversionDataset',
+        data_root=str(root),
+        concept_dir='toy',
+        placeholder='<toy>',
+        template=template,
+        pipeline=PIPELINE,
+    )
+    return DATASETS.build({**config, **options})
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with two pictures."""
+    (tmp_path / 'toy').mkdir()
+    for k in (2, 1):
+        draw_image(tmp_path / 'toy' / f'{k}.png', seed=k)
+    return tmp_path
+
+
+def test_an_item_is_a_picture_with_all_its_sentences(folder):
+    dataset = build(folder)
+    items = [dataset[0], dataset[1]]
+
+    assert len(dataset) == 2
+    for index, item in enumerate(items):
+        sample = item['data_samples']
+        assert sample.img_path.endswith(f'{index + 1}.png')
+        assert sample.image_index == index
+        assert sample.prompts == ('a photo of a <toy>', 'my <toy> here')
+        assert item['inputs'].dtype == torch.uint8
+        assert item['inputs'].shape == (3, 64, 64)
+    assert dataset[0] is items[0]  # decoded once
+
+
+def test_templates_come_from_a_file(folder):
+    path = folder / 'templates.txt'
+    path.write_text('a {}\n\n  the {}  \n')
+
+    sample = build(folder, str(path))[0]['data_samples']
+    assert sample.prompts == ('a <toy>', 'the <toy>')
+
+
+@pytest.mark.parametrize(
+    'name', ['imagenet_templates_small', 'imagenet_style_templates_small']
+)
+def test_the_lists_that_come_along_are_fit_for_use(folder, name):
+    prompts = build(folder, str(REPO / 'data' / f'{name}.txt')).prompts
+
+    assert len(prompts) == len(set(prompts)) > 10
+
+
+def test_files_that_are_no_pictures_are_named_and_skipped(folder):
+    (folder / 'toy' / 'notes.txt').write_text('not a picture')
+    (folder / 'toy' / 'below').mkdir()
+
+    with pytest.warns(UserWarning, match=r'no pictures: notes\.txt'):
+        assert len(build(folder)) == 2
+
+
+def test_a_damaged_picture_is_an_error(folder):
+    content = (folder / 'toy' / '1.png').read_bytes()
+    (folder / 'toy' / '1.png').write_bytes(content[: len(content) // 2])
+
+    with pytest.raises(ValueError, match=r'1\.png.*cannot be read completely'):
+        build(folder)
+
+
+def test_an_empty_folder_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match='no folder'):
+        build(tmp_path)
+    (tmp_path / 'toy').mkdir()
+    with pytest.raises(ValueError, match='holds no picture'):
+        build(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ('template', 'words'),
+    [((), 'no template'), (('a dog',), 'one {}'), (('{} {}',), 'one {}')],
+)
+def test_templates_without_a_place_for_the_word_are_refused(
+    folder, template, words
+):
+    with pytest.raises(ValueError, match=words):
+        build(folder, template)
+
+
+def test_a_missing_file_of_templates_is_an_error(folder):
+    with pytest.raises(FileNotFoundError, match=r'nowhere\.txt'):
+        build(folder, 'nowhere.txt')

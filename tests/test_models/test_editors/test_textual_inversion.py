@@ -1,0 +1,433 @@
+"""Textual Inversion: what trains, what it is conditioned on, where it goes."""
+
+import warnings
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from mmengine.optim import OptimWrapper
+from safetensors.torch import save_file
+from tiny import at_step, batch_of, picture
+
+from mmhiper.io import write_export
+from mmhiper.registry import MODELS
+
+PROMPTS = ('a <cat-toy>', 'the <cat-toy> at night', 'my <cat-toy>')
+
+
+def make(folder, **options):
+    """An editor with ``<cat-toy>`` from the letter x."""
+    config = dict(
+        type='mmhiper.TextualInversion',
+        sd=dict(type='StableDiffusion', pretrained=str(folder)),
+        placeholder_token='<cat-toy>',
+        initialize_token='x',
+    )
+    return MODELS.build({**config, **options})
+
+
+def raw_batch(pictures, prompts=PROMPTS):
+    """What the collate function makes of items of the dataset."""
+    data = batch_of(pictures, list(range(len(pictures))))
+    for sample in data['data_samples']:
+        sample.set_metainfo(dict(prompts=prompts))
+    return data
+
+
+def batch(editor, pictures, prompts=PROMPTS, training=False):
+    """What a training step gets."""
+    return editor.data_preprocessor(raw_batch(pictures, prompts), training)
+
+
+def train(editor, iterations, pictures=None, first=0, lr=5e-3):
+    """A plain loop; returns the optimizer."""
+    pictures = pictures or [picture(0)]
+    optimizer = torch.optim.AdamW(editor.parameters(), lr=lr)
+    for iteration in range(first, first + iterations):
+        at_step(iteration)
+        data = batch(editor, pictures, training=True)
+        loss, _ = editor.parse_losses(editor(**data, mode='loss'))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return optimizer
+
+
+def randomise(editor, seed=0):
+    """Gives an editor rows as if it had learned."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        editor.embedding.rows.add_(
+            torch.randn(editor.embedding.rows.shape, generator=generator)
+        )
+
+
+def draw(editor, prompt='a <cat-toy>', **options):
+    """A picture of two steps."""
+    return editor.infer(
+        prompt,
+        num_inference_steps=2,
+        show_progress=False,
+        return_type='tensor',
+        **options,
+    )['samples']
+
+
+# ------------------------------------------------------------------ training
+def test_it_starts_as_the_initialiser_word(tiny_folder):
+    editor = make(tiny_folder, num_vectors_per_token=2)
+    with torch.no_grad():
+        ours = editor.condition(['a <cat-toy> dog']).tokens
+    plain = editor.sd.encode_text(['a x x dog']).tokens
+
+    assert torch.equal(ours, plain)
+
+
+def test_only_the_new_rows_train(tiny_folder):
+    editor = make(tiny_folder, num_vectors_per_token=2)
+    table = editor.sd.token_table.clone()
+    frozen = {k: v.clone() for k, v in editor.sd.state_dict().items()}
+    start = editor.embedding.rows.detach().clone()
+    optimizer = train(editor, 3)
+
+    assert torch.equal(editor.sd.token_table, table)
+    for name, weight in editor.sd.state_dict().items():
+        assert torch.equal(weight, frozen[name]), name
+    assert (editor.embedding.rows != start).any(1).all()
+    held = sum(
+        value.numel()
+        for state in optimizer.state.values()
+        for value in state.values()
+        if value.ndim
+    )
+    assert held == 2 * start.numel()  # Adam's two moments, of these rows
+
+
+def test_the_gradient_is_that_of_a_trainable_table(tiny_folder):
+    """Against the plain way: the rows in the table, all of it trainable."""
+    editor = make(tiny_folder)
+    randomise(editor)
+    at_step(0)
+    data = batch(editor, [picture(0)], prompts=('a <cat-toy> <cat-toy>',))
+    losses = editor(**data, mode='loss')
+    losses['loss'].backward()
+
+    plain = make(tiny_folder)
+    table = plain.sd.token_table
+    token = plain.sd.vocabulary.single_token('x')
+    table.data[token] = editor.embedding.rows.data[0]
+    table.requires_grad_(True)
+    plain.train_condition = lambda samples: plain.sd.encode_ids(
+        plain.sd.vocabulary.encode(['a x x'])
+    )
+    expected = plain(**batch(plain, [picture(0)]), mode='loss')
+    expected['loss'].backward()
+    assert torch.equal(losses['loss'], expected['loss'])
+    assert torch.allclose(
+        editor.embedding.rows.grad[0], table.grad[token], rtol=1e-5
+    )
+
+
+def test_the_sentence_depends_on_seed_picture_and_iteration(tiny_sd1):
+    editor = make(tiny_sd1)
+
+    def conditions(iteration, pictures, seed=0):
+        at_step(iteration, seed)
+        data = batch(editor, pictures)
+        with torch.no_grad():
+            return editor.train_condition(data['data_samples']).tokens
+
+    alone = torch.cat([conditions(i, [picture(0)]) for i in range(12)])
+    together = torch.cat(
+        [conditions(i, [picture(1), picture(0)])[1:] for i in range(12)]
+    )
+    assert torch.equal(alone, together)
+    assert len(alone.unique(dim=0)) == len(PROMPTS)
+    other = torch.cat([conditions(i, [picture(0)], 1) for i in range(12)])
+    assert not torch.equal(alone, other)
+
+
+def test_accumulated_gradients_are_those_of_a_batch(tiny_sd1):
+    pictures = [picture(0), picture(1)]
+    together, apart = make(tiny_sd1), make(tiny_sd1)
+    at_step(0)
+    sgd = torch.optim.SGD(together.parameters(), lr=0.1)
+    together.train_step(raw_batch(pictures), OptimWrapper(sgd))
+
+    sgd = torch.optim.SGD(apart.parameters(), lr=0.1)
+    wrapper = OptimWrapper(sgd, accumulative_counts=2)
+    wrapper.initialize_count_status(apart, 0, 2)
+    for each in pictures:
+        apart.train_step(raw_batch([each]), wrapper)
+    assert not torch.equal(apart.embedding.rows, apart.embedding.initial)
+    assert torch.allclose(
+        apart.embedding.rows, together.embedding.rows, atol=1e-6
+    )
+
+
+def test_latents_are_encoded_once(tiny_sd1):
+    editor = make(tiny_sd1)
+    calls = []
+    editor.sd.vae.encoder.register_forward_hook(lambda *_: calls.append(1))
+    train(editor, 3, [picture(0), picture(1)])
+
+    assert len(calls) == 2
+
+
+def test_random_flips_are_off_by_default_and_reproducible(tiny_sd1):
+    def seen(**options):
+        editor = make(tiny_sd1, **options)
+        inputs = []
+        for iteration in range(16):
+            at_step(iteration)
+            data = batch(editor, [picture(0, 64)], training=True)
+            inputs.append(data['inputs'])
+        return torch.cat(inputs)
+
+    plain = seen()
+    assert len(plain.unique(dim=0)) == 1
+    flips = seen(data_preprocessor=dict(random_flip=True))
+    flipped = (flips == plain.flip(-1)).flatten(1).all(1)
+    assert 0 < flipped.sum() < 16
+    assert torch.equal(flips[~flipped], plain[~flipped])
+    again = seen(data_preprocessor=dict(random_flip=True))
+    assert torch.equal(flips, again)
+
+
+def test_progressive_vectors_come_into_use_one_by_one(tiny_sd1):
+    editor = make(tiny_sd1, num_vectors_per_token=3, progressive_interval=2)
+    start = editor.embedding.rows.detach().clone()
+    changed = []
+    for iteration in range(7):
+        train(editor, 1, first=iteration, lr=1e-2)
+        moved = (editor.embedding.rows.grad != 0).any(1)
+        changed.append(int(moved.sum()))
+
+    assert changed == [1, 1, 2, 2, 3, 3, 3]
+    assert int(editor.embedding.num_active) == 3
+    assert (editor.embedding.rows != start).any(1).all()
+
+
+def test_unused_progressive_vectors_take_no_part_in_pictures(tiny_sd1):
+    editor = make(tiny_sd1, num_vectors_per_token=3, progressive_interval=100)
+    train(editor, 2)
+    with torch.no_grad():
+        one = editor.condition(['a <cat-toy>']).tokens
+        editor.embedding.rows[1:] = 7
+        assert torch.equal(one, editor.condition(['a <cat-toy>']).tokens)
+    assert editor.learned_state()['<cat-toy>'].shape[0] == 1
+
+
+def test_each_picture_may_have_a_token_of_its_own(tiny_sd1):
+    editor = make(tiny_sd1, per_image_tokens=2)
+    at_step(0)
+    data = batch(editor, [picture(0), picture(1)])
+    editor(**data, mode='loss')['loss'].backward()
+    assert (editor.embedding.image_rows.grad != 0).any(1).all()
+
+    editor.zero_grad()
+    one = batch(editor, [picture(0)])
+    editor(**one, mode='loss')['loss'].backward()
+    used = (editor.embedding.image_rows.grad != 0).any(1)
+    assert used.tolist() == [True, False]
+    # they stay at home when the word is used
+    with torch.no_grad():
+        before = editor.condition(['a <cat-toy>']).tokens
+        editor.embedding.image_rows.add_(1)
+        assert torch.equal(before, editor.condition(['a <cat-toy>']).tokens)
+
+
+def test_more_pictures_than_image_tokens_are_refused(tiny_sd1):
+    editor = make(tiny_sd1, per_image_tokens=1)
+    at_step(0)
+    with pytest.raises(ValueError, match='number of training pictures'):
+        editor(**batch(editor, [picture(0), picture(1)]), mode='loss')
+
+
+def test_the_regulariser_is_the_mean_squared_distance(tiny_sd1):
+    editor = make(tiny_sd1, num_vectors_per_token=2, embedding_reg_weight=0.5)
+    randomise(editor)
+    at_step(0)
+    losses = editor(**batch(editor, [picture(0)]), mode='loss')
+
+    moved = editor.embedding.rows - editor.embedding.initial
+    expected = 0.5 * (moved[0].dot(moved[0]) + moved[1].dot(moved[1])) / 2
+    assert torch.allclose(losses['loss_reg'], expected)
+    assert 'loss_reg' not in make(tiny_sd1)(
+        **batch(editor, [picture(0)]), mode='loss'
+    )
+
+
+def test_a_random_start_is_reproducible_and_of_the_tables_size(tiny_sd1):
+    one = make(tiny_sd1, initialize_token=None, num_vectors_per_token=8)
+    two = make(tiny_sd1, initialize_token=None, num_vectors_per_token=8)
+
+    assert torch.equal(one.embedding.rows, two.embedding.rows)
+    ratio = one.embedding.rows.std() / one.sd.token_table.std()
+    assert 0.8 < ratio < 1.25
+
+
+# ------------------------------------------------------------------ mistakes
+@pytest.mark.parametrize(
+    ('options', 'words'),
+    [
+        (dict(initialize_token='xy'), "'x', 'y</w>'"),
+        (dict(placeholder_token='x'), 'exists in the vocabulary'),
+        (dict(num_vectors_per_token=0), r'in \[1, 75\]'),
+        (dict(progressive_interval=0), 'at least 1'),
+        (dict(per_image_tokens=-1), 'at least 0'),
+        (dict(val_prompts=['a dog']), 'must have the placeholder'),
+    ],
+)
+def test_options_out_of_range_are_refused(tiny_sd1, options, words):
+    with pytest.raises(ValueError, match=words):
+        make(tiny_sd1, **options)
+
+
+def test_sentences_without_the_placeholder_are_refused(tiny_sd1):
+    editor = make(tiny_sd1)
+    at_step(0)
+    with pytest.raises(ValueError, match='same placeholder as the model'):
+        editor(**batch(editor, [picture(0)], prompts=('a dog',)), mode='loss')
+
+
+def test_a_prompt_without_the_placeholder_warns(tiny_sd1):
+    editor = make(tiny_sd1)
+    with pytest.warns(UserWarning, match='no placeholder'):
+        draw(editor, 'a dog')
+    with pytest.warns(UserWarning, match='is cut'):
+        draw(editor, 'x' * 90 + ' <cat-toy>')
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        draw(editor, 'a <cat-toy>')
+
+
+# ---------------------------------------------------------- several concepts
+def test_several_concepts_in_one_prompt(tiny_sd1, tmp_path):
+    editor = make(tiny_sd1, num_vectors_per_token=2)
+    width = editor.embedding.rows.shape[1]
+    rows = torch.randn(3, width, generator=torch.Generator().manual_seed(1))
+    save_file({'<sketchy>': rows}, tmp_path / 'sketchy.safetensors')
+    added = editor.load_embeddings([tmp_path / 'sketchy.safetensors'])
+    assert added == ['<sketchy>']
+    assert editor.placeholders == ['<cat-toy>', '<sketchy>']
+
+    # the plain way: rows written over letters of the table
+    with torch.no_grad():
+        ours = editor.condition(['a <cat-toy> as <sketchy>']).tokens
+    plain = make(tiny_sd1).sd
+    for letter, row in zip('bcd', rows, strict=True):
+        plain.token_table[plain.vocabulary.single_token(letter)] = row
+    assert torch.equal(ours, plain.encode_text(['a x x as b c d']).tokens)
+    assert list(editor.state_dict()) == list(make(tiny_sd1).state_dict())
+
+
+def test_a_taken_placeholder_is_refused_and_nothing_is_added(
+    tiny_sd1, tmp_path
+):
+    editor = make(tiny_sd1)
+    width = editor.embedding.rows.shape[1]
+    files = []
+    for name in ('<sketchy>', '<cat-toy>'):
+        files.append(tmp_path / f'{name[1:-1]}.safetensors')
+        save_file({name: torch.ones(1, width)}, files[-1])
+
+    with pytest.raises(ValueError, match='taken'):
+        editor.load_embeddings(files)
+    assert editor.placeholders == ['<cat-toy>']
+    editor.load_embeddings(files, rename={'<cat-toy>': '<other>'})
+    assert editor.placeholders == ['<cat-toy>', '<sketchy>', '<other>']
+
+
+def test_an_embedding_of_another_width_is_refused(tiny_sd1, tmp_path):
+    path = tmp_path / 'wide.safetensors'
+    save_file({'<wide>': torch.ones(1, 99)}, path)
+    with pytest.raises(ValueError, match='99 wide'):
+        make(tiny_sd1).load_embeddings([path])
+
+
+def test_a_loaded_word_may_stand_in_a_negative_prompt(tiny_sd1, tmp_path):
+    editor = make(tiny_sd1)
+    width = editor.embedding.rows.shape[1]
+    path = tmp_path / 'bad.safetensors'
+    rows = torch.randn(1, width, generator=torch.Generator().manual_seed(2))
+    save_file({'<bad>': rows}, path)
+    editor.load_embeddings([path])
+
+    plain = draw(editor)
+    assert not torch.allclose(plain, draw(editor, negative_prompt='<bad>'))
+
+
+# --------------------------------------------------------- leaving the house
+@pytest.mark.parametrize('count', [1, 3])
+def test_the_export_gives_the_same_picture_in_diffusers(
+    tiny_folder, tmp_path, count
+):
+    editor = make(tiny_folder, num_vectors_per_token=count)
+    randomise(editor)
+    path = tmp_path / 'iter_1.safetensors'
+    write_export(path, editor.learned_state(), editor.export_metadata())
+    pipeline = StableDiffusionPipeline.from_pretrained(
+        tiny_folder, safety_checker=None
+    )
+    pipeline.scheduler = editor.sd.scheduler
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.load_textual_inversion(path)
+
+    prompt = 'A photo of <cat-toy>, at night'
+    latents = torch.randn(
+        (1, *editor._latent_shape(None, None)),
+        generator=torch.Generator().manual_seed(3),
+    )
+    theirs = pipeline(
+        prompt, num_inference_steps=4, latents=latents, output_type='pt'
+    ).images
+    ours = editor.infer(
+        prompt,
+        num_inference_steps=4,
+        latents=latents,
+        show_progress=False,
+        return_type='tensor',
+    )['samples']
+    assert torch.allclose((ours + 1) / 2, theirs, atol=1e-5)
+
+
+def test_checkpoint_and_export_load_back(tiny_sd1, tmp_path):
+    editor = make(tiny_sd1, num_vectors_per_token=2)
+    randomise(editor)
+    expected = draw(editor)
+    torch.save(dict(state_dict=editor.state_dict()), tmp_path / 'a.pth')
+    again = make(tiny_sd1, num_vectors_per_token=2)
+    again.load_state_dict(torch.load(tmp_path / 'a.pth')['state_dict'])
+    assert torch.equal(draw(again), expected)
+
+    path = tmp_path / 'a.safetensors'
+    write_export(path, editor.learned_state(), editor.export_metadata())
+    from mmhiper.io import read_checkpoint
+
+    again = make(tiny_sd1, num_vectors_per_token=2)
+    again.load_state_dict(read_checkpoint(path))
+    assert torch.equal(draw(again), expected)
+
+
+def test_an_export_of_unfinished_progress_loads_back(tiny_sd1):
+    options = dict(num_vectors_per_token=3, progressive_interval=2)
+    editor = make(tiny_sd1, **options)
+    train(editor, 4)
+    again = make(tiny_sd1, **options)
+    again.load_state_dict(editor.learned_state())
+
+    assert int(again.embedding.num_active) == 2
+    assert torch.equal(draw(again), draw(editor))
+
+
+def test_a_checkpoint_of_other_size_is_refused(tiny_sd1, tiny_sd2):
+    one = make(tiny_sd1)
+    with pytest.raises(ValueError, match='does not belong'):
+        one.load_state_dict(make(tiny_sd2).state_dict())
+    with pytest.raises(ValueError, match='does not belong'):
+        one.load_state_dict(make(tiny_sd2).learned_state())
+    with pytest.raises(ValueError, match='does not belong'):
+        one.load_state_dict(
+            make(tiny_sd1, num_vectors_per_token=2).state_dict()
+        )
