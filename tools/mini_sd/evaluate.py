@@ -4,6 +4,8 @@
     python tools/mini_sd/evaluate.py --editor hiper      # HiPer's table
     python tools/mini_sd/evaluate.py --editor hiper \\
         --n-hiper 1 3 5 10 20 --strength 0.6 0.8 1.0     # its ablation
+    python tools/mini_sd/evaluate.py --editor textual_inversion \\
+        --vectors 1 2 4                                  # learned words
 
 The model is run through an unmodified diffusers pipeline. Sheets
 and figures (``model.json``, ``hiper.json``) go to ``--out-dir``.
@@ -159,11 +161,13 @@ def main() -> None:
     """Run the asked measurement and print and save its figures."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--pretrained', type=Path, default=BUNDLED)
-    parser.add_argument('--editor', choices=('hiper',))
+    parser.add_argument('--editor', choices=('hiper', 'textual_inversion'))
     parser.add_argument('--judge', type=Path, default=DEFAULT_PATH)
     parser.add_argument('--count', type=int, default=200, help='pictures')
     parser.add_argument('--individuals', type=int, default=20)
-    parser.add_argument('--iters', type=int, default=1200)
+    parser.add_argument('--iters', type=int, help="the config's")
+    parser.add_argument('--rate', type=float, help="the config's")
+    parser.add_argument('--vectors', type=int, nargs='+', default=[1])
     parser.add_argument('--n-hiper', type=int, nargs='+', default=[5])
     parser.add_argument('--strength', type=float, nargs='+', default=[0.8])
     parser.add_argument(
@@ -178,10 +182,14 @@ def main() -> None:
         report = measure_model(
             args.pretrained, judge, args.count, args.out_dir
         )
-    else:
+    elif args.editor == 'hiper':
         from evaluate_hiper import measure_hiper
 
         report = measure_hiper(args, judge)
+    else:
+        from evaluate_textual_inversion import measure_textual_inversion
+
+        report = measure_textual_inversion(args, judge)
     print(json.dumps(report, indent=2))
     name = f'{args.editor or "model"}.json'
     (args.out_dir / name).write_text(json.dumps(report, indent=2) + '\n')

@@ -91,7 +91,7 @@ def learn(cases: list[Case], n_hiper: int, args: argparse.Namespace) -> HiPer:
             'model.n_hiper': n_hiper,
             'train_dataloader.dataset.img': paths,
             'train_dataloader.batch_size': len(cases),
-            'train_cfg.max_iters': args.iters,
+            'train_cfg.max_iters': args.iters or cfg.train_cfg.max_iters,
             'resume': True,  # a stopped evaluation goes on where it was
         }
     )
