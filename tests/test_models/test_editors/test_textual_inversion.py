@@ -9,7 +9,8 @@ from mmengine.optim import OptimWrapper
 from safetensors.torch import save_file
 from tiny import at_step, batch_of, picture
 
-from mmhiper.io import write_export
+from mmhiper.io import read_checkpoint, write_export, write_token_file
+from mmhiper.models.loading import backbone_folder
 from mmhiper.registry import MODELS
 
 PROMPTS = ('a <cat-toy>', 'the <cat-toy> at night', 'my <cat-toy>')
@@ -403,7 +404,6 @@ def test_checkpoint_and_export_load_back(tiny_sd1, tmp_path):
 
     path = tmp_path / 'a.safetensors'
     write_export(path, editor.learned_state(), editor.export_metadata())
-    from mmhiper.io import read_checkpoint
 
     again = make(tiny_sd1, num_vectors_per_token=2)
     again.load_state_dict(read_checkpoint(path))
@@ -431,3 +431,32 @@ def test_a_checkpoint_of_other_size_is_refused(tiny_sd1, tiny_sd2):
         one.load_state_dict(
             make(tiny_sd1, num_vectors_per_token=2).state_dict()
         )
+
+
+def test_a_written_file_gives_the_same_picture_of_the_bundled_model(tmp_path):
+    editor = make('mini-sd', initialize_token='toy', num_vectors_per_token=2)
+    randomise(editor)
+    path = tmp_path / 'toy.safetensors'
+    write_token_file(path, editor.learned_state())
+    pipeline = StableDiffusionPipeline.from_pretrained(
+        backbone_folder('mini-sd'), safety_checker=None
+    )
+    pipeline.scheduler = editor.sd.scheduler
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.load_textual_inversion(path)
+
+    prompt = 'a photo of a sitting <cat-toy> on the beach'
+    theirs = pipeline(
+        prompt,
+        num_inference_steps=10,
+        generator=torch.Generator().manual_seed(3),
+        output_type='pt',
+    ).images
+    ours = editor.infer(
+        prompt,
+        num_inference_steps=10,
+        seed=3,
+        show_progress=False,
+        return_type='tensor',
+    )['samples']
+    assert torch.allclose((ours + 1) / 2, theirs, atol=1e-4)
