@@ -43,7 +43,7 @@ def test_one_word_of_several():
     tokens = TokenFile({'<a>': torch.zeros(4), '<b>': torch.ones(4)}, 'x')
 
     assert tokens.only('<b>').placeholders == ['<b>']
-    with pytest.raises(ValueError, match="'<c>'.* '<a>', '<b>'"):
+    with pytest.raises(ValueError, match=r"'<c>'.* '<a>', '<b>'"):
         tokens.only('<c>')
 
 
