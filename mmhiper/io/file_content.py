@@ -220,9 +220,9 @@ def _read_pickled(path: Path) -> Any:
                 'page in its place?).'
             ) from error
         raise ValueError(
-            f'{str(path)!r} needs more than tensors and plain values: it '
-            f'would run {foreign[1]!r}. Files like this can do anything to '
-            'your machine and are not loaded. If you trust who made it, have '
-            'it saved again where it was made, with the rows alone: '
+            f'{str(path)!r} needs more than tensors and plain values: to load '
+            f'it would run {foreign[1]!r}. Files like this can do anything '
+            'to your machine and are not loaded. If you trust who made it, '
+            'have it saved again where it was made, with the rows alone: '
             "torch.save({'<word>': rows}, 'word.bin')."
         ) from error
