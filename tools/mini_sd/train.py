@@ -28,7 +28,7 @@ STAGES = (
     'decoder',
     'export',
 )
-MINUTES = {'clip': 15.0, 'vae': 60.0, 'unet': 120.0, 'decoder': 15.0}
+MINUTES = {'clip': 30.0, 'vae': 60.0, 'unet': 120.0, 'decoder': 15.0}
 DONE = {
     'draw': 'drawings.npy',
     'tokenizer': 'tokenizer/vocab.json',
