@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -39,8 +39,9 @@ class EditOptions:
     """How an edit keeps to its source (METHODS 3.5 and 3.6).
 
     Attributes:
-        edit_type (str): 'replacement' (word by word) or 'refinement' (words
-            added or removed).
+        edit_type (str, optional): 'replacement' (word by word) or
+            'refinement' (words added or removed). By default the former for
+            prompts of as many words, else the latter.
         tau_v (float): Fraction of the steps in which the edit also uses what
             was learned of the picture. All fractions are in [0, 1] and count
             from the noisy end.
@@ -61,17 +62,17 @@ class EditOptions:
         ValueError: If a value is out of its range.
     """
 
-    edit_type: str = 'refinement'
+    edit_type: str | None = None
     tau_v: float = 0.5
     tau_c: float = 0.6
     tau_s: float = 0.6
     tau_u: float = 0.0
     blend_words: BlendWords | None = None
-    reweight: Mapping[str, float] = field(default_factory=dict)
-    cross_replace: Mapping[str, float] = field(default_factory=dict)
+    reweight: Mapping[str, float] | None = None
+    cross_replace: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
-        if self.edit_type not in ALIGN:
+        if self.edit_type not in (None, *ALIGN):
             raise ValueError(
                 f'`edit_type` must be one of {list(ALIGN)}, but got '
                 f'{self.edit_type!r}.'
@@ -80,7 +81,7 @@ class EditOptions:
             name: getattr(self, name)
             for name in ('tau_v', 'tau_c', 'tau_s', 'tau_u')
         }
-        for word, fraction in self.cross_replace.items():
+        for word, fraction in (self.cross_replace or {}).items():
             fractions[f'cross_replace[{word!r}]'] = fraction
         for name, fraction in fractions.items():
             if not 0 <= fraction <= 1:
@@ -88,7 +89,7 @@ class EditOptions:
                     f'`{name}` is a fraction of the steps and must be in '
                     f'[0, 1], but got {fraction}.'
                 )
-        for word, factor in self.reweight.items():
+        for word, factor in (self.reweight or {}).items():
             if not math.isfinite(factor):
                 raise ValueError(
                     f'`reweight[{word!r}]` must be a number, but got {factor}.'
@@ -148,11 +149,15 @@ class PromptToPrompt(AttentionControl):
         num_steps: int,
         device: torch.device,
     ) -> None:
-        aligned = ALIGN[options.edit_type](source, target)
+        edit_type = options.edit_type
+        if edit_type is None:
+            same = len(source.words) == len(target.words)
+            edit_type = 'replacement' if same else 'refinement'
+        aligned = ALIGN[edit_type](source, target)
         alphas = replacement_schedule(
-            target, num_steps, options.tau_c, options.cross_replace
+            target, num_steps, options.tau_c, options.cross_replace or {}
         )
-        factors = equaliser(target, options.reweight)
+        factors = equaliser(target, options.reweight or {})
         if options.reweight and not alphas[:, factors != 1].any():
             raise ValueError(
                 '`reweight` acts in the steps and on the words whose '
