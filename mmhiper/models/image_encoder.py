@@ -109,27 +109,45 @@ class ImageEncoder:
         """
         import transformers
 
-        load = getattr(transformers, kind).from_pretrained
         path = Path(BUNDLED.get(self.name, self.name)).expanduser()
         source = str(path) if path.exists() else self.name
         options = {} if 'Config' in kind else {'dtype': torch.float32}
         try:
             with quiet():
-                if (path / 'config.json').is_file():
-                    return load(source, **options)
-                if path.exists():
-                    return load(source, subfolder=SUBFOLDER, **options)
-                try:  # a model of the hub with an image encoder, or one
-                    return load(source, subfolder=SUBFOLDER, **options)
-                except OSError:
-                    return load(source, **options)
+                return getattr(transformers, kind).from_pretrained(
+                    source, subfolder=_subfolder(source), **options
+                )
         except Exception as error:
             reason = str(error).strip().splitlines()[0]
+            fits = [f'{width}: {fit}' for width, fit in FITTING.items()]
             raise ValueError(
                 f'Cannot load a CLIP image encoder from {self.name!r}: '
                 f'{reason}\nSet `image_encoder=dict(pretrained=...)` to a '
                 'hub id or folder of a CLIP model, or to a folder in the '
                 f'diffusers layout with an {SUBFOLDER}/. For texts of width '
-                + ', '.join(f'{d}: {fit}' for d, fit in FITTING.items())
-                + '.'
+                f'{", ".join(fits)}.'
             ) from error
+
+
+def _subfolder(source: str) -> str:
+    """Where in a folder or repository the image encoder lies.
+
+    Args:
+        source (str): Folder or hub id.
+
+    Returns:
+        str: 'image_encoder', or '' if it is a CLIP model itself.
+
+    Raises:
+        OSError: If there is none: transformers would make one of default
+            size where a config is missing.
+    """
+    from transformers import PretrainedConfig
+
+    for subfolder in (SUBFOLDER, ''):
+        config, _ = PretrainedConfig.get_config_dict(
+            source, subfolder=subfolder
+        )
+        if str(config.get('model_type')).startswith('clip'):
+            return subfolder
+    raise OSError('it has none.')

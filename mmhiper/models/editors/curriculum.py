@@ -13,9 +13,12 @@ from torch import Tensor, nn
 
 from mmhiper.models.attention import AttentionControl
 from mmhiper.models.conditioning import Conditioning
-from mmhiper.models.editors.inversion import InversionEditor
+from mmhiper.models.editors.inversion import Inversion, InversionEditor
 from mmhiper.models.sampling import guided
 from mmhiper.models.stable_diffusion import StableDiffusion
+
+# Largest difference of two inversions of one picture, on two machines.
+SAME_PICTURE = 0.1
 
 
 class CurriculumEditor(InversionEditor):
@@ -205,7 +208,7 @@ class CurriculumEditor(InversionEditor):
             tuple[Tensor, Tensor]: Where it leads, and z*_{t-1}, where it
             should; both (1, 4, h, w) fp32.
         """
-        inversion = self.prepare(inputs, data_samples)
+        inversion = self.invert(inputs, data_samples)
         if self.finished:
             raise ValueError(
                 f'All {self.num_steps} timesteps are trained: there is '
@@ -213,10 +216,11 @@ class CurriculumEditor(InversionEditor):
             )
         return self._step(), inversion.latents[-2 - self.position]
 
-    def prepare(
+    @torch.no_grad()
+    def invert(
         self, inputs: Tensor, data_samples: list[BaseDataElement]
-    ) -> Any:
-        """Inverts the picture when it is first seen in this process.
+    ) -> Inversion:
+        """Inverts the picture; a training begins or goes on from there.
 
         Args:
             inputs (Tensor): (1, 3, S, S) in [-1, 1].
@@ -228,14 +232,15 @@ class CurriculumEditor(InversionEditor):
         Raises:
             ValueError: If a resumed training gets another picture.
         """
-        known, before = self._inversion, self.start.clone()
-        inversion = self.invert(
-            inputs, data_samples, keep_maps=bool(self.training_controls())
-        )
-        if known is None and not self.progress.any():
+        if self._inversion is not None:
+            return super().invert(inputs, data_samples)
+        before = self.start.clone()
+        inversion = super().invert(inputs, data_samples)
+        if not self.progress.any():
             self.reached.copy_(self.start)
-        elif known is None and (before - self.start).abs().max() > 0.1:
+        elif (before - self.start).abs().max() > SAME_PICTURE:
             self.start.copy_(before)
+            self.forget()
             raise ValueError(
                 'This training began with another picture, source text or '
                 'number of steps: its inversion differs from that in the '

