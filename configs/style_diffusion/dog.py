@@ -41,3 +41,4 @@ custom_hooks = [
 # the loss of this step, not a mean over timesteps, in digits that show it
 log_processor = dict(window_size=1, num_digits=7)
 randomness = dict(seed=200000)
+work_dir = 'work_dirs/style_diffusion_dog'  # configs/hiper has a dog too

@@ -68,7 +68,7 @@ class CurriculumHook(Hook):
             outputs (dict): What the editor's loss returned.
         """
         editor = editor_of(runner)
-        if not editor.end_inner_step(float(outputs['loss'])):
+        if not editor.end_inner_step(outputs['loss'].item()):
             return
         self._report(runner, editor, outputs)
         for parameter in editor.active_parameters():
@@ -88,7 +88,7 @@ class CurriculumHook(Hook):
     def _report(self, runner: Any, editor: Any, outputs: dict) -> None:
         """One line on a timestep that is done."""
         terms = ', '.join(
-            f'{name} {float(outputs[name]):.2e}'
+            f'{name} {outputs[name].item():.2e}'
             for name in ('latent', 'attention')
             if name in outputs
         )
