@@ -312,7 +312,7 @@ class SplitAttention:
 def attention_control(
     unet: Any,
     *controls: AttentionControl,
-    latent_side: int | None = None,
+    layers: Sequence[Layer] | None = None,
 ) -> Iterator[None]:
     """Puts :class:`SplitAttention` into all attention layers for a while.
 
@@ -322,7 +322,8 @@ def attention_control(
     Args:
         unet (UNet2DConditionModel): The U-Net.
         *controls (AttentionControl): What is to see or change attention.
-        latent_side (int, optional): See :func:`attention_layers`.
+        layers (Sequence[Layer], optional): Its :func:`attention_layers`, to
+            spare the search where it is done again and again.
 
     Yields:
         None
@@ -331,23 +332,37 @@ def attention_control(
         ValueError: If the U-Net has no cross-attention, or attention of
             another kind than Stable Diffusion's.
     """
-    layers = attention_layers(unet, latent_side)
+    layers = attention_layers(unet) if layers is None else layers
     if not any(layer.cross for layer in layers):
         raise ValueError(
             'No cross-attention layer matches: this U-Net does not listen to '
             'a text by attention, so nothing can be controlled there.'
         )
-    modules = dict(unet.named_modules())
-    for layer in layers:
-        _check_kind(layer.name, modules[layer.name.removesuffix('.processor')])
-    before = dict(unet.attn_processors)
+    modules = {layer: module_of(unet, layer) for layer in layers}
+    for layer, attn in modules.items():
+        _check_kind(layer.name, attn)
+    before = {layer: attn.processor for layer, attn in modules.items()}
     try:
-        unet.set_attn_processor(
-            {layer.name: SplitAttention(layer, controls) for layer in layers}
-        )
+        # one by one: set_attn_processor searches the whole model
+        for layer, attn in modules.items():
+            attn.set_processor(SplitAttention(layer, controls))
         yield
     finally:
-        unet.set_attn_processor(before)
+        for layer, attn in modules.items():
+            attn.set_processor(before[layer])
+
+
+def module_of(unet: Any, layer: Layer) -> Any:
+    """The weights of a layer.
+
+    Args:
+        unet (UNet2DConditionModel): The U-Net.
+        layer (Layer): One of its attention layers.
+
+    Returns:
+        Attention: A module of diffusers.
+    """
+    return unet.get_submodule(layer.name.removesuffix('.processor'))
 
 
 def has_split_attention(unet: Any) -> bool:
@@ -359,9 +374,11 @@ def has_split_attention(unet: Any) -> bool:
     Returns:
         bool: True inside :func:`attention_control`.
     """
-    return all(
-        isinstance(processor, SplitAttention)
-        for processor in unet.attn_processors.values()
+    # all layers have it or none
+    return any(
+        isinstance(module.processor, SplitAttention)
+        for module in unet.modules()
+        if hasattr(module, 'processor')
     )
 
 

@@ -118,9 +118,8 @@ class InversionEditor(EmbeddingEditor):
         self.parse(source_text)
         side = self.data_preprocessor.size
         shape = self.sd.latent_shape(side, side)
-        self.map_layers = map_layers(
-            attention_layers(self.sd.unet, shape[-1]), map_side
-        )
+        self.layers = attention_layers(self.sd.unet, shape[-1])
+        self.map_layers = map_layers(self.layers, map_side)
         # encoded once; not in checkpoints, the config makes it again
         source = self.condition([source_text]).tokens  # (1, M, D)
         self.register_buffer('source', source, persistent=False)
@@ -290,9 +289,7 @@ class InversionEditor(EmbeddingEditor):
         Returns:
             A context manager.
         """
-        return attention_control(
-            self.sd.unet, *controls, latent_side=self.start.shape[-1]
-        )
+        return attention_control(self.sd.unet, *controls, layers=self.layers)
 
     # -------------------------------------------------------------- editing
     @torch.no_grad()
