@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from abc import abstractmethod
 from typing import Any
 
@@ -152,6 +153,21 @@ class CurriculumEditor(InversionEditor):
         self.progress[1] = 0
         if not self.finished:
             self.embedding.warm_start(self.position)
+
+    def check_inverted(self) -> None:
+        """Says when not all timesteps are trained.
+
+        Raises:
+            ValueError: If no picture is inverted yet.
+        """
+        super().check_inverted()
+        if not self.finished:
+            warnings.warn(
+                f'{self.position} of {self.num_steps} timesteps are trained: '
+                'the others do not know the picture. Resume the training '
+                '(--resume), or take a later checkpoint.',
+                stacklevel=2,
+            )
 
     # ------------------------------------------------------------- training
     @abstractmethod

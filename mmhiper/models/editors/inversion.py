@@ -481,11 +481,7 @@ class InversionEditor(EmbeddingEditor):
         """
         from tqdm.auto import tqdm
 
-        if not self.start.any():
-            raise ValueError(
-                'No picture is inverted yet: train this editor, load a '
-                'checkpoint, or call `invert`.'
-            )
+        self.check_inverted()
         step_of = {int(t): i for i, t in enumerate(self.timesteps())}
 
         with tqdm(total=self.num_steps, disable=not show_progress) as bar:
@@ -504,6 +500,18 @@ class InversionEditor(EmbeddingEditor):
                 self.sd.scheduler,
                 self.num_steps,
                 after_step,
+            )
+
+    def check_inverted(self) -> None:
+        """Refuses to sample before a picture is inverted.
+
+        Raises:
+            ValueError: If none is.
+        """
+        if not self.start.any():
+            raise ValueError(
+                'No picture is inverted yet: train this editor, load a '
+                'checkpoint, or call `invert`.'
             )
 
     def timesteps(self) -> Tensor:

@@ -9,6 +9,8 @@ from tiny import picture
 
 from mmhiper.models import guided, run_ddim
 
+pytestmark = pytest.mark.filterwarnings('ignore:0 of 4 timesteps')
+
 
 def reconstruction_error(editor) -> float:
     with torch.no_grad():

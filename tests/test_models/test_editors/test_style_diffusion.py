@@ -15,6 +15,9 @@ from mmhiper.models import Conditioning, guided, run_ddim
 from mmhiper.models.attention import attention_control
 from mmhiper.models.prompt_to_prompt import EditOptions
 
+# many tests need no training to its end
+pytestmark = pytest.mark.filterwarnings('ignore:0 of 4 timesteps')
+
 
 @pytest.fixture(scope='module')
 def folders(tiny_sd1, tiny_sd2, tmp_path_factory):
@@ -686,6 +689,15 @@ def test_replacement_needs_as_many_words(trained):
 def test_editing_needs_a_picture(sd1):
     with pytest.raises(ValueError, match='No picture is inverted'):
         make(sd1).infer('a cat', show_progress=False)
+
+
+def test_an_unfinished_training_says_so(sd1):
+    editor = make(sd1)
+    editor.invert(**batch(editor, picture(0)))
+    editor.advance()
+
+    with pytest.warns(UserWarning, match='1 of 4 timesteps are trained'):
+        editor.infer('a cat', show_progress=False)
 
 
 def test_one_picture_at_a_time(sd1):

@@ -2,6 +2,9 @@
 
 import math
 import re
+import runpy
+import shlex
+import sys
 import uuid
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import torch
 from inversion import with_image_encoder
 from mmengine.config import Config
 from PIL import Image
-from runs import REPO, config
+from runs import REPO, config, draw_image
 from tiny import FAMILIES
 
 from mmhiper.apis import load_editor
@@ -161,3 +164,39 @@ def test_several_processes_are_refused(run, monkeypatch):
     )
     with pytest.raises(ValueError, match='train with one'):
         CurriculumHook().before_run(runner)
+
+
+def test_the_commands_of_the_config(folder, tmp_path, monkeypatch, capsys):
+    values = {
+        'model.sd.pretrained': folder,
+        'model.sd.without_cuda': None,
+        'model.image_encoder.pretrained': folder,
+        'model.image_encoder.without_cuda': None,
+        'model.num_steps': 2,
+        'model.num_inner_steps': 2,
+        'train_dataloader.dataset.img': draw_image(tmp_path / 'a.png'),
+    }
+    words = [FILE, '--work-dir', tmp_path / 'run', '--cfg-options']
+    call(
+        monkeypatch,
+        'train.py',
+        *words,
+        *(f'{k}={v}' for k, v in values.items()),
+    )
+    printed = capsys.readouterr().out
+    command = shlex.split(printed.splitlines()[-1])
+
+    assert 'timestep 2 of 2 done' in printed
+    assert Path(command[1]).name == 'infer.py'
+    out = tmp_path / 'drawn'
+    options = ['--num-images', 1, '--out-dir', out]
+    call(monkeypatch, 'infer.py', *command[2:], *options)
+    with Image.open(out / '000.png') as picture:
+        assert picture.size == (64, 64)
+
+
+def call(monkeypatch, tool: str, *words: object) -> None:
+    """Runs a tool in this process, as the shell would."""
+    argv = [str(REPO / 'tools' / tool), *map(str, words)]
+    monkeypatch.setattr(sys, 'argv', argv)
+    runpy.run_path(argv[0], run_name='__main__')
