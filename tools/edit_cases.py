@@ -32,6 +32,8 @@ from mmengine.config import Config, DictAction
 from PIL import Image
 
 from mmhiper.engine.launch import check_writable, train, user_errors
+from mmhiper.models.prompt_alignment import Prompt
+from mmhiper.models.prompt_to_prompt import EditOptions, PromptToPrompt
 from mmhiper.registry import DATASETS, MODELS
 from mmhiper.utils import register_all_modules
 from mmhiper.utils.pictures import to_pil
@@ -193,10 +195,32 @@ def batch_of(cfg: Config, editor: Any) -> dict:
     )
 
 
+def check(case: Case) -> None:
+    """Find a mistake in an edit before its inversion costs anything.
+
+    Raises:
+        ValueError: If a value is out of range, a word is missing, or the
+            prompts do not fit together.
+    """
+    options = EditOptions(**case.options)
+    # what is wrong with words shows whatever their tokens are
+    texts = (case.prompt, case.target)
+    room = 2 + max(len(text.split()) for text in texts)
+    source, target = (
+        Prompt.parse(text, lambda word: [0], room) for text in texts
+    )
+    PromptToPrompt(source, target, options, 100, torch.device('cpu'))
+    for prompt, words in zip(
+        (source, target), options.words_to_blend() or ((), ()), strict=True
+    ):
+        prompt.indicator(words)
+
+
 def run(case: Case, args: argparse.Namespace) -> None:
     """Invert, edit, and write pictures, the sheet last."""
     folder = args.out_dir / case.name
     folder.mkdir(exist_ok=True)
+    check(case)
     cfg = make_config(case, args)
     editor = invert(cfg)
     pixels = batch_of(cfg, editor)['inputs']

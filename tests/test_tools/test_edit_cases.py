@@ -141,6 +141,16 @@ def test_a_table_with_a_mistake(call, capsys, rows, header, message):
     assert error.startswith('error: ') and message in error
 
 
+def test_a_mistake_in_an_edit_costs_no_inversion(call, tmp_path, capsys):
+    rows = 'one,a.png,a dog,a cat,,dog > fox,\ntwo,a.png,a dog,a cat,7,,\n'
+
+    assert call(rows) == 1
+
+    printed = capsys.readouterr().out
+    assert "'fox' is not in the prompt" in printed and '`tau_c`' in printed
+    assert not (tmp_path / 'out' / 'inversions').exists()
+
+
 def test_the_table_of_the_project_is_sound(monkeypatch):
     cases = runpy.run_path(str(TOOL))['read_cases'](TABLE)
     tokenizer = CLIPTokenizer.from_pretrained(BUNDLED['mini-sd'] / 'tokenizer')
