@@ -189,8 +189,9 @@ def test_the_commands_of_the_config(folder, tmp_path, monkeypatch, capsys):
     assert 'timestep 2 of 2 done' in printed
     assert Path(command[1]).name == 'infer.py'
     out = tmp_path / 'drawn'
-    options = ['--num-images', 1, '--out-dir', out]
-    call(monkeypatch, 'infer.py', *command[2:], *options)
+    call(monkeypatch, 'infer.py', *command[2:], '--out-dir', out)
+    # nothing is drawn at random: one picture
+    assert sorted(p.name for p in out.iterdir()) == ['000.png', 'grid.png']
     with Image.open(out / '000.png') as picture:
         assert picture.size == (64, 64)
 

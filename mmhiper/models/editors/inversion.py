@@ -82,7 +82,8 @@ class InversionEditor(EmbeddingEditor):
         ValueError: If a text is empty, or a value is out of range.
     """
 
-    # Whether a negative prompt can be given at editing.
+    deterministic = True
+    # Whether it brings the text that guidance moves away from.
     has_own_negative = False
     # Whether the maps of the inversion are needed.
     learns_maps = False
