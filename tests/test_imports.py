@@ -11,8 +11,12 @@ LAYERS = [
     ['registry', 'version'],
     ['utils', 'io'],
     [
+        'models.attention',
         'models.conditioning',
+        'models.image_encoder',
         'models.loading',
+        'models.prompt_alignment',
+        'models.prompt_to_prompt',
         'models.sampling',
         'models.vocabulary',
         'models.embeddings',

@@ -37,7 +37,9 @@ def parse_args() -> argparse.Namespace:
         help='one or more texts, each in quotes',
     )
     parser.add_argument(
-        '--num-images', type=int, default=10, help='per text (10)'
+        '--num-images',
+        type=int,
+        help='per text (10; 1 for editors that draw nothing at random)',
     )
     parser.add_argument(
         '--seed',
@@ -78,7 +80,7 @@ def load_words(editor: EmbeddingEditor, paths: list[str]) -> None:
 def main() -> None:
     """Draw, save each picture as soon as it is done, then the grid."""
     args = parse_args()
-    if args.num_images < 1:
+    if args.num_images is not None and args.num_images < 1:
         raise ValueError(
             f'--num-images must be at least 1, but got {args.num_images}.'
         )
@@ -90,11 +92,12 @@ def main() -> None:
         load_words(editor, args.embedding)
 
     rows: list[list] = []
-    total = len(args.prompt) * args.num_images
+    count = args.num_images or (1 if editor.deterministic else 10)
+    total = len(args.prompt) * count
     digits = max(3, len(str(total - 1)))  # names that sort
     with tqdm(total=total, desc='drawing', unit='picture') as bar:
         for prompt in args.prompt:
-            for number in range(args.num_images):
+            for number in range(count):
                 # One seed per picture: number 3 is the same picture
                 # however many are drawn.
                 image = editor.infer(

@@ -2,15 +2,19 @@
 
 from .atomic_backend import AtomicLocalBackend
 from .hooks import (
+    CurriculumHook,
     ExportHook,
     NextStepsHook,
     PlainCheckpointHook,
     PreviewHook,
     ProgressBarHook,
 )
+from .loops import CurriculumLoop
 
 __all__ = [
     'AtomicLocalBackend',
+    'CurriculumHook',
+    'CurriculumLoop',
     'ExportHook',
     'NextStepsHook',
     'PlainCheckpointHook',

@@ -2,17 +2,29 @@
 
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.data_preprocessor import ImagePreprocessor
-from mmhiper.models.editors import EmbeddingEditor, HiPer, TextualInversion
+from mmhiper.models.editors import (
+    DDIMInversion,
+    EmbeddingEditor,
+    HiPer,
+    NegativePromptInversion,
+    NullTextInversion,
+    StyleDiffusion,
+    TextualInversion,
+)
 from mmhiper.models.embeddings import TailEmbedding, TokenEmbedding
 from mmhiper.models.sampling import guided, run_ddim
 from mmhiper.models.stable_diffusion import StableDiffusion
 
 __all__ = [
     'Conditioning',
+    'DDIMInversion',
     'EmbeddingEditor',
     'HiPer',
     'ImagePreprocessor',
+    'NegativePromptInversion',
+    'NullTextInversion',
     'StableDiffusion',
+    'StyleDiffusion',
     'TailEmbedding',
     'TextualInversion',
     'TokenEmbedding',

@@ -56,7 +56,8 @@ def run_ddim(
         scheduler: A DDIM scheduler of diffusers; its timesteps are set here.
         num_steps (int): Number of steps.
         callback (callable, optional): Called after each step with the number
-            of steps done, the timestep and the latents.
+            of steps done, the timestep and the latents, which it may change
+            in place.
         eta (float): 0 is deterministic DDIM, 1 adds as much noise as DDPM.
         generator (torch.Generator or list of them, optional): Source of that
             noise, one for the batch or one per sample.

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from mmhiper.models.attention import has_split_attention
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.loading import (
     DTYPES,
@@ -289,16 +290,24 @@ class StableDiffusion(nn.Module):
         Args:
             latents (Tensor): Noised latents, (B, 4, h, w).
             timesteps (Tensor): One integer, or (B,).
-            conditioning (Conditioning): Tokens (B, M, D).
+            conditioning (Conditioning): Tokens (B, M, D), and values where
+                cross-attention can take them (inside ``attention_control``).
 
         Returns:
             Tensor: (B, 4, h, w) fp32, the raw output: epsilon or v.
         """
+        options = {}
+        if conditioning.values is not None:
+            # the U-Net's own attention would ignore them
+            assert has_split_attention(self.unet)
+            values = conditioning.values.to(self.dtype)
+            options['cross_attention_kwargs'] = dict(value_states=values)
         return self.unet(
             latents.to(self.dtype),
             timesteps,
             encoder_hidden_states=conditioning.tokens.to(self.dtype),
             return_dict=False,
+            **options,
         )[0].float()
 
 

@@ -34,3 +34,20 @@ def to_pil(pixels: Tensor) -> Image.Image:
         pixels = to_uint8(pixels)
     # (3, H, W) -> (H, W, 3)
     return Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0)))
+
+
+def overlay_heat(pixels: Tensor, heat: Tensor) -> Image.Image:
+    """Lays a heat map over a picture: blue is cold, red is hot.
+
+    Args:
+        pixels (Tensor): (3, H, W) in [-1, 1].
+        heat (Tensor): (H, W) in [0, 1].
+
+    Returns:
+        PIL.Image.Image: RGB.
+    """
+    # each colour peaks at its own heat: red .75, green .5, blue .25
+    peaks = torch.tensor([0.75, 0.5, 0.25], device=heat.device)
+    ramps = 1.5 - 4 * (heat - peaks[:, None, None]).abs()
+    colours = 2 * ramps.clamp(0, 1) - 1  # (3, H, W) in [-1, 1]
+    return to_pil((pixels.clamp(-1, 1) + colours) / 2)

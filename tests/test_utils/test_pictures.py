@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from mmhiper.utils.pictures import to_pil, to_uint8
+from mmhiper.utils.pictures import overlay_heat, to_pil, to_uint8
 
 
 def test_the_range_is_mapped_and_clamped():
@@ -25,3 +25,14 @@ def test_channels_and_axes_are_kept():
     assert image.getpixel((5, 1)) == (255, 0, 0)
     assert np.asarray(image).sum() == 255
     assert np.array_equal(np.asarray(to_pil(to_uint8(pixels))), image)
+
+
+def test_heat_is_blue_where_cold_and_red_where_hot():
+    grey = torch.zeros(3, 1, 3)
+    heat = torch.tensor([[0.0, 0.5, 1.0]])
+
+    cold, warm, hot = np.asarray(overlay_heat(grey, heat))[0].astype(int)
+
+    assert cold[2] > cold[0] and cold[2] > cold[1]
+    assert warm[1] > warm[0] and warm[1] > warm[2]
+    assert hot[0] > hot[1] and hot[0] > hot[2]

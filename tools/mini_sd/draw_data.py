@@ -6,14 +6,37 @@ python tools/mini_sd/draw_data.py
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from world import PLACES, POSES, Individual, Scene, draw, sample_individual
+from world import (
+    FURS,
+    PAINTS,
+    PLACES,
+    POSES,
+    Individual,
+    Scene,
+    draw,
+    sample_individual,
+)
 
 DATA_SEED = 83  # a namespace of its own: training draws from other seeds
 SIZE = 512  # pixels
+# The pictures of data/style_diffusion_cases.csv, which says the same in
+# words: species, colour, pose, place, accessory and its colour.
+CASES = {
+    'brown_dog': ('dog', 'brown', 'standing', 'grass', None, 'red'),
+    'white_cat': ('cat', 'white', 'sitting', 'snow', None, 'red'),
+    'golden_dog': ('dog', 'golden', 'lying', 'beach', None, 'red'),
+    'gray_cat': ('cat', 'gray', 'sitting', 'room', None, 'red'),
+    'ginger_cat': ('cat', 'ginger', 'standing', 'snow', 'scarf', 'red'),
+    'white_dog': ('dog', 'white', 'standing', 'grass', None, 'red'),
+    'blue_robot': ('robot', 'blue', 'standing', 'room', None, 'red'),
+    'black_dog': ('dog', 'black', 'sitting', 'beach', 'ball', 'yellow'),
+}
 
 
 def views(who: Individual, count: int, seed: int) -> list[Scene]:
@@ -59,6 +82,24 @@ def individual(species: str, seed: int) -> Individual:
     return sample_individual(np.random.default_rng([DATA_SEED, seed]), species)
 
 
+def draw_case(name: str, size: int = SIZE) -> Image.Image:
+    """Draws a picture of the table of cases."""
+    number = 100 + list(CASES).index(name)
+    species, colour, pose, place, accessory, paint = CASES[name]
+    who = individual(species, number)
+    # what the captions of the table leave out is not there
+    who = replace(
+        who,
+        fur_name=colour,
+        fur=(PAINTS if species == 'robot' else FURS)[colour],
+        pattern='plain',
+        spots=(),
+        collar_name=None,
+    )
+    scene = Scene(who, pose, place, accessory, paint, layout=number)
+    return draw(scene, size)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--out-dir', type=Path, default=Path('data'))
@@ -77,6 +118,10 @@ def main() -> None:
         (out_dir / name).mkdir(exist_ok=True)
         for k, scene in enumerate(scenes, start=1):
             draw(scene, SIZE).save(out_dir / name / f'{k}.jpeg', quality=90)
+    cases = out_dir / 'style_diffusion'
+    cases.mkdir(exist_ok=True)
+    for name in CASES:
+        draw_case(name).save(cases / f'{name}.png', optimize=True)
 
 
 if __name__ == '__main__':

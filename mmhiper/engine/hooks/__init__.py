@@ -1,5 +1,6 @@
-"""Hooks: previews, portable checkpoints, exports, the closing words."""
+"""Hooks: curriculum, previews, checkpoints, exports, the closing words."""
 
+from .curriculum_hook import CurriculumHook
 from .export_hook import ExportHook
 from .next_steps_hook import NextStepsHook
 from .plain_checkpoint_hook import PlainCheckpointHook, to_plain
@@ -7,6 +8,7 @@ from .preview_hook import PreviewHook
 from .progress_bar_hook import ProgressBarHook
 
 __all__ = [
+    'CurriculumHook',
     'ExportHook',
     'NextStepsHook',
     'PlainCheckpointHook',

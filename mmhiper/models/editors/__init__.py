@@ -1,7 +1,21 @@
 """Editors: a frozen model, a learned embedding, a rule of conditioning."""
 
 from mmhiper.models.editors.base import EmbeddingEditor
+from mmhiper.models.editors.ddim_inversion import (
+    DDIMInversion,
+    NegativePromptInversion,
+)
 from mmhiper.models.editors.hiper import HiPer
+from mmhiper.models.editors.null_text import NullTextInversion
+from mmhiper.models.editors.style_diffusion import StyleDiffusion
 from mmhiper.models.editors.textual_inversion import TextualInversion
 
-__all__ = ['EmbeddingEditor', 'HiPer', 'TextualInversion']
+__all__ = [
+    'DDIMInversion',
+    'EmbeddingEditor',
+    'HiPer',
+    'NegativePromptInversion',
+    'NullTextInversion',
+    'StyleDiffusion',
+    'TextualInversion',
+]

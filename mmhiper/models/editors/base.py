@@ -53,6 +53,8 @@ class EmbeddingEditor(BaseModel):
         ``.to()`` and ``.cuda()`` all the same.
     """
 
+    # Whether a prompt has one picture only, whatever the seed.
+    deterministic = False
     sd: StableDiffusion
     embedding: nn.Module
 

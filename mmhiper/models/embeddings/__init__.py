@@ -1,7 +1,15 @@
 """Owners of the learned tensors; they see tensors, never the frozen model."""
 
 from mmhiper.models.embeddings.identity import Identity
+from mmhiper.models.embeddings.null_text import NullTexts
 from mmhiper.models.embeddings.tail import TailEmbedding
 from mmhiper.models.embeddings.token import TokenEmbedding
+from mmhiper.models.embeddings.value_mapper import ValueMappers
 
-__all__ = ['Identity', 'TailEmbedding', 'TokenEmbedding']
+__all__ = [
+    'Identity',
+    'NullTexts',
+    'TailEmbedding',
+    'TokenEmbedding',
+    'ValueMappers',
+]

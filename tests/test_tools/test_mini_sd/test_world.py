@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from draw_data import DATA_SEED
+from draw_data import CASES, DATA_SEED, draw_case
 from PIL import Image
 
 from world import (
@@ -94,3 +94,17 @@ def test_data_picture_is_what_the_code_draws():
     drawn = draw(Scene(dog, 'standing', 'grass', scale=0.95, layout=15), 512)
     stored = pixels(Image.open(DATA / 'dog.png'))
     assert np.abs(pixels(drawn) - stored).mean() < 1  # of 255, any Pillow
+
+
+@pytest.mark.parametrize('name', list(CASES)[:2])
+def test_pictures_of_cases_are_what_the_code_draws(name):
+    stored = pixels(Image.open(DATA / 'style_diffusion' / f'{name}.png'))
+
+    drawn = pixels(draw_case(name))
+    assert np.abs(drawn - stored).mean() < 1  # of 255, any Pillow
+
+
+def test_every_case_has_its_picture():
+    files = (DATA / 'style_diffusion').iterdir()
+
+    assert {path.stem for path in files} == set(CASES)

@@ -1,0 +1,48 @@
+"""A training loop whose end is found on the way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmengine.model import is_model_wrapper
+from mmengine.runner import IterBasedTrainLoop
+
+from mmhiper.registry import LOOPS
+
+
+@LOOPS.register_module()
+class CurriculumLoop(IterBasedTrainLoop):
+    """Iterates until ``CurriculumHook`` says that all is learned.
+
+    Args:
+        runner (Runner): The runner; its editor knows how many iterations its
+            curriculum can take (``max_iters``).
+        dataloader (Dataloader or dict): One picture.
+        max_iters (int, optional): At most as many iterations, by default what
+            the curriculum can take.
+        **options: Of MMEngine's loop.
+    """
+
+    def __init__(
+        self,
+        runner: Any,
+        dataloader: Any,
+        max_iters: int | None = None,
+        **options: Any,
+    ) -> None:
+        if max_iters is None:
+            model = runner.model
+            editor = model.module if is_model_wrapper(model) else model
+            max_iters = editor.max_iters
+        super().__init__(runner, dataloader, max_iters, **options)
+
+    def end_after(self, iterations: int) -> None:
+        """Ends the run early, as if it had been meant to be that long.
+
+        So the last iteration is known as such, and its checkpoint and
+        preview are made.
+
+        Args:
+            iterations (int): How many, not fewer than are done.
+        """
+        self._max_iters: int = min(self.max_iters, iterations)

@@ -1,0 +1,299 @@
+"""Training timestep by timestep, from noise to picture."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from abc import abstractmethod
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmengine.structures import BaseDataElement
+from torch import Tensor, nn
+
+from mmhiper.models.attention import AttentionControl
+from mmhiper.models.conditioning import Conditioning
+from mmhiper.models.editors.inversion import Inversion, InversionEditor
+from mmhiper.models.sampling import guided
+from mmhiper.models.stable_diffusion import StableDiffusion
+
+# Largest difference of two inversions of one picture, on two machines.
+SAME_PICTURE = 0.1
+
+
+class CurriculumEditor(InversionEditor):
+    """Learns, for each timestep, to lead guided sampling back to a picture.
+
+    For step i = 0 .. T-1 what belongs to that step is optimised until the
+    guided step from the latents reached so far ends at the inverted ones
+    (METHODS 3.4); then the latents advance, and the next step starts from
+    what this one has learned. One training iteration is one step of the
+    optimizer. ``CurriculumHook`` walks the timesteps by the public methods
+    :meth:`end_inner_step` and :meth:`advance`.
+
+    A subclass has an ``embedding`` with ``warm_start(step)`` and
+    ``parameters_of(step)``, and conditions with it in :meth:`positive`, or in
+    :meth:`negative` if ``learns_negative``.
+
+    Args:
+        sd (dict or StableDiffusion): The frozen model or its config.
+        source_text (str): What the picture shows.
+        num_inner_steps (int): Optimisation steps of the first timestep; step
+            i has at most ``ceil(num_inner_steps * exp(-0.1 i))``. 20 for a
+            quick run, 100 for quality.
+        **options: See :class:`InversionEditor`.
+
+    Raises:
+        ValueError: If a value is out of range.
+
+    Note:
+        Of the two branches of guidance one has nothing to learn in it. Its
+        prediction is computed once per timestep, not at every inner step.
+    """
+
+    learns_negative = False
+    embedding: Any
+    reached: Tensor
+    progress: Tensor
+
+    def __init__(
+        self,
+        sd: dict | StableDiffusion,
+        source_text: str,
+        num_inner_steps: int = 20,
+        **options: Any,
+    ) -> None:
+        super().__init__(sd, source_text, **options)
+        if num_inner_steps < 1:
+            raise ValueError(
+                '`num_inner_steps` must be at least 1, but got '
+                f'{num_inner_steps}.'
+            )
+        self.num_inner_steps = num_inner_steps
+        # Where the training is, in checkpoints for an exact resume: the
+        # latents that the finished steps lead to, and (i, inner steps done).
+        self.register_buffer('reached', torch.zeros_like(self.start))
+        self.register_buffer('progress', torch.zeros(2, dtype=torch.int64))
+        self._fixed: Tensor | None = None
+
+    def forget(self) -> None:
+        """Drops what can be computed again."""
+        super().forget()
+        self._fixed = None
+
+    # ----------------------------------------------------------- curriculum
+    @property
+    def position(self) -> int:
+        """The timestep i in training; T when all are done."""
+        return int(self.progress[0])
+
+    @property
+    def inner_step(self) -> int:
+        """Optimisation steps done in this timestep."""
+        return int(self.progress[1])
+
+    @property
+    def finished(self) -> bool:
+        """Whether all timesteps are done."""
+        return self.position >= self.num_steps
+
+    @property
+    def max_iters(self) -> int:
+        """Iterations if no timestep stops early."""
+        return sum(map(self.max_inner_steps, range(self.num_steps)))
+
+    @property
+    def rate(self) -> float:
+        """Factor on the learning rate in this timestep."""
+        return 1 - self.position / 100
+
+    def max_inner_steps(self, step: int) -> int:
+        """The most optimisation steps of a timestep.
+
+        Args:
+            step (int): i.
+
+        Returns:
+            int: At least 1.
+        """
+        return math.ceil(self.num_inner_steps * math.exp(-0.1 * step))
+
+    def active_parameters(self) -> list[nn.Parameter]:
+        """What this timestep learns.
+
+        Returns:
+            list[nn.Parameter]: Empty when all are done.
+        """
+        if self.finished:
+            return []
+        return self.embedding.parameters_of(self.position)
+
+    def end_inner_step(self, loss: float) -> bool:
+        """Counts an optimisation step.
+
+        Args:
+            loss (float): The loss that it was taken on.
+
+        Returns:
+            bool: Whether the timestep is done: the loss was below
+            ``1e-5 + 2e-5 i``, or that was its last step.
+        """
+        self.progress[1] += 1
+        if loss < 1e-5 + 2e-5 * self.position:
+            return True
+        return self.inner_step >= self.max_inner_steps(self.position)
+
+    @torch.no_grad()
+    def advance(self) -> None:
+        """Takes the step as learned, and starts the next from it."""
+        self.reached.copy_(self._step())
+        self._fixed = None
+        self.progress += 1
+        self.progress[1] = 0
+        if not self.finished:
+            self.embedding.warm_start(self.position)
+
+    def check_inverted(self) -> None:
+        """Says when not all timesteps are trained.
+
+        Raises:
+            ValueError: If no picture is inverted yet.
+        """
+        super().check_inverted()
+        if not self.finished:
+            warnings.warn(
+                f'{self.position} of {self.num_steps} timesteps are trained: '
+                'the others do not know the picture. Resume the training '
+                '(--resume), or take a later checkpoint.',
+                stacklevel=2,
+            )
+
+    # ------------------------------------------------------------- training
+    @abstractmethod
+    def train_condition(
+        self, data_samples: list[BaseDataElement]
+    ) -> Conditioning:
+        """The source text with what is learned for this timestep.
+
+        Args:
+            data_samples (list[BaseDataElement]): One picture.
+
+        Returns:
+            Conditioning: One text; gradients reach the embedding.
+        """
+
+    def training_controls(self) -> list[AttentionControl]:
+        """What sees attention while the learned branch is computed.
+
+        Returns:
+            list[AttentionControl]: None by default.
+        """
+        return []
+
+    def loss(
+        self, inputs: Tensor, data_samples: list[BaseDataElement]
+    ) -> dict[str, Tensor]:
+        """The loss of one optimisation step, and where the training is.
+
+        Args:
+            inputs (Tensor): (1, 3, S, S) in [-1, 1].
+            data_samples (list[BaseDataElement]): One, with ``image_key``.
+
+        Returns:
+            dict[str, Tensor]: 'loss', of its parts 'latent' (only 'loss' is
+            optimised), and, for the log, 'timestep' (i, from 1) and
+            'inner_step' (from 1).
+        """
+        latent = F.mse_loss(*self.predict_training_step(inputs, data_samples))
+        return dict(
+            loss=latent,
+            latent=latent.detach(),
+            timestep=torch.tensor(self.position + 1.0),
+            inner_step=torch.tensor(self.inner_step + 1.0),
+        )
+
+    def predict_training_step(
+        self, inputs: Tensor, data_samples: list[BaseDataElement]
+    ) -> tuple[Tensor, Tensor]:
+        """Takes the guided step from the latents reached so far.
+
+        Args:
+            inputs (Tensor): (1, 3, S, S) in [-1, 1].
+            data_samples (list[BaseDataElement]): One, with ``image_key``.
+
+        Returns:
+            tuple[Tensor, Tensor]: Where it leads, and z*_{t-1}, where it
+            should; both (1, 4, h, w) fp32.
+        """
+        inversion = self.invert(inputs, data_samples)
+        if self.finished:
+            raise ValueError(
+                f'All {self.num_steps} timesteps are trained: there is '
+                'nothing left to learn of this picture.'
+            )
+        return self._step(), inversion.latents[-2 - self.position]
+
+    @torch.no_grad()
+    def invert(
+        self, inputs: Tensor, data_samples: list[BaseDataElement]
+    ) -> Inversion:
+        """Inverts the picture; a training begins or goes on from there.
+
+        Args:
+            inputs (Tensor): (1, 3, S, S) in [-1, 1].
+            data_samples (list[BaseDataElement]): One, with ``image_key``.
+
+        Returns:
+            Inversion: Of the picture.
+
+        Raises:
+            ValueError: If a resumed training gets another picture.
+        """
+        if self._inversion is not None:
+            return super().invert(inputs, data_samples)
+        before = self.start.clone()
+        inversion = super().invert(inputs, data_samples)
+        if not self.progress.any():
+            self.reached.copy_(self.start)
+        elif (before - self.start).abs().max() > SAME_PICTURE:
+            self.start.copy_(before)
+            self.forget()
+            raise ValueError(
+                'This training began with another picture, source text or '
+                'number of steps: its inversion differs from that in the '
+                'checkpoint. Resume with the same, or begin anew.'
+            )
+        return inversion
+
+    def _step(self) -> Tensor:
+        """One guided DDIM step from the latents reached so far.
+
+        Returns:
+            Tensor: (1, 4, h, w); gradients reach the embedding.
+        """
+        t = self.timesteps()[self.position]
+        if self._fixed is None:
+            with torch.no_grad(), self.control():
+                self._fixed = self.sd.predict_noise(
+                    self.reached, t, self._fixed_condition()
+                )
+        with self.control(*self.training_controls()):
+            learned = self.sd.predict_noise(
+                self.reached, t, self.train_condition([])
+            )
+        branches = [self._fixed, learned]
+        if self.learns_negative:
+            branches.reverse()
+        output = guided(lambda z, t: torch.cat(branches), self.guidance_scale)(
+            self.reached, t
+        )
+        return self.sd.scheduler.step(
+            output, t, self.reached, return_dict=False
+        )[0]
+
+    def _fixed_condition(self) -> Conditioning:
+        """The conditioning of the branch with nothing to learn in it."""
+        if self.learns_negative:
+            return Conditioning(self.source)
+        return self.condition([''])

@@ -1,0 +1,701 @@
+"""Editing a real picture: invert it, then sample it again with other words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from mmengine.structures import BaseDataElement
+from PIL import Image
+from torch import Tensor
+
+from mmhiper.models.attention import (
+    AttentionControl,
+    MapAverage,
+    MapStore,
+    attention_control,
+    attention_layers,
+    enlarge_maps,
+    map_layers,
+)
+from mmhiper.models.conditioning import Conditioning
+from mmhiper.models.editors.base import (
+    RETURN_TYPES,
+    EmbeddingEditor,
+    check_texts,
+)
+from mmhiper.models.loading import quiet
+from mmhiper.models.prompt_alignment import Prompt, num_steps_of
+from mmhiper.models.prompt_to_prompt import (
+    EditOptions,
+    LocalBlend,
+    PromptToPrompt,
+)
+from mmhiper.models.sampling import guided, run_ddim
+from mmhiper.models.stable_diffusion import StableDiffusion
+from mmhiper.utils.pictures import overlay_heat, to_pil, to_uint8
+from mmhiper.utils.randomness import Generators
+from mmhiper.utils.sheet import draw_sheet
+
+# Of a row at a step in [0, T): its conditioning.
+StepCondition = Callable[[int], Conditioning]
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """What DDIM inversion leaves of a picture.
+
+    Attributes:
+        image_key (str): Names the picture.
+        latents (list[Tensor]): z*_0 (the picture) .. z*_T (noise), each
+            (1, 4, h, w).
+        maps (list[dict[str, Tensor]]): Per step, (1, heads, P, M) by layer;
+            entry k was seen on the way from z*_k to z*_{k+1}.
+    """
+
+    image_key: str
+    latents: list[Tensor]
+    maps: list[dict[str, Tensor]]
+
+
+class InversionEditor(EmbeddingEditor):
+    """Inverts one picture and edits it by prompt-to-prompt.
+
+    As it is, this is plain DDIM inversion; a subclass improves on it by what
+    it learns, through :meth:`positive` or :meth:`negative`.
+
+    Args:
+        sd (dict or StableDiffusion): The frozen model or its config.
+        source_text (str): What the picture shows.
+        target_text (str, optional): The edit that previews show.
+        num_steps (int): DDIM steps T, of inversion and editing.
+        guidance_scale (float): Classifier-free guidance of training, and the
+            default of editing.
+        edit (dict, optional): Defaults of :class:`EditOptions`.
+        map_side (int, optional): See :func:`map_layers`.
+        data_preprocessor (dict, optional): See :class:`EmbeddingEditor`.
+
+    Raises:
+        ValueError: If a text is empty, or a value is out of range.
+    """
+
+    deterministic = True
+    # Whether it brings the text that guidance moves away from.
+    has_own_negative = False
+    # Whether the maps of the inversion are needed.
+    learns_maps = False
+    source: Tensor
+    start: Tensor
+
+    def __init__(
+        self,
+        sd: dict | StableDiffusion,
+        source_text: str,
+        target_text: str | None = None,
+        num_steps: int = 30,
+        guidance_scale: float = 7.5,
+        edit: dict | None = None,
+        map_side: int | None = None,
+        data_preprocessor: dict | None = None,
+    ) -> None:
+        super().__init__(sd, data_preprocessor)
+        check_texts('source_text', [source_text])
+        if target_text is not None:
+            check_texts('target_text', [target_text])
+        most = self.sd.scheduler.config.num_train_timesteps
+        if not 1 <= num_steps <= most:
+            raise ValueError(
+                f'`num_steps` must be in [1, {most}], but got {num_steps}.'
+            )
+        self.source_text = source_text
+        self.target_text = target_text
+        self.num_steps = num_steps
+        self.guidance_scale = guidance_scale
+        self.edit = dict(edit or {})
+        EditOptions(**self.edit)  # a mistake should not cost a training
+        self.parse(source_text)
+        side = self.data_preprocessor.size
+        shape = self.sd.latent_shape(side, side)
+        self.layers = attention_layers(self.sd.unet, shape[-1])
+        self.map_layers = map_layers(self.layers, map_side)
+        # encoded once; not in checkpoints, the config makes it again
+        source = self.condition([source_text]).tokens  # (1, M, D)
+        self.register_buffer('source', source, persistent=False)
+        # z*_T; zero until a picture is inverted
+        self.register_buffer('start', torch.zeros(1, *shape))
+        self._inversion: Inversion | None = None
+
+    def _apply(self, fn, recurse=True):
+        """Forgets what lies on the old device."""
+        self.forget()
+        return super()._apply(fn, recurse)
+
+    def _load_from_state_dict(self, *args) -> None:
+        """Forgets what belongs to another picture."""
+        self.forget()
+        super()._load_from_state_dict(*args)
+
+    def forget(self) -> None:
+        """Drops what can be computed again."""
+        self._inversion = None
+
+    def parse(self, text: str) -> Prompt:
+        """Cuts a prompt into words.
+
+        Args:
+            text (str): The prompt.
+
+        Returns:
+            Prompt: Its words and where they stand.
+        """
+
+        def tokenize(word: str) -> list[int]:
+            return self.sd.tokenizer(word, add_special_tokens=False).input_ids
+
+        return Prompt.parse(text, tokenize, self.sd.num_positions)
+
+    # ---------------------------------------------------------------- rules
+    def positive(self, text: Conditioning, step: int) -> Conditioning:
+        """How a text conditions where the picture is to be kept.
+
+        Args:
+            text (Conditioning): B encoded texts.
+            step (int): In [0, T), 0 is the noisiest.
+
+        Returns:
+            Conditioning: B texts.
+        """
+        return text
+
+    def negative(self, text: Conditioning, step: int) -> Conditioning:
+        """What guidance moves away from.
+
+        Args:
+            text (Conditioning): B encoded texts, empty by default.
+            step (int): In [0, T).
+
+        Returns:
+            Conditioning: B texts.
+        """
+        return text
+
+    def condition(self, prompts: list[str]) -> Conditioning:
+        """Plain texts; what an edit adds to them depends on the step.
+
+        Args:
+            prompts (list[str]): B prompts.
+
+        Returns:
+            Conditioning: B texts.
+        """
+        return self.sd.encode_text(prompts)
+
+    def train_condition(
+        self, data_samples: list[BaseDataElement]
+    ) -> Conditioning:
+        """The plain source text.
+
+        Args:
+            data_samples (list[BaseDataElement]): One picture.
+
+        Returns:
+            Conditioning: One text.
+        """
+        return Conditioning(self.source)
+
+    def edit_condition(
+        self, data_samples: list[BaseDataElement]
+    ) -> Conditioning:
+        """The plain text of the edit that the config describes.
+
+        Args:
+            data_samples (list[BaseDataElement]): One picture.
+
+        Returns:
+            Conditioning: One text.
+        """
+        return self.condition([self.target_text or self.source_text])
+
+    def preview_conditions(self) -> list[tuple[str, Conditioning]]:
+        """The plain texts of a preview; see :meth:`preview`.
+
+        Returns:
+            list[tuple[str, Conditioning]]: Captions, and one text each.
+        """
+        texts = [self.source_text, self.target_text or self.source_text]
+        return [(text, self.condition([text])) for text in texts]
+
+    # ------------------------------------------------------------ inversion
+    @torch.no_grad()
+    def invert(
+        self, inputs: Tensor, data_samples: list[BaseDataElement]
+    ) -> Inversion:
+        """Inverts a picture with its own text at guidance 1 (METHODS 3.1).
+
+        Args:
+            inputs (Tensor): (1, 3, S, S) in [-1, 1].
+            data_samples (list[BaseDataElement]): One, with ``image_key``.
+
+        Returns:
+            Inversion: Computed when the picture is first seen in this
+            process.
+
+        Raises:
+            ValueError: If there is more than one picture.
+        """
+        keys = {sample.get('image_key', '') for sample in data_samples}
+        known = self._inversion
+        if len(keys) != 1 or (known and known.image_key not in keys):
+            raise ValueError(
+                f'{type(self).__name__} inverts one picture, but got several '
+                '(`batch_size` or a list of `img`). Train one after another: '
+                'tools/edit_cases.py does it.'
+            )
+        if known is None:
+            known = self._invert(inputs[:1], keys.pop())
+            self._inversion = known
+            self._sources[0] = to_uint8(inputs[0])
+            self.start.copy_(known.latents[-1])
+        return known
+
+    def _invert(self, pixels: Tensor, key: str) -> Inversion:
+        """See :meth:`invert`."""
+        from diffusers import DDIMInverseScheduler
+
+        text = Conditioning(self.source)
+        store = MapStore(self.map_layers if self.learns_maps else [])
+        latents = [self.sd.encode_image(pixels)]  # the mean
+        maps: list[dict[str, Tensor]] = []
+
+        def denoise(z: Tensor, t: Tensor) -> Tensor:
+            return self.sd.predict_noise(z, t, text)
+
+        def keep(done: int, t: Tensor, z: Tensor) -> None:
+            latents.append(z)
+            maps.append(dict(store.maps))
+
+        with quiet():  # the other scheduler does not know all its values
+            inverse = DDIMInverseScheduler.from_config(
+                self.sd.scheduler.config
+            )
+        with self.control(store):
+            run_ddim(denoise, latents[0], inverse, self.num_steps, keep)
+        return Inversion(key, latents, maps)
+
+    def control(self, *controls: AttentionControl) -> Any:
+        """Attention under control, at the size of the picture.
+
+        Args:
+            *controls (AttentionControl): What sees or changes it.
+
+        Returns:
+            A context manager.
+        """
+        return attention_control(self.sd.unet, *controls, layers=self.layers)
+
+    # -------------------------------------------------------------- editing
+    @torch.no_grad()
+    def infer(
+        self,
+        prompt: str | list[str],
+        height: int | None = None,
+        width: int | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        negative_prompt: str | list[str] | None = None,
+        num_images_per_prompt: int = 1,
+        eta: float = 0.0,
+        generator: Generators | None = None,
+        latents: Tensor | None = None,
+        show_progress: bool = True,
+        seed: int = 1,
+        return_type: str = 'image',
+        return_reconstruction: bool = False,
+        **edit: Any,
+    ) -> dict[str, Any]:
+        """Edits the inverted picture.
+
+        Nothing is drawn at random: there is one edit of a prompt, whatever
+        ``seed`` and ``generator`` are, and it starts from the inverted
+        picture, at its size, with as many steps as it was inverted in.
+
+        Args:
+            prompt (str or list[str]): P prompts, edited one after another.
+            height (int, optional): That of the picture.
+            width (int, optional): Likewise.
+            num_inference_steps (int, optional): That of the inversion.
+            guidance_scale (float, optional): By default that of training.
+            negative_prompt (str or list[str], optional): What the edit moves
+                away from, one for all prompts or one each.
+            num_images_per_prompt (int): 1.
+            eta (float): 0.
+            generator (torch.Generator, optional): Without effect.
+            latents (Tensor, optional): None.
+            show_progress (bool): Whether to show a progress bar.
+            seed (int): Without effect.
+            return_type (str): 'image', 'tensor' or 'numpy'.
+            return_reconstruction (bool): Whether to return, beside each
+                edit, the reconstruction it was made with.
+            **edit: See :class:`EditOptions`: ``edit_type``, ``tau_v``,
+                ``tau_c``, ``tau_s``, ``tau_u``, ``blend_words``,
+                ``reweight``, ``cross_replace``.
+
+        Returns:
+            dict: 'samples', and 'reconstructions' if wanted: lists of P PIL
+            pictures; or a tensor or array, (P, 3, H, W) RGB in [-1, 1].
+
+        Raises:
+            ValueError: If an argument is out of its range, or no picture is
+                inverted yet.
+        """
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        check_texts('prompt', prompts)
+        factor = self.sd.vae_factor
+        pixel_size = self.start.shape[-1] * factor
+        _check_fixed(
+            (height, pixel_size, 'height'),
+            (width, pixel_size, 'width'),
+            (num_inference_steps, self.num_steps, 'num_inference_steps'),
+            (num_images_per_prompt, 1, 'num_images_per_prompt'),
+            (eta, 0, 'eta'),
+            (latents, None, 'latents'),
+        )
+        if return_type not in RETURN_TYPES:
+            raise ValueError(
+                f'`return_type` must be one of {RETURN_TYPES}, but got '
+                f'{return_type!r}.'
+            )
+        options = EditOptions(**{**self.edit, **edit})
+        negatives = self._negatives(negative_prompt, len(prompts))
+        if guidance_scale is None:
+            guidance_scale = self.guidance_scale
+        pairs = torch.stack(
+            [
+                self.sd.decode(
+                    self.edit_latents(
+                        text, options, guidance_scale, away, show_progress
+                    )
+                ).clamp(-1, 1)
+                for text, away in zip(prompts, negatives, strict=True)
+            ]
+        )  # (P, 2, 3, H, W)
+        result = dict(samples=_convert(pairs[:, 1], return_type))
+        if return_reconstruction:
+            result['reconstructions'] = _convert(pairs[:, 0], return_type)
+        return result
+
+    @torch.no_grad()
+    def edit_latents(
+        self,
+        prompt: str,
+        options: EditOptions,
+        guidance_scale: float,
+        negative_prompt: str = '',
+        show_progress: bool = False,
+    ) -> Tensor:
+        """Samples the source and its edit side by side (METHODS 3.5).
+
+        Args:
+            prompt (str): The prompt of the edit.
+            options (EditOptions): How it keeps to the source.
+            guidance_scale (float): Classifier-free guidance of both.
+            negative_prompt (str): What the edit moves away from.
+            show_progress (bool): Whether to show a progress bar.
+
+        Returns:
+            Tensor: Latents of source and edit, (2, 4, h, w).
+        """
+        source, target = self.parse(self.source_text), self.parse(prompt)
+        device = self.sd.device
+        control = PromptToPrompt(
+            source, target, options, self.num_steps, device
+        )
+        controls: list[AttentionControl] = [control]
+        blend = None
+        words = options.words_to_blend()
+        if words is not None:
+            blend = LocalBlend(
+                source, target, words, self.map_layers, self.num_steps, device
+            )
+            controls.append(blend.maps)  # after the edit: of what is drawn
+        texts = self.condition([self.source_text, prompt])
+        empty = self.condition(['', negative_prompt])
+        mapped_until = num_steps_of(options.tau_v, self.num_steps)
+
+        def at_step(step: int) -> Conditioning:
+            control.step = step
+            old, new = texts[:1], texts[1:]
+            if step < mapped_until:
+                new = self.positive(new, step)
+            return Conditioning.cat(
+                [self.negative(empty, step), self.positive(old, step), new]
+            )
+
+        def after_step(done: int, t: Tensor, z: Tensor) -> None:
+            if blend is not None:
+                blend(done, z)
+
+        with self.control(*controls):
+            return self._walk(
+                at_step, 2, guidance_scale, after_step, show_progress
+            )
+
+    @torch.no_grad()
+    def reconstruct(self, *controls: AttentionControl) -> Tensor:
+        """Samples the source alone, at the guidance of training.
+
+        Args:
+            *controls (AttentionControl): What sees its attention.
+
+        Returns:
+            Tensor: Latents, (1, 4, h, w).
+        """
+        text, empty = Conditioning(self.source), self.condition([''])
+
+        def at_step(step: int) -> Conditioning:
+            return Conditioning.cat(
+                [self.negative(empty, step), self.positive(text, step)]
+            )
+
+        with self.control(*controls):
+            return self._walk(at_step, 1, self.guidance_scale)
+
+    def _walk(
+        self,
+        at_step: StepCondition,
+        rows: int,
+        guidance_scale: float,
+        callback: Callable[[int, Tensor, Tensor], None] | None = None,
+        show_progress: bool = False,
+    ) -> Tensor:
+        """Samples from the inverted picture.
+
+        Args:
+            at_step (callable): Unconditional rows, then conditional ones.
+            rows (int): Pictures B.
+            guidance_scale (float): Classifier-free guidance.
+            callback (callable, optional): See :func:`run_ddim`; it may
+                change the latents in place.
+            show_progress (bool): Whether to show a progress bar.
+
+        Returns:
+            Tensor: Latents, (B, 4, h, w).
+        """
+        from tqdm.auto import tqdm
+
+        self.check_inverted()
+        step_of = {int(t): i for i, t in enumerate(self.timesteps())}
+
+        with tqdm(total=self.num_steps, disable=not show_progress) as bar:
+
+            def denoise(z: Tensor, t: Tensor) -> Tensor:
+                return self.sd.predict_noise(z, t, at_step(step_of[int(t)]))
+
+            def after_step(done: int, t: Tensor, z: Tensor) -> None:
+                bar.update()
+                if callback is not None:
+                    callback(done, t, z)
+
+            return run_ddim(
+                guided(denoise, guidance_scale),
+                self.start.repeat(rows, 1, 1, 1),
+                self.sd.scheduler,
+                self.num_steps,
+                after_step,
+            )
+
+    def check_inverted(self) -> None:
+        """Refuses to sample before a picture is inverted.
+
+        Raises:
+            ValueError: If none is.
+        """
+        if not self.start.any():
+            raise ValueError(
+                'No picture is inverted yet: train this editor, load a '
+                'checkpoint, or call `invert`.'
+            )
+
+    def timesteps(self) -> Tensor:
+        """The timesteps of the scheduler, which is set to them.
+
+        Returns:
+            Tensor: (T,) integers, falling.
+        """
+        self.sd.scheduler.set_timesteps(self.num_steps, self.sd.device)
+        return self.sd.scheduler.timesteps
+
+    def _negatives(
+        self, negative: str | Sequence[str] | None, count: int
+    ) -> list[str]:
+        """One negative prompt per prompt.
+
+        Args:
+            negative (str or Sequence[str], optional): One for all, or each.
+            count (int): The number of prompts.
+
+        Returns:
+            list[str]: As many.
+        """
+        if negative and self.has_own_negative:
+            raise ValueError(
+                f'{type(self).__name__} has an unconditional text of its '
+                'own, which reconstructs the picture: leave out '
+                '`negative_prompt`.'
+            )
+        if negative is None or isinstance(negative, str):
+            return [negative or ''] * count
+        if len(negative) != count:
+            raise ValueError(
+                f'`negative_prompt` must be one text or one for each of '
+                f'{count} prompts, but got {len(negative)}.'
+            )
+        return list(negative)
+
+    @torch.no_grad()
+    def predict(
+        self, data_samples: list[BaseDataElement]
+    ) -> list[BaseDataElement]:
+        """Draws the edit that the config describes.
+
+        Args:
+            data_samples (list[BaseDataElement]): One, of the picture that is
+                inverted.
+
+        Returns:
+            list[BaseDataElement]: The same, with ``edited``, (3, S, S) uint8.
+        """
+        edited = self.infer(
+            self.target_text or self.source_text,
+            show_progress=False,
+            return_type='tensor',
+        )['samples']
+        for sample in data_samples:
+            sample.set_data(dict(edited=to_uint8(edited[0])))
+        return data_samples
+
+    # ---------------------------------------------------------------- views
+    @torch.no_grad()
+    def show_attention(self, word: str | None = None) -> Image.Image:
+        """Draws where the words of the source are in the picture.
+
+        The cross-attention maps of a reconstruction, averaged over its
+        steps, the heads and the chosen layers, as heat over the picture.
+
+        Args:
+            word (str, optional): One word (or several in a row) of the
+                source text. Defaults to all of them, one panel each.
+
+        Returns:
+            PIL.Image.Image: Captioned panels side by side.
+
+        Raises:
+            ValueError: If the word is not in the source text.
+        """
+        prompt = self.parse(self.source_text)
+        words = list(dict.fromkeys(prompt.words)) if word is None else [word]
+        marks = torch.stack([prompt.indicator([each]) for each in words])
+        average = MapAverage(self.map_layers, rows=slice(1, 2))
+        pixels = self.sd.decode(self.reconstruct(average))[0]
+        # (side, side, M) x (M, words) / tokens of each -> (words, side, side)
+        marks = (marks / marks.sum(1, keepdim=True)).to(pixels.device)
+        maps = (average.mean()[0] @ marks.T).permute(2, 0, 1)
+        heat = enlarge_maps(maps, (pixels.shape[1], pixels.shape[2]))
+        panels = [
+            (caption, overlay_heat(pixels, each))
+            for caption, each in zip(words, heat, strict=True)
+        ]
+        return draw_sheet([panels])
+
+    @torch.no_grad()
+    def preview(
+        self,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        seed: int = 1,
+    ) -> list[tuple[str, Image.Image]]:
+        """Draws the panels that show what the inversion is worth.
+
+        Args:
+            num_inference_steps (int, optional): See :meth:`infer`.
+            guidance_scale (float, optional): Likewise.
+            seed (int): Likewise.
+
+        Returns:
+            list[tuple[str, PIL.Image.Image]]: The picture and what the
+            autoencoder makes of it, once it was inverted in this process;
+            the reconstruction and the edit.
+        """
+        target = self.target_text or self.source_text
+        drawn = self.infer(
+            target,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            show_progress=False,
+            return_reconstruction=True,
+        )
+        panels = [
+            ('reconstruction', drawn['reconstructions'][0]),
+            (target, drawn['samples'][0]),
+        ]
+        if self._inversion is not None:
+            (best,) = self.sd.decode(self._inversion.latents[0]).clamp(-1, 1)
+            panels = [
+                ('source', to_pil(self._sources[0])),
+                ('autoencoder', to_pil(best)),
+                *panels,
+            ]
+        return panels
+
+    def export_metadata(self) -> dict[str, str]:
+        """Editor, backbone, texts and the inversion's setting.
+
+        Returns:
+            dict[str, str]: Texts are JSON lists.
+        """
+        targets = None if self.target_text is None else [self.target_text]
+        return dict(
+            super().export_metadata(),
+            source_text=json.dumps([self.source_text]),
+            target_text=json.dumps(targets),
+            num_steps=str(self.num_steps),
+            guidance_scale=str(self.guidance_scale),
+        )
+
+
+def _check_fixed(*arguments: tuple[Any, Any, str]) -> None:
+    """Refuses what an inversion has decided already.
+
+    Args:
+        *arguments (tuple): What is given, what it must be if it is, and its
+            name.
+
+    Raises:
+        ValueError: If something else is given.
+    """
+    for given, fixed, name in arguments:
+        if given is not None and (fixed is None or given != fixed):
+            raise ValueError(
+                f'`{name}` is fixed for an inverted picture: it must be '
+                f'{fixed} or left out, but got {given}.'
+            )
+
+
+def _convert(pixels: Tensor, return_type: str) -> Any:
+    """Gives pictures the type that was asked for.
+
+    Args:
+        pixels (Tensor): (P, 3, H, W) in [-1, 1].
+        return_type (str): 'image', 'tensor' or 'numpy'.
+
+    Returns:
+        A list of PIL pictures, a tensor, or an array.
+    """
+    if return_type == 'tensor':
+        return pixels.cpu()
+    if return_type == 'numpy':
+        return pixels.cpu().numpy()
+    return [to_pil(picture) for picture in pixels]

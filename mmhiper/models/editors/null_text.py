@@ -1,0 +1,67 @@
+"""Null-text inversion: a picture in the unconditional texts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmengine.structures import BaseDataElement
+
+from mmhiper.models.conditioning import Conditioning
+from mmhiper.models.editors.curriculum import CurriculumEditor
+from mmhiper.models.embeddings import NullTexts
+from mmhiper.models.stable_diffusion import StableDiffusion
+from mmhiper.registry import MODELS
+
+
+@MODELS.register_module()
+class NullTextInversion(CurriculumEditor):
+    """Null-text inversion (arXiv 2211.09794).
+
+    Per timestep the unconditional text is optimised, so that guided sampling
+    follows the inversion back (sec. 3.3). A baseline of StyleDiffusion,
+    trained by the same curriculum.
+
+    Args:
+        sd (dict or StableDiffusion): The frozen model or its config.
+        source_text (str): What the picture shows.
+        **options: See :class:`CurriculumEditor` and
+            :class:`InversionEditor`.
+    """
+
+    has_own_negative = True
+    learns_negative = True
+    embedding: NullTexts
+
+    def __init__(
+        self,
+        sd: dict | StableDiffusion,
+        source_text: str,
+        **options: Any,
+    ) -> None:
+        super().__init__(sd, source_text, **options)
+        self.embedding = NullTexts(self.condition(['']).tokens, self.num_steps)
+
+    def negative(self, text: Conditioning, step: int) -> Conditioning:
+        """The learned text of a timestep.
+
+        Args:
+            text (Conditioning): B texts.
+            step (int): In [0, T).
+
+        Returns:
+            Conditioning: B times the learned one.
+        """
+        return text.with_tokens(self.embedding(len(text), step))
+
+    def train_condition(
+        self, data_samples: list[BaseDataElement]
+    ) -> Conditioning:
+        """The learned text of this timestep.
+
+        Args:
+            data_samples (list[BaseDataElement]): One picture.
+
+        Returns:
+            Conditioning: One text; gradients reach it.
+        """
+        return Conditioning(self.embedding(1, self.position))

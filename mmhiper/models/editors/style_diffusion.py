@@ -1,0 +1,153 @@
+"""StyleDiffusion: a picture in the values of cross-attention."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmengine.structures import BaseDataElement
+from torch import Tensor
+
+from mmhiper.models.attention import MapStore
+from mmhiper.models.conditioning import Conditioning
+from mmhiper.models.editors.curriculum import CurriculumEditor
+from mmhiper.models.editors.inversion import Inversion
+from mmhiper.models.embeddings import ValueMappers
+from mmhiper.models.image_encoder import ImageEncoder
+from mmhiper.models.stable_diffusion import StableDiffusion
+from mmhiper.registry import MODELS
+
+
+@MODELS.register_module()
+class StyleDiffusion(CurriculumEditor):
+    """Prompt-embedding inversion for editing (arXiv 2303.15649).
+
+    Cross-attention takes its keys from the text and its values from the text
+    scaled and shifted by the picture: per timestep a network maps the CLIP
+    tokens of the picture to a scale and a shift of each position (sec. 3). The
+    networks learn that guided sampling with the source text gives the picture
+    back, with the attention that inverting it showed. An edit is
+    prompt-to-prompt in which the source always has these values and the
+    target for a fraction ``tau_v`` of the steps.
+
+    Args:
+        sd (dict or StableDiffusion): The frozen model or its config.
+        source_text (str): What the picture shows.
+        image_encoder (dict, optional): ``pretrained`` and ``without_cuda`` of
+            the CLIP image encoder, see :class:`ImageEncoder`. Defaults to the
+            ``image_encoder/`` of the backbone.
+        attention_weight (float): Factor on the attention term, 0 for none.
+        **options: See :class:`CurriculumEditor` and
+            :class:`InversionEditor`.
+
+    Raises:
+        ValueError: If a value is out of range, or the image encoder does not
+            fit the backbone.
+    """
+
+    embedding: ValueMappers
+
+    def __init__(
+        self,
+        sd: dict | StableDiffusion,
+        source_text: str,
+        image_encoder: dict | None = None,
+        attention_weight: float = 1.0,
+        **options: Any,
+    ) -> None:
+        super().__init__(sd, source_text, **options)
+        if attention_weight < 0:
+            raise ValueError(
+                '`attention_weight` must not be negative, but got '
+                f'{attention_weight}.'
+            )
+        self.attention_weight = attention_weight
+        self.learns_maps = attention_weight > 0
+        self.image_encoder = ImageEncoder(
+            **(image_encoder or dict(pretrained=self.sd.backbone))
+        )
+        self.image_encoder.check_width(self.source.shape[-1])
+        self.embedding = ValueMappers(
+            self.num_steps,
+            self.image_encoder.num_tokens,
+            *self.source.shape[1:],
+        )
+        self._store = MapStore(self.map_layers)
+
+    def positive(self, text: Conditioning, step: int) -> Conditioning:
+        """A text with values that hold the picture (METHODS 3.3).
+
+        Args:
+            text (Conditioning): B encoded texts.
+            step (int): In [0, T).
+
+        Returns:
+            Conditioning: B texts.
+        """
+        return text.with_values(self.embedding(text.tokens, step))
+
+    def train_condition(
+        self, data_samples: list[BaseDataElement]
+    ) -> Conditioning:
+        """The source text with the values of this timestep.
+
+        Args:
+            data_samples (list[BaseDataElement]): One picture.
+
+        Returns:
+            Conditioning: One text; gradients reach the mapping network.
+        """
+        return self.positive(Conditioning(self.source), self.position)
+
+    def training_controls(self) -> list:
+        """Keeps the maps, if they have a term in the loss."""
+        return [self._store] if self.learns_maps else []
+
+    def invert(
+        self, inputs: Tensor, data_samples: list[BaseDataElement]
+    ) -> Inversion:
+        """Inverts a picture and encodes it to tokens, once.
+
+        Args:
+            inputs (Tensor): (1, 3, S, S) in [-1, 1].
+            data_samples (list[BaseDataElement]): One, with ``image_key``.
+
+        Returns:
+            Inversion: Of the picture.
+        """
+        known = self._inversion
+        inversion = super().invert(inputs, data_samples)
+        if known is None:
+            self.embedding.image_tokens.copy_(
+                self.image_encoder.encode(inputs)
+            )
+        return inversion
+
+    def loss(
+        self, inputs: Tensor, data_samples: list[BaseDataElement]
+    ) -> dict[str, Tensor]:
+        """The latent and the attention term of one optimisation step.
+
+        Args:
+            inputs (Tensor): (1, 3, S, S) in [-1, 1].
+            data_samples (list[BaseDataElement]): One, with ``image_key``.
+
+        Returns:
+            dict[str, Tensor]: As :meth:`CurriculumEditor.loss`, with
+            'attention': the sum over layers of the mean squared difference
+            between the maps and those of the inversion.
+        """
+        losses = super().loss(inputs, data_samples)
+        if self.learns_maps:
+            inversion = self.invert(inputs, data_samples)
+            wanted = inversion.maps[-1 - self.position]
+            attention = torch.stack(
+                [
+                    F.mse_loss(maps, wanted[name])
+                    for name, maps in self._store.maps.items()
+                ]
+            ).sum()
+            losses['loss'] = losses['loss'] + self.attention_weight * attention
+            losses['attention'] = attention.detach()
+        return losses

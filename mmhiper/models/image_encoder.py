@@ -1,0 +1,153 @@
+"""CLIP's view of a picture, token by token."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmhiper.models.loading import BUNDLED, choose_backbone, quiet
+
+SUBFOLDER = 'image_encoder'
+# Encoders as wide as the texts of a backbone family, for messages.
+FITTING = {
+    768: 'openai/clip-vit-base-patch16 (Stable Diffusion 1.x)',
+    1024: 'openai/clip-vit-large-patch14 (Stable Diffusion 2.x)',
+}
+
+
+class ImageEncoder:
+    """A CLIP image encoder, loaded only while it encodes.
+
+    Its config is read at once, since the shape of what it gives decides the
+    shape of what is learned; its weights are needed once per picture.
+
+    Args:
+        pretrained (str): A hub id or folder of a CLIP model, or a model in
+            the diffusers layout with an ``image_encoder/``, or 'mini-sd'.
+        without_cuda (str, optional): What a machine with no CUDA device
+            takes instead.
+
+    Raises:
+        ValueError: If it cannot be loaded, or there is none.
+    """
+
+    def __init__(
+        self, pretrained: str, without_cuda: str | None = None
+    ) -> None:
+        self.name = choose_backbone(pretrained, without_cuda)
+        self.config = self._load('CLIPVisionConfig')
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens P of a picture: one of all, and one per patch."""
+        return (self.config.image_size // self.config.patch_size) ** 2 + 1
+
+    @property
+    def width(self) -> int:
+        """Width of a token."""
+        return self.config.hidden_size
+
+    def check_width(self, wanted: int) -> None:
+        """Refuses an encoder that is not as wide as the text.
+
+        Args:
+            wanted (int): D.
+
+        Raises:
+            ValueError: If it differs; the message says which fits.
+        """
+        if self.width == wanted:
+            return
+        fits = FITTING.get(wanted, f'a CLIP image encoder {wanted} wide')
+        raise ValueError(
+            f'The image encoder must be as wide as the text, {wanted}, but '
+            f'{self.name!r} is {self.width} wide. Set `image_encoder` to one '
+            f'that fits: {fits}.'
+        )
+
+    @torch.no_grad()
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Encodes pictures to all their tokens (METHODS 3.2).
+
+        The last layer norm belongs to the first token alone in CLIP; here it
+        is applied to all of them, as the method's own features are.
+
+        Args:
+            pixels (Tensor): (B, 3, S, S) in [-1, 1].
+
+        Returns:
+            Tensor: (B, P, width) fp32, without CLIP's projection.
+        """
+        from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+
+        model = self._load('CLIPVisionModel').to(pixels.device).eval()
+        size = self.config.image_size
+        small = F.interpolate(
+            pixels.float(), (size, size), mode='bicubic', antialias=True
+        )
+        unit = (small / 2 + 0.5).clamp(0, 1)
+        mean, std = (
+            torch.tensor(values, device=pixels.device).reshape(3, 1, 1)
+            for values in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD)
+        )
+        with torch.autocast(pixels.device.type, enabled=False):
+            tokens = model((unit - mean) / std).last_hidden_state
+            return model.post_layernorm(tokens)
+
+    def _load(self, kind: str) -> Any:
+        """Loads the config or the model.
+
+        Args:
+            kind (str): Name of a class of transformers.
+
+        Returns:
+            An instance of it.
+        """
+        import transformers
+
+        path = Path(BUNDLED.get(self.name, self.name)).expanduser()
+        source = str(path) if path.exists() else self.name
+        options = {} if 'Config' in kind else {'dtype': torch.float32}
+        try:
+            with quiet():
+                return getattr(transformers, kind).from_pretrained(
+                    source, subfolder=_subfolder(source), **options
+                )
+        except Exception as error:
+            reason = str(error).strip().splitlines()[0]
+            fits = [f'{width}: {fit}' for width, fit in FITTING.items()]
+            raise ValueError(
+                f'Cannot load a CLIP image encoder from {self.name!r}: '
+                f'{reason}\nSet `image_encoder=dict(pretrained=...)` to a '
+                'hub id or folder of a CLIP model, or to a folder in the '
+                f'diffusers layout with an {SUBFOLDER}/. For texts of width '
+                f'{", ".join(fits)}.'
+            ) from error
+
+
+def _subfolder(source: str) -> str:
+    """Where in a folder or repository the image encoder lies.
+
+    Args:
+        source (str): Folder or hub id.
+
+    Returns:
+        str: 'image_encoder', or '' if it is a CLIP model itself.
+
+    Raises:
+        OSError: If there is none: transformers would make one of default
+            size where a config is missing.
+    """
+    from transformers import PretrainedConfig
+
+    for subfolder in (SUBFOLDER, ''):
+        config, _ = PretrainedConfig.get_config_dict(
+            source, subfolder=subfolder
+        )
+        if str(config.get('model_type')).startswith('clip'):
+            return subfolder
+    raise OSError('it has none.')

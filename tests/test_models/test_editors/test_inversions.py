@@ -1,0 +1,146 @@
+"""The baselines: what each does in the unconditional branch."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from inversion import batch, make, train
+from tiny import picture
+
+from mmhiper.models import guided, run_ddim
+
+pytestmark = pytest.mark.filterwarnings('ignore:0 of 4 timesteps')
+
+
+def reconstruction_error(editor) -> float:
+    with torch.no_grad():
+        reached = editor.reconstruct()
+    return float(F.mse_loss(reached, editor._inversion.latents[0]))
+
+
+def inverted(folder, kind, **options):
+    editor = make(folder, kind, **options)
+    editor.invert(**batch(editor, picture(0)))
+    return editor
+
+
+def test_ddim_inversion_learns_nothing(tiny_folder):
+    editor = inverted(tiny_folder, 'DDIMInversion')
+
+    assert not list(editor.parameters())
+    assert list(editor.state_dict()) == ['start']
+    sd = editor.sd
+    text = sd.encode_text(['', 'a dog'])
+    with torch.no_grad():
+        plain = run_ddim(
+            guided(lambda z, t: sd.predict_noise(z, t, text), 7.5),
+            editor.start,
+            sd.scheduler,
+            4,
+        )
+        ours = editor.reconstruct()
+    torch.testing.assert_close(ours, plain, rtol=0, atol=1e-2)
+
+
+def test_negative_prompt_inversion_cancels_guidance(tiny_folder):
+    editor = inverted(tiny_folder, 'NegativePromptInversion')
+    sd = editor.sd
+    text = sd.encode_text(['a dog'])
+
+    with torch.no_grad():
+        unguided = run_ddim(
+            lambda z, t: sd.predict_noise(z, t, text),
+            editor.start,
+            sd.scheduler,
+            4,
+        )
+        ours = editor.reconstruct()
+
+    # nothing is amplified: equal branches, whatever the scale
+    torch.testing.assert_close(ours, unguided, rtol=0, atol=1e-3)
+    ddim = inverted(tiny_folder, 'DDIMInversion')
+    assert reconstruction_error(editor) < reconstruction_error(ddim)
+
+
+def test_negative_prompt_inversion_edits_with_the_source_as_negative(
+    tiny_sd1,
+):
+    editor = inverted(tiny_sd1, 'NegativePromptInversion')
+    ddim = inverted(tiny_sd1, 'DDIMInversion')
+    plain = dict(tau_c=0, tau_s=0, show_progress=False, return_type='tensor')
+
+    ours = editor.infer('a cat', **plain)['samples']
+    same = ddim.infer('a cat', negative_prompt='a dog', **plain)['samples']
+
+    torch.testing.assert_close(ours, same, rtol=0, atol=1e-3)
+
+
+def test_null_text_inversion_meets_the_picture(tiny_sd1):
+    editor = make(tiny_sd1, 'NullTextInversion', num_inner_steps=12)
+    empty = editor.sd.encode_text(['']).tokens
+    assert all(torch.equal(row, empty) for row in editor.embedding.texts)
+
+    logs = train(editor, picture(0))
+
+    ddim = inverted(tiny_sd1, 'DDIMInversion')
+    assert reconstruction_error(editor) < 0.8 * reconstruction_error(ddim)
+    assert all(not torch.equal(row, empty) for row in editor.embedding.texts)
+    assert set(logs[0]) == {'loss', 'latent', 'timestep', 'inner_step'}
+    assert [n for n, _ in editor.named_parameters()] == [
+        f'embedding.texts.{i}' for i in range(4)
+    ]
+
+
+def test_the_loss_of_null_text_inversion_is_its_formula(tiny_folder):
+    editor = make(tiny_folder, 'NullTextInversion')
+    data = batch(editor, picture(0))
+    inversion = editor.invert(**data)
+    with torch.no_grad():
+        editor.embedding.texts[0] += 0.1
+
+    loss = editor(**data, mode='loss')['loss']
+
+    sd, t, z = editor.sd, editor.timesteps()[0], inversion.latents[-1]
+    null = sd.encode_text(['']).with_tokens(editor.embedding.texts[0])
+    with torch.no_grad():
+        empty = sd.predict_noise(z, t, null)
+        full = sd.predict_noise(z, t, sd.encode_text(['a dog']))
+        guided_ = empty + 7.5 * (full - empty)
+        reached = sd.scheduler.step(guided_, t, z).prev_sample
+    expected = (reached - inversion.latents[-2]).square().mean()
+    torch.testing.assert_close(loss, expected, rtol=1e-3, atol=0)
+    loss.backward()
+    grads = [row.grad is not None for row in editor.embedding.texts]
+    assert grads == [True, False, False, False]
+
+
+@pytest.mark.parametrize('kind', ['NullTextInversion', 'DDIMInversion'])
+def test_a_checkpoint_edits_without_the_picture(tiny_sd1, kind):
+    editor = inverted(tiny_sd1, kind)
+    model = make(tiny_sd1, kind)
+    model.load_state_dict(editor.state_dict())
+
+    ours, expected = (
+        each.infer('a cat', show_progress=False)['samples'][0]
+        for each in (model, editor)
+    )
+
+    assert np.array_equal(np.asarray(ours), np.asarray(expected))
+    assert editor.export_metadata()['editor'] == kind
+
+
+@pytest.mark.parametrize(
+    'kind', ['NullTextInversion', 'NegativePromptInversion']
+)
+def test_a_negative_prompt_has_no_place(tiny_sd1, kind):
+    editor = inverted(tiny_sd1, kind)
+
+    with pytest.raises(ValueError, match='leave out `negative_prompt`'):
+        editor.infer('a cat', negative_prompt='a fox', show_progress=False)
+
+
+def test_embeddings_of_different_editors_are_told_apart(tiny_sd1):
+    state = inverted(tiny_sd1, 'DDIMInversion').state_dict()
+
+    with pytest.raises(ValueError, match='does not belong'):
+        make(tiny_sd1, 'NegativePromptInversion').load_state_dict(state)

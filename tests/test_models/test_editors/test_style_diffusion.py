@@ -1,0 +1,760 @@
+"""StyleDiffusion: what it learns, what it keeps, how it edits."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from diffusers import DDIMScheduler
+from inversion import TOKENS, batch, make, train, with_image_encoder
+from tiny import FAMILIES, batch_of, picture
+from transformers import CLIPVisionModelWithProjection
+
+from mmhiper.models import Conditioning, guided, run_ddim
+from mmhiper.models.attention import attention_control
+from mmhiper.models.prompt_to_prompt import EditOptions
+
+# many tests need no training to its end
+pytestmark = pytest.mark.filterwarnings('ignore:0 of 4 timesteps')
+
+
+@pytest.fixture(scope='module')
+def folders(tiny_sd1, tiny_sd2, tmp_path_factory):
+    """Each family with an image encoder."""
+    root = tmp_path_factory.mktemp('encoders')
+    return {
+        name: with_image_encoder(folder, root / name, FAMILIES[name].width)
+        for name, folder in (('sd1', tiny_sd1), ('sd2', tiny_sd2))
+    }
+
+
+@pytest.fixture(params=['sd1', 'sd2'])
+def folder(request, folders):
+    return folders[request.param]
+
+
+@pytest.fixture
+def sd1(folders):
+    return folders['sd1']
+
+
+@pytest.fixture(scope='module')
+def trained(folders):
+    """An editor that has learned a picture, and what it logged."""
+    editor = make(folders['sd1'], num_inner_steps=12)
+    logs = train(editor, picture(0))
+    return editor, logs
+
+
+# ----------------------------------------------------------------- inversion
+def by_hand(editor, alphas, z, t, goal, text):
+    """One deterministic DDIM step between two noise levels."""
+    output = editor.sd.predict_noise(z, torch.tensor(t), text)
+    a, b = alphas[0], alphas[1]
+    if editor.sd.scheduler.config.prediction_type == 'v_prediction':
+        clean = a.sqrt() * z - (1 - a).sqrt() * output
+        eps = a.sqrt() * output + (1 - a).sqrt() * z
+    else:
+        eps = output
+        clean = (z - (1 - a).sqrt() * eps) / a.sqrt()
+    return b.sqrt() * clean + (1 - b).sqrt() * eps
+
+
+@torch.no_grad()
+def test_the_inversion_is_the_formula_of_ddim(folder):
+    editor = make(folder)
+    data = batch(editor, picture(0))
+    latents = editor.invert(**data).latents
+
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000).square()
+    cumulative = (1 - betas).cumprod(0)
+    text = editor.sd.encode_text(['a dog'])
+    assert len(latents) == 5
+    assert torch.equal(latents[0], editor.sd.encode_image(data['inputs']))
+    # 1000 / 4 = 250 between steps, offset 1; the picture is at level 0
+    level = cumulative[0]
+    for k, t in enumerate([1, 251, 501, 751]):
+        levels = (level, cumulative[t])
+        expected = by_hand(editor, levels, latents[k], t, None, text)
+        torch.testing.assert_close(
+            latents[k + 1], expected, rtol=1e-4, atol=1e-4
+        )
+        level = cumulative[t]
+    assert torch.equal(editor.start, latents[-1])
+
+
+@torch.no_grad()
+def test_the_inverse_of_the_inversion(sd1):
+    """With a constant noise, sampling undoes inverting."""
+    editor = make(sd1)
+    constant = torch.randn(
+        1, 4, 8, 8, generator=torch.Generator().manual_seed(0)
+    )
+    editor.sd.predict_noise = lambda z, t, c: constant
+    latents = editor.invert(**batch(editor, picture(0))).latents
+
+    back = run_ddim(lambda z, t: constant, latents[-1], editor.sd.scheduler, 4)
+
+    torch.testing.assert_close(back, latents[0], rtol=0, atol=2e-5)
+
+
+@torch.no_grad()
+def test_picture_tokens_are_those_of_clip_after_its_layer_norm(folder):
+    editor = make(folder)
+    data = batch(editor, picture(0))
+    editor.invert(**data)
+
+    clip = CLIPVisionModelWithProjection.from_pretrained(
+        folder / 'image_encoder'
+    )
+    small = F.interpolate(
+        data['inputs'], (32, 32), mode='bicubic', antialias=True
+    )
+    mean = torch.tensor([0.48145466, 0.4578275, 0.40821073])
+    std = torch.tensor([0.26862954, 0.26130258, 0.27577711])
+    pixels = ((small + 1) / 2).clamp(0, 1) - mean.reshape(3, 1, 1)
+    vision = clip.vision_model
+    hidden = vision(pixels / std.reshape(3, 1, 1)).last_hidden_state
+    torch.testing.assert_close(
+        editor.embedding.image_tokens,
+        vision.post_layernorm(hidden),
+        rtol=1e-4,
+        atol=1e-4,
+    )
+    # the first one, projected, is what CLIP itself calls the picture
+    torch.testing.assert_close(
+        clip.visual_projection(editor.embedding.image_tokens[:, 0]),
+        clip(pixels / std.reshape(3, 1, 1)).image_embeds,
+        rtol=1e-4,
+        atol=1e-4,
+    )
+
+
+# ------------------------------------------------------------------ training
+def test_an_untrained_editor_maps_texts_to_themselves(sd1):
+    editor = make(sd1)
+    editor.invert(**batch(editor, picture(0)))
+    text = editor.sd.encode_text(['a cat'])
+
+    for step in range(4):
+        mapped = editor.positive(text, step)
+        assert torch.equal(mapped.values, text.tokens)
+        assert mapped.tokens is text.tokens
+
+
+def test_a_loss_is_the_formula_of_the_paper(folder):
+    editor = make(folder, attention_weight=0.7)
+    data = batch(editor, picture(0))
+    inversion = editor.invert(**data)
+    with torch.no_grad():  # away from the identity
+        for weight in editor.embedding.mappers[0].parameters():
+            weight += 0.05
+
+    losses = editor(**data, mode='loss')
+
+    # guided prediction at z_T, both branches in one batch
+    text = editor.sd.encode_text(['', 'a dog'])
+    values = text.tokens.clone()
+    values[1:] = editor.embedding(values[1:], 0).detach()
+    scheduler = DDIMScheduler.from_config(editor.sd.scheduler.config)
+    scheduler.set_timesteps(4)
+    t, z = scheduler.timesteps[0], inversion.latents[-1]
+    with torch.no_grad(), attention_control(editor.sd.unet):
+        empty, full = editor.sd.predict_noise(
+            torch.cat([z, z]), t, text.with_values(values)
+        ).chunk(2)
+    reached = scheduler.step(empty + 7.5 * (full - empty), t, z).prev_sample
+    latent = (reached - inversion.latents[-2]).square().mean()
+    attention = sum(
+        (maps - inversion.maps[-1][name]).square().mean()
+        for name, maps in editor._store.maps.items()
+    )
+    assert attention > 0 and len(inversion.maps[-1]) == 3
+    torch.testing.assert_close(losses['latent'], latent, rtol=1e-4, atol=0)
+    torch.testing.assert_close(
+        losses['loss'], latent + 0.7 * attention, rtol=1e-4, atol=0
+    )
+    torch.testing.assert_close(losses['attention'], attention.detach())
+
+
+def test_the_maps_belong_to_the_same_timestep(sd1):
+    """At z*_t the inversion saw timestep t of the step that leads there."""
+    editor = make(sd1)
+    seen = []
+    handle = editor.sd.unet.register_forward_pre_hook(
+        lambda module, args: seen.append(int(args[1]))
+    )
+    try:
+        train(editor, picture(0))
+    finally:
+        handle.remove()
+
+    assert seen[:4] == [1, 251, 501, 751]
+    trained = list(dict.fromkeys(seen[4:]))
+    assert trained == [751, 501, 251, 1]
+
+
+def test_training_meets_the_picture(trained, sd1):
+    editor, logs = trained
+    with torch.no_grad():
+        wanted = editor._inversion.latents[0]
+        learned = editor.reconstruct()
+        plain = make(sd1)
+        plain.start.copy_(editor.start)
+        unlearned = plain.reconstruct()
+
+    assert F.mse_loss(learned, wanted) < 0.5 * F.mse_loss(unlearned, wanted)
+    torch.testing.assert_close(learned, editor.reached, rtol=0, atol=1e-2)
+    first = [log for log in logs if log['timestep'] == 1]
+    assert first[-1]['loss'] < first[0]['loss']
+
+
+def test_a_timestep_has_at_most_its_inner_steps(trained):
+    _, logs = trained
+
+    for i in range(4):
+        inner = [log['inner_step'] for log in logs if log['timestep'] == i + 1]
+        assert inner == list(range(1, len(inner) + 1))
+        assert len(inner) <= math.ceil(12 * math.exp(-0.1 * i))
+    assert [log['timestep'] for log in logs] == sorted(
+        log['timestep'] for log in logs
+    )
+
+
+@pytest.mark.parametrize(
+    ('position', 'loss', 'done'),
+    [(0, 0.9e-5, True), (0, 1.1e-5, False), (3, 6.9e-5, True), (3, 1, False)],
+)
+def test_a_timestep_ends_early_below_its_threshold(sd1, position, loss, done):
+    editor = make(sd1)
+    editor.progress[0] = position
+
+    assert editor.end_inner_step(loss) is done
+    assert editor.inner_step == 1
+
+
+def test_the_last_inner_step_ends_a_timestep(sd1):
+    editor = make(sd1, num_inner_steps=3)
+
+    assert [editor.end_inner_step(1.0) for _ in range(3)] == [
+        False, False, True
+    ]  # fmt: skip
+    assert editor.max_iters == 3 + 3 + 3 + 3
+    assert make(sd1, num_inner_steps=100).max_iters == 100 + 91 + 82 + 75
+
+
+def test_rates_fall_by_one_in_a_hundred(sd1):
+    editor = make(sd1)
+    editor.progress[0] = 3
+
+    assert editor.rate == pytest.approx(0.97)
+
+
+def test_each_timestep_starts_from_the_one_before(sd1):
+    editor = make(sd1)
+    data = batch(editor, picture(0))
+    editor(**data, mode='loss')
+    with torch.no_grad():
+        for weight in editor.active_parameters():
+            weight.normal_(generator=torch.Generator().manual_seed(1))
+    before = editor.reached.clone()
+
+    editor.advance()
+
+    first, second, third, _ = editor.embedding.mappers
+    for one, two, three in zip(
+        first.parameters(), second.parameters(), third.parameters(),
+        strict=True,
+    ):  # fmt: skip
+        assert torch.equal(one, two) and not torch.equal(two, three)
+    assert editor.position == 1 and editor.inner_step == 0
+    assert not torch.equal(editor.reached, before)
+    assert editor.active_parameters()[0] is next(second.parameters())
+
+
+def test_only_the_network_of_the_timestep_gets_gradients(sd1):
+    editor = make(sd1)
+    editor.invert(**batch(editor, picture(0)))
+    editor.progress[0] = 2
+
+    editor(**batch(editor, picture(0)), mode='loss')['loss'].backward()
+
+    for step, mapper in enumerate(editor.embedding.mappers):
+        for weight in mapper.parameters():
+            assert (weight.grad is not None) == (step == 2)
+    assert all(weight.grad is None for weight in editor.sd.parameters())
+
+
+def test_without_the_attention_term(sd1):
+    editor = make(sd1, attention_weight=0)
+    losses = editor(**batch(editor, picture(0)), mode='loss')
+
+    assert 'attention' not in losses
+    assert torch.equal(losses['loss'].detach(), losses['latent'])
+    assert not any(editor._inversion.maps)
+
+
+def test_the_unconditional_branch_is_computed_once_per_timestep(sd1):
+    editor = make(sd1, num_inner_steps=5)
+    passes = []
+    handle = editor.sd.unet.register_forward_pre_hook(
+        lambda module, args: passes.append(len(args[0]))
+    )
+    try:
+        iterations = len(train(editor, picture(0)))
+    finally:
+        handle.remove()
+
+    # inversion, one unconditional pass and one advance per timestep
+    assert passes == [1] * (4 + 4 + 4 + iterations)
+
+
+def test_the_image_encoder_runs_once(sd1, monkeypatch):
+    editor = make(sd1)
+    calls = []
+    encode = editor.image_encoder.encode
+    monkeypatch.setattr(
+        editor.image_encoder,
+        'encode',
+        lambda pixels: calls.append(1) or encode(pixels),
+    )
+
+    train(editor, picture(0))
+
+    assert len(calls) == 1
+
+
+@pytest.mark.usefixtures('untouched_global_generators')
+def test_nothing_is_drawn_from_global_generators(sd1):
+    editor = make(sd1, num_steps=2, num_inner_steps=1)
+    train(editor, picture(0))
+    editor.infer('a cat', show_progress=False)
+
+
+@pytest.mark.parametrize('dtype', ['bf16'])
+def test_a_half_precision_model_trains_fp32_networks(sd1, dtype):
+    sd = dict(type='StableDiffusion', pretrained=str(sd1), dtype=dtype)
+    editor = make(sd1, sd=sd, num_steps=2, num_inner_steps=2)
+
+    logs = train(editor, picture(0))
+
+    assert all(math.isfinite(log['loss']) for log in logs)
+    for tensor in editor.parameters():
+        assert tensor.dtype == torch.float32
+
+
+# --------------------------------------------------------------- checkpoints
+def test_a_checkpoint_edits_without_the_picture(trained, sd1, tmp_path):
+    editor, _ = trained
+    torch.save(dict(state_dict=editor.state_dict()), tmp_path / 'c.pth')
+
+    model = make(sd1, num_inner_steps=12)
+    model.load_state_dict(torch.load(tmp_path / 'c.pth')['state_dict'])
+    (ours,) = model.infer('a cat', show_progress=False)['samples']
+
+    (expected,) = editor.infer('a cat', show_progress=False)['samples']
+    assert np.array_equal(np.asarray(ours), np.asarray(expected))
+    names = {name.split('.')[0] for name in editor.state_dict()}
+    assert names == {'embedding', 'start', 'reached', 'progress'}
+
+
+def test_a_training_resumes_where_it_was(trained, sd1):
+    whole, _ = trained
+    first = make(sd1, num_inner_steps=12)
+    optimizer = torch.optim.Adam(first.parameters(), lr=1e-2)
+    count = 0
+    while not first.finished:
+        if count == 17:  # another process, in the middle of a timestep
+            second = make(sd1, num_inner_steps=12)
+            second.load_state_dict(first.state_dict())
+            state = optimizer.state_dict()
+            optimizer = torch.optim.Adam(second.parameters(), lr=1e-2)
+            optimizer.load_state_dict(state)
+            first = second
+        optimizer.param_groups[0]['lr'] = 1e-2 * first.rate
+        loss = first(**batch(first, picture(0)), mode='loss')['loss']
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        count += 1
+        if first.end_inner_step(loss.item()):
+            first.advance()
+
+    assert count > 20
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(first.state_dict()[name], tensor), name
+
+
+def test_another_picture_is_refused_when_resuming(sd1):
+    editor = make(sd1)
+    editor(**batch(editor, picture(0)), mode='loss')
+    editor.progress[1] = 1
+    other = make(sd1)
+    other.load_state_dict(editor.state_dict())
+
+    with pytest.raises(ValueError, match='another picture'):
+        other(**batch(other, picture(1)), mode='loss')
+    assert torch.equal(other.start, editor.start)
+
+
+def test_the_size_at_stable_diffusion(folders):
+    from mmhiper.models.embeddings import ValueMappers
+
+    with torch.device('meta'):
+        embedding = ValueMappers(30, 197, 77, 768)
+
+    one = sum(w.numel() for w in embedding.mappers[0].parameters())
+    # 197 -> 154, 154 -> 154 with normalisation, 154 -> 154
+    assert one == (197 + 1) * 154 + 2 * (154 + 1) * 154 + 2 * 154
+    everything = sum(t.numel() for t in embedding.state_dict().values())
+    assert 9.5e6 < 4 * everything < 10.5e6  # bytes
+
+
+def test_the_mapper_is_its_formula(sd1):
+    editor = make(sd1)
+    embedding = editor.embedding
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in embedding.parameters():
+            weight.normal_(generator=generator)
+        embedding.image_tokens.normal_(generator=generator)
+    text = torch.randn(2, 77, 32, generator=generator)
+
+    first, second, norm, _, last = embedding.mappers[1]
+    x = first.weight[:, :, 0] @ embedding.image_tokens[0] + first.bias[:, None]
+    x = second.weight[:, :, 0] @ x + second.bias[:, None]
+    x = (x - x.mean(1, True)) / (
+        x.var(1, correction=0, keepdim=True) + 1e-5
+    ).sqrt()
+    x = norm.weight[:, None] * x + norm.bias[:, None]
+    x = torch.where(x > 0, x, 0.01 * x)
+    x = last.weight[:, :, 0] @ x + last.bias[:, None]
+    assert embedding.image_tokens.shape == (1, TOKENS, 32)
+    expected = text * x[:77] + x[77:]
+    for mode in (True, False):
+        torch.testing.assert_close(
+            embedding.train(mode)(text, 1), expected, rtol=1e-3, atol=1e-2
+        )
+
+
+# ------------------------------------------------------------------- editing
+# Random weights amplify rounding; a grey level is 8e-3.
+NOISE = 1e-3
+
+
+def pixels_of(editor, prompt='a cat', **options):
+    result = editor.infer(
+        prompt,
+        show_progress=False,
+        return_type='tensor',
+        return_reconstruction=True,
+        **options,
+    )
+    return result['samples'], result['reconstructions']
+
+
+NOTHING = dict(tau_v=0, tau_c=0, tau_s=0, tau_u=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('negative', [None, 'a fox'])
+def test_with_all_fractions_zero_it_is_plain_sampling(folder, negative):
+    editor = make(folder)
+    editor.invert(**batch(editor, picture(0)))
+
+    edited, reconstructed = pixels_of(
+        editor, **NOTHING, negative_prompt=negative
+    )
+
+    sd = editor.sd
+    for prompt, empty, ours in (
+        ('a cat', negative or '', edited),
+        ('a dog', '', reconstructed),
+    ):
+        text = sd.encode_text([empty, prompt])
+        plain = run_ddim(
+            guided(lambda z, t, c=text: sd.predict_noise(z, t, c), 7.5),
+            editor.start,
+            sd.scheduler,
+            4,
+        )
+        expected = sd.decode(plain).clamp(-1, 1)
+        torch.testing.assert_close(ours, expected, rtol=0, atol=NOISE)
+
+
+@torch.no_grad()
+def test_values_reach_the_conditional_branch_alone(trained):
+    editor, _ = trained
+    seen = []
+    plain = editor.sd.predict_noise
+
+    def watch(z, t, condition):
+        seen.append(condition)
+        return plain(z, t, condition)
+
+    editor.sd.predict_noise = watch
+    try:
+        editor.infer('a cat', show_progress=False, tau_v=0.5)
+    finally:
+        del editor.sd.predict_noise
+
+    texts = editor.sd.encode_text(['', '', 'a dog', 'a cat'])
+    for step, condition in enumerate(seen):
+        assert torch.equal(condition.tokens, texts.tokens)
+        expected = texts.tokens.clone()
+        mapped = [2, 3] if step < 2 else [2]
+        expected[mapped] = editor.embedding(texts.tokens[mapped], step)
+        torch.testing.assert_close(condition.values, expected)
+        assert not torch.allclose(expected[2], texts.tokens[2])
+
+
+def test_the_reconstruction_does_not_depend_on_the_edit(trained):
+    editor, _ = trained
+
+    _, one = pixels_of(editor, 'a cat')
+    _, other = pixels_of(editor, 'two old cats', tau_u=0.5, **dict(tau_v=1))
+    with torch.no_grad():
+        alone = editor.sd.decode(editor.reconstruct()).clamp(-1, 1)
+
+    torch.testing.assert_close(one, other, rtol=0, atol=NOISE)
+    torch.testing.assert_close(one, alone, rtol=0, atol=NOISE)
+
+
+def test_the_source_as_its_own_edit_is_the_reconstruction(trained):
+    editor, _ = trained
+
+    edited, reconstructed = pixels_of(editor, 'a dog', tau_v=1)
+
+    torch.testing.assert_close(edited, reconstructed, rtol=0, atol=NOISE)
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(tau_v=1),
+        dict(tau_c=1),
+        dict(tau_s=1),
+        dict(tau_u=1),
+        dict(tau_c=1, reweight={'cat': 5}),
+        dict(cross_replace={'cat': 1}),
+    ],
+)
+def test_every_option_changes_the_edit_alone(trained, options):
+    editor, _ = trained
+    plain, source = pixels_of(editor, **NOTHING)
+    base = pixels_of(editor, **{**NOTHING, 'tau_c': 1})[0]
+
+    edited, reconstructed = pixels_of(editor, **{**NOTHING, **options})
+
+    reference = base if 'reweight' in options else plain
+    assert (edited - reference).abs().max() > 5 * NOISE
+    torch.testing.assert_close(reconstructed, source, rtol=0, atol=NOISE)
+
+
+@torch.no_grad()
+def test_a_local_blend_keeps_the_source_elsewhere(sd1):
+    editor = make(sd1, source_text='a dog by the sea')
+    for name, weight in editor.sd.unet.named_parameters():
+        if 'attn2.to_q' in name:  # so that words have places
+            weight.mul_(30)
+    editor.invert(**batch(editor, picture(2)))
+    taus = {**NOTHING, 'tau_c': 1, 'cross_replace': {'cat': 0}}
+
+    plain, blended = (
+        editor.edit_latents(
+            'a cat by the sea', EditOptions(**taus, blend_words=words), 7.5
+        )
+        for words in (None, 'by')
+    )
+
+    kept = (blended[0] == blended[1]).all(0)  # (8, 8)
+    assert 0 < kept.sum() < 64
+    assert (plain[0] != plain[1]).all()
+    torch.testing.assert_close(blended[0], plain[0], rtol=0, atol=1e-2)
+
+
+def test_several_prompts_are_edited_one_after_another(trained):
+    editor, _ = trained
+
+    both = editor.infer(
+        ['a cat', 'a red dog'], show_progress=False, return_type='numpy'
+    )['samples']
+
+    assert both.shape == (2, 3, 64, 64)
+    for prompt, picture_ in zip(['a cat', 'a red dog'], both, strict=True):
+        alone, _ = pixels_of(editor, prompt)
+        assert np.abs(alone[0].numpy() - picture_).max() < NOISE
+
+
+def test_the_config_gives_defaults_to_edits(trained, sd1):
+    editor, _ = trained
+    other = make(sd1, num_inner_steps=12, edit=dict(tau_v=1, tau_c=0))
+    other.load_state_dict(editor.state_dict())
+
+    ours, _ = pixels_of(other)
+    explicit, _ = pixels_of(editor, tau_v=1, tau_c=0)
+
+    assert torch.equal(ours, explicit)
+
+
+def test_processors_come_back_after_an_error(trained):
+    editor, _ = trained
+    before = editor.sd.unet.attn_processors
+
+    with pytest.raises(ValueError):
+        editor.infer('a cat', show_progress=False, reweight={'fox': 2})
+
+    after = editor.sd.unet.attn_processors
+    assert all(before[name] is after[name] for name in before)
+
+
+def test_the_words_of_the_picture_can_be_shown(trained):
+    editor, _ = trained
+
+    everything = editor.show_attention()
+    one = editor.show_attention('dog')
+
+    assert everything.height == one.height
+    assert everything.width == 2 * one.width - 256 // 32
+    with pytest.raises(ValueError, match="'cat' is not in the prompt"):
+        editor.show_attention('cat')
+
+
+def test_a_preview_has_four_panels(trained, sd1):
+    editor, _ = trained
+    panels = editor.preview()
+
+    assert [caption for caption, _ in panels] == [
+        'source', 'autoencoder', 'reconstruction', 'a cat'
+    ]  # fmt: skip
+    fresh = make(sd1, num_inner_steps=12)
+    fresh.load_state_dict(editor.state_dict())
+    assert len(fresh.preview()) == 2
+
+
+def test_predict_mode_draws_the_edit(trained):
+    editor, _ = trained
+    (sample,) = editor.test_step(batch_of([picture(0)], [0]))
+
+    (expected,) = editor.infer('a cat', show_progress=False)['samples']
+    drawn = sample.edited.permute(1, 2, 0).numpy()
+    assert np.array_equal(drawn, np.asarray(expected))
+
+
+# -------------------------------------------------------------------- errors
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (dict(source_text=''), '`source_text`'),
+        (dict(target_text=' '), '`target_text`'),
+        (dict(num_steps=0), r'`num_steps` must be in \[1, 1000\]'),
+        (dict(num_inner_steps=0), '`num_inner_steps`'),
+        (dict(attention_weight=-1), '`attention_weight`'),
+        (dict(map_side=16), r'one of \[4\].*got 16'),
+        (dict(edit=dict(tau_c=3)), '`tau_c`'),
+        (dict(source_text='x' * 80), 'at most 75 tokens'),
+    ],
+)
+def test_mistakes_are_named(sd1, options, message):
+    with pytest.raises(ValueError, match=message):
+        make(sd1, **options)
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (dict(height=32), '`height`.*64.*got 32'),
+        (dict(num_inference_steps=50), '`num_inference_steps`.*4.*got 50'),
+        (dict(num_images_per_prompt=2), '`num_images_per_prompt`'),
+        (dict(eta=0.5), '`eta`'),
+        (dict(latents=torch.zeros(1, 4, 8, 8)), '`latents`'),
+        (dict(return_type='pil'), '`return_type`'),
+        (dict(tau_s=-1), '`tau_s`'),
+        (dict(negative_prompt=['a', 'b']), 'one for each of 1'),
+        (dict(blend_words=('dog', 'fox')), "'fox' is not in the prompt"),
+        (dict(cross_replace={'fox': 1}), "'fox' is not in the prompt"),
+    ],
+)
+def test_mistakes_at_editing_are_named(trained, options, message):
+    with pytest.raises(ValueError, match=message):
+        trained[0].infer('a cat', show_progress=False, **options)
+
+
+def test_replacement_needs_as_many_words(trained):
+    with pytest.raises(ValueError, match="'refinement'"):
+        trained[0].infer('a red cat', edit_type='replacement')
+
+
+def test_editing_needs_a_picture(sd1):
+    with pytest.raises(ValueError, match='No picture is inverted'):
+        make(sd1).infer('a cat', show_progress=False)
+
+
+def test_an_unfinished_training_says_so(sd1):
+    editor = make(sd1)
+    editor.invert(**batch(editor, picture(0)))
+    editor.advance()
+
+    with pytest.warns(UserWarning, match='1 of 4 timesteps are trained'):
+        editor.infer('a cat', show_progress=False)
+
+
+def test_one_picture_at_a_time(sd1):
+    editor = make(sd1)
+    editor(**batch(editor, picture(0)), mode='loss')
+
+    with pytest.raises(ValueError, match='one picture'):
+        editor(**batch(editor, picture(1)), mode='loss')
+    two = editor.data_preprocessor(batch_of([picture(0), picture(1)], [0, 1]))
+    with pytest.raises(ValueError, match='edit_cases'):
+        make(sd1)(**two, mode='loss')
+
+
+def test_a_finished_training_has_nothing_to_learn(trained):
+    editor, _ = trained
+    with pytest.raises(ValueError, match='nothing left'):
+        editor(**batch(editor, picture(0)), mode='loss')
+
+
+def test_an_image_encoder_of_another_width(sd1, folders):
+    wide = dict(pretrained=str(folders['sd2']))
+    with pytest.raises(ValueError, match=r'wide as the text, 32.*64 wide'):
+        make(sd1, image_encoder=wide)
+
+
+def test_a_width_of_stable_diffusion_names_its_encoder(sd1):
+    encoder = make(sd1).image_encoder
+    with pytest.raises(ValueError, match='openai/clip-vit-base-patch16'):
+        encoder.check_width(768)
+
+
+def test_a_backbone_without_an_image_encoder(tiny_sd1, sd1, folders):
+    with pytest.raises(ValueError, match=r'`image_encoder=dict\(pretrained'):
+        make(tiny_sd1)
+    named = dict(pretrained=str(sd1 / 'image_encoder'))
+    assert make(tiny_sd1, image_encoder=named).embedding is not None
+
+
+def test_metadata_says_what_it_is(trained, sd1):
+    metadata = trained[0].export_metadata()
+
+    assert metadata == dict(
+        editor='StyleDiffusion',
+        backbone=str(sd1),
+        source_text='["a dog"]',
+        target_text='["a cat"]',
+        num_steps='4',
+        guidance_scale='7.5',
+    )
+
+
+def test_conditionings_of_both_kinds_join():
+    a, b = torch.zeros(1, 2, 3), torch.ones(1, 2, 3)
+    joined = Conditioning.cat(
+        [Conditioning(a), Conditioning(b).with_values(b + 1)]
+    )
+
+    assert torch.equal(joined.values, torch.cat([a, b + 1]))
+    assert joined[1:].values is not None
+    assert Conditioning.cat([Conditioning(a)]).values is None

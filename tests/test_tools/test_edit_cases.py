@@ -1,0 +1,175 @@
+"""The table of cases: what it draws, what it skips, what it survives."""
+
+import json
+import runpy
+import sys
+
+import pytest
+import torch
+from inversion import with_image_encoder
+from PIL import Image
+from runs import REPO, draw_image
+from tiny import FAMILIES
+from transformers import CLIPTokenizer
+
+from mmhiper.models.loading import BUNDLED
+from mmhiper.models.prompt_alignment import Prompt
+from mmhiper.models.prompt_to_prompt import EditOptions, PromptToPrompt
+
+TOOL = REPO / 'tools' / 'edit_cases.py'
+TABLE = REPO / 'data' / 'style_diffusion_cases.csv'
+HEADER = 'name,image,prompt,target,tau_c,blend_words,reweight\n'
+
+
+@pytest.fixture(scope='module')
+def folder(tiny_sd1, tmp_path_factory):
+    root = tmp_path_factory.mktemp('encoder')
+    return with_image_encoder(tiny_sd1, root / 'sd1', FAMILIES['sd1'].width)
+
+
+@pytest.fixture
+def call(folder, tmp_path, monkeypatch):
+    """Runs the tool on a table, with a tiny model; gives its exit code."""
+
+    def run(rows, *words, header=HEADER):
+        draw_image(tmp_path / 'a.png')
+        table = tmp_path / 'cases.csv'
+        table.write_text(header + rows)
+        argv = [TOOL, table, '--out-dir', tmp_path / 'out', *words]
+        argv += [
+            '--cfg-options',
+            f'model.sd.pretrained={folder}',
+            'model.sd.without_cuda=None',
+            f'model.image_encoder.pretrained={folder}',
+            'model.image_encoder.without_cuda=None',
+            'model.num_steps=2',
+            'model.num_inner_steps=2',
+        ]
+        monkeypatch.setattr(sys, 'argv', [str(word) for word in argv])
+        with pytest.raises(SystemExit) as exit_:
+            runpy.run_path(str(TOOL), run_name='__main__')
+        return exit_.value.code
+
+    return run
+
+
+def test_cases_are_drawn_and_failures_do_not_stop_it(call, tmp_path, capsys):
+    rows = (
+        'one,a.png,a dog,a cat,,dog > cat,\n'
+        'bad,a.png,a dog,a cat,,dog > fox,\n'
+        'gone,b.png,a dog,a cat,,,\n'
+        'two,a.png,a dog,a big dog,1,,big=2\n'
+    )
+    code = call(rows)
+
+    out = tmp_path / 'out'
+    assert code == 1
+    for name in ('one', 'two'):
+        assert sorted(path.name for path in (out / name).iterdir()) == [
+            'autoencoder.png',
+            'case.json',
+            'edit.png',
+            'inversion.png',
+            'sheet.png',
+            'source.png',
+        ]
+        with Image.open(out / name / 'sheet.png') as sheet:
+            assert sheet.width > 4 * 256
+    printed = capsys.readouterr().out
+    assert '2 case(s) failed' in printed
+    assert "bad: The word 'fox' is not in the prompt" in printed
+    assert 'b.png' in printed
+    assert 'Traceback' in (out / 'bad' / 'error.txt').read_text()
+    # the same picture and prompt are inverted once
+    inversions = list((out / 'inversions').iterdir())
+    assert len([path for path in inversions if path.name[15] == 'a']) == 1
+    options = json.loads((out / 'two' / 'case.json').read_text())['options']
+    assert options == {'tau_c': 1.0, 'reweight': {'big': 2.0}}
+
+    # again: what is done is skipped, what failed is tried
+    before = (out / 'one' / 'edit.png').stat().st_mtime_ns
+    rows = rows.replace('fox', 'cat').replace('gone', 'three')
+    assert call(rows.replace('b.png', 'a.png')) == 0
+    printed = capsys.readouterr().out
+    assert 'one: already done' in printed and 'two: already done' in printed
+    assert (out / 'one' / 'edit.png').stat().st_mtime_ns == before
+    assert (out / 'bad' / 'sheet.png').is_file()
+    assert not (out / 'bad' / 'error.txt').exists()
+    assert (out / 'three' / 'sheet.png').is_file()
+
+
+@pytest.mark.parametrize(
+    'editor',
+    ['NullTextInversion', 'NegativePromptInversion', 'DDIMInversion'],
+)
+def test_a_case_with_another_editor(call, tmp_path, editor):
+    assert call('one,a.png,a dog,a cat,,,\n', '--editor', editor) == 0
+
+    assert (tmp_path / 'out' / 'one' / 'sheet.png').is_file()
+    trained = list((tmp_path / 'out').glob('inversions/*/iter_*.pth'))
+    assert bool(trained) == (editor == 'NullTextInversion')
+    for path in trained:
+        assert 'embedding.texts.1' in torch.load(path)['state_dict']
+
+
+def test_processes_share_the_table(call, tmp_path, monkeypatch):
+    rows = 'one,a.png,a dog,a cat,,,\ntwo,a.png,a fox,a cat,,,\n'
+    monkeypatch.setenv('WORLD_SIZE', '2')
+    monkeypatch.setenv('RANK', '1')
+
+    assert call(rows, '--editor', 'DDIMInversion') == 0
+
+    sheets = list((tmp_path / 'out').glob('*/sheet.png'))
+    assert [path.parent.name for path in sheets] == ['two']
+
+
+@pytest.mark.parametrize(
+    ('rows', 'header', 'message'),
+    [
+        ('', HEADER, 'has no cases'),
+        ('a,b\n', 'name,imag\n', "missing: ['image', 'prompt', 'target']"),
+        ('a,a.png,x,y,much,,\n', HEADER, '`tau_c` must be a number'),
+        ('a,a.png,x,y,,,big\n', HEADER, '`reweight` must be a number'),
+        ('a,a.png,x,y,,,\n' * 2, HEADER, "but got 'a'"),
+        ('a/b,a.png,x,y,,,\n', HEADER, "but got 'a/b'"),
+    ],
+)
+def test_a_table_with_a_mistake(call, capsys, rows, header, message):
+    assert call(rows, header=header) == 2
+
+    error = capsys.readouterr().err
+    assert error.startswith('error: ') and message in error
+
+
+def test_a_mistake_in_an_edit_costs_no_inversion(call, tmp_path, capsys):
+    rows = 'one,a.png,a dog,a cat,,dog > fox,\ntwo,a.png,a dog,a cat,7,,\n'
+
+    assert call(rows) == 1
+
+    printed = capsys.readouterr().out
+    assert "'fox' is not in the prompt" in printed and '`tau_c`' in printed
+    assert not (tmp_path / 'out' / 'inversions').exists()
+
+
+def test_the_table_of_the_project_is_sound(monkeypatch):
+    cases = runpy.run_path(str(TOOL))['read_cases'](TABLE)
+    tokenizer = CLIPTokenizer.from_pretrained(BUNDLED['mini-sd'] / 'tokenizer')
+
+    def parse(text: str) -> Prompt:
+        return Prompt.parse(
+            text,
+            lambda word: tokenizer(word, add_special_tokens=False).input_ids,
+            77,
+        )
+
+    assert len(cases) >= 8
+    for case in cases:
+        with Image.open(case.image) as image:
+            assert image.size == (512, 512)
+        source, target = parse(case.prompt), parse(case.target)
+        options = EditOptions(**case.options)
+        PromptToPrompt(source, target, options, 30, torch.device('cpu'))
+        for prompt, words in zip(
+            (source, target), options.words_to_blend() or ((), ()), strict=True
+        ):
+            prompt.indicator(words)

@@ -1,0 +1,293 @@
+"""StyleDiffusion and its baselines on the mini world: 20 unseen pictures, 4
+edits of each.
+
+    python tools/mini_sd/evaluate_style_diffusion.py
+
+Every edit is also drawn as it should be, so the masks of what may change are
+the true ones. Sheets and figures (``style_diffusion.json``) go to
+``--out-dir``; a stopped evaluation goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from judge import DEFAULT_PATH, SIZE, Judge, load_judge, to_pixels
+from world import FURS, PLACES, POSES, Scene, draw_with_mask, sample_individual
+from world.captions import ACCESSORY_WORDS, PLACE_WORDS
+
+EDIT_CASES = Path(__file__).parents[1] / 'edit_cases.py'
+INDIVIDUAL_SEED = 85  # a namespace: neither the model nor the judge saw it
+EDITORS = (
+    'StyleDiffusion',
+    'NullTextInversion',
+    'NegativePromptInversion',
+    'DDIMInversion',
+)
+# The autoencoder draws an edge over some pixels on both sides of it.
+MARGIN = 4
+
+
+@dataclass(frozen=True)
+class Edit:
+    """An edit of a picture, in words and as it should look.
+
+    Attributes:
+        name (str): Of the case.
+        source (Scene): What is in the picture.
+        goal (Scene): What should be in it afterwards.
+        prompt (str): What is said of the source.
+        target (str): What is said of the goal.
+        blend_words (str): As in the tables of ``edit_cases.py``.
+        asked (dict[str, str]): What the judge should answer.
+    """
+
+    name: str
+    source: Scene
+    goal: Scene
+    prompt: str
+    target: str
+    blend_words: str
+    asked: dict[str, str]
+
+    def keep(self) -> np.ndarray:
+        """Where nothing should change, (128, 128) bool.
+
+        The subject, if the place is edited; else what neither the subject
+        nor its goal covers.
+        """
+        masks = np.stack(
+            [
+                np.asarray(draw_with_mask(scene, SIZE)[1]) > 127
+                for scene in (self.source, self.goal)
+            ]
+        )
+        if self.source.place != self.goal.place:
+            return ~grow(~masks[0])
+        return ~grow(np.logical_or(*masks))
+
+
+def grow(mask: np.ndarray) -> np.ndarray:
+    """Widens a mask by the margin on all sides."""
+    values = torch.from_numpy(mask)[None, None].float()
+    wide = F.max_pool2d(values, 2 * MARGIN + 1, stride=1, padding=MARGIN)
+    return wide[0, 0].bool().numpy()
+
+
+def make_edits(index: int) -> list[Edit]:
+    """Draw source ``index`` and choose its edits: species, fur, place, hat."""
+    rng = np.random.default_rng([INDIVIDUAL_SEED, index])
+    species, other = (('dog', 'cat'), ('cat', 'dog'))[index % 2]
+    who = replace(sample_individual(rng, species), pattern='plain', spots=())
+    pose = POSES[index // 2 % len(POSES)]
+    place, elsewhere = (str(x) for x in rng.choice(PLACES, 2, replace=False))
+    source = Scene(
+        who, pose, place, flip=bool(rng.random() < 0.5), scale=0.95,
+        layout=int(rng.integers(2**31)),
+    )  # fmt: skip
+    fur = str(rng.choice([name for name in FURS if name != who.fur_name]))
+    accessory = str(rng.choice(('hat', 'scarf')))
+    worn = ACCESSORY_WORDS[accessory][0].format('red')
+    changed = replace(
+        sample_individual(rng, other), fur_name=who.fur_name, fur=who.fur
+    )
+
+    def say(kind: str, colour: str, where: str) -> str:
+        return f'a {colour} {kind} {pose} {PLACE_WORDS[where][0]}'
+
+    prompt = say(species, who.fur_name, place)
+    goals = {
+        'species': (
+            replace(source, individual=changed),
+            say(other, who.fur_name, place),
+            f'{species} > {other}',
+            {'species': other},
+        ),
+        'fur': (
+            replace(
+                source, individual=replace(who, fur_name=fur, fur=FURS[fur])
+            ),
+            say(species, fur, place),
+            species,
+            {'species': species, 'fur': fur},
+        ),
+        'place': (
+            replace(source, place=elsewhere),
+            say(species, who.fur_name, elsewhere),
+            '',
+            {'species': species, 'place': elsewhere},
+        ),
+        'accessory': (
+            replace(source, accessory=accessory),
+            f'{prompt} {worn}',
+            '',
+            {'species': species, 'accessory': accessory},
+        ),
+    }
+    return [
+        Edit(f'{index:02d}_{kind}', source, goal, prompt, target, words, asked)
+        for kind, (goal, target, words, asked) in goals.items()
+    ]
+
+
+def write_table(edits: list[Edit], out_dir: Path) -> Path:
+    """Draw the sources and write the table of cases."""
+    path = out_dir / 'cases.csv'
+    with path.open('w', newline='') as file:
+        table = csv.writer(file)
+        table.writerow(['name', 'image', 'prompt', 'target', 'blend_words'])
+        for edit in edits:
+            image = f'{edit.name[:2]}.png'
+            draw_with_mask(edit.source, 512)[0].save(out_dir / image)
+            table.writerow(
+                [edit.name, image, edit.prompt, edit.target, edit.blend_words]
+            )
+    return path
+
+
+def ssim_map(a: Tensor, b: Tensor) -> Tensor:
+    """Structural similarity at each pixel, in windows of 7x7.
+
+    Args:
+        a (Tensor): (B, 3, H, W) in [-1, 1].
+        b (Tensor): Likewise.
+
+    Returns:
+        Tensor: (B, H, W), the mean over colours; 1 where both are equal.
+    """
+
+    def mean(x: Tensor) -> Tensor:
+        return F.avg_pool2d(F.pad(x, (3, 3, 3, 3), 'reflect'), 7, stride=1)
+
+    a, b = a / 2 + 0.5, b / 2 + 0.5  # it is made for [0, 1]
+    small, tiny = 0.03**2, 0.01**2
+    mean_a, mean_b = mean(a), mean(b)
+    var_a = mean(a * a) - mean_a**2
+    var_b = mean(b * b) - mean_b**2
+    both = mean(a * b) - mean_a * mean_b
+    light = (2 * mean_a * mean_b + tiny) / (mean_a**2 + mean_b**2 + tiny)
+    return (light * (2 * both + small) / (var_a + var_b + small)).mean(1)
+
+
+def masked_psnr(a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
+    """PSNR in dB where a mask is set.
+
+    Args:
+        a (Tensor): (B, 3, H, W) in [-1, 1].
+        b (Tensor): Likewise.
+        mask (Tensor): (B, H, W) bool.
+
+    Returns:
+        Tensor: (B,).
+    """
+    error = (a - b).square().mean(1)  # (B, H, W)
+    mean = (error * mask).sum((1, 2)) / mask.sum((1, 2)).clamp_min(1)
+    return 10 * torch.log10(4 / mean.clamp_min(1e-12))
+
+
+def score(judge: Judge, edits: list[Edit], folder: Path) -> dict[str, float]:
+    """The figures of one editor.
+
+    Args:
+        judge (Judge): Says what is in a picture.
+        edits (list[Edit]): What was asked.
+        folder (Path): What ``edit_cases.py`` has drawn.
+
+    Returns:
+        dict[str, float]: PSNR in dB of the autoencoder and of the
+        reconstruction; share of edits in which the judge sees all that was
+        asked; PSNR and SSIM against the source where nothing should change.
+    """
+    images = {
+        kind: [
+            Image.open(folder / edit.name / f'{kind}.png').convert('RGB')
+            for edit in edits
+        ]
+        for kind in ('source', 'autoencoder', 'inversion', 'edit')
+    }
+    pixels = {kind: to_pixels(each) for kind, each in images.items()}
+    said, _ = judge.look(images['edit'])
+    success = [
+        all(got[name] == value for name, value in edit.asked.items())
+        for edit, got in zip(edits, said, strict=True)
+    ]
+    source, edited = pixels['source'], pixels['edit']
+    everywhere = torch.ones(len(edits), SIZE, SIZE, dtype=torch.bool)
+    keep = torch.from_numpy(np.stack([edit.keep() for edit in edits]))
+    similar = ssim_map(source, edited)
+
+    def mean(values: Tensor) -> float:
+        return float(values.mean())
+
+    return dict(
+        autoencoder_psnr_db=mean(
+            masked_psnr(source, pixels['autoencoder'], everywhere)
+        ),
+        reconstruction_psnr_db=mean(
+            masked_psnr(source, pixels['inversion'], everywhere)
+        ),
+        edit_success=float(np.mean(success)),
+        kept_psnr_db=mean(masked_psnr(source, edited, keep)),
+        kept_ssim=mean(
+            (similar * keep).sum((1, 2)) / keep.sum((1, 2)).clamp_min(1)
+        ),
+    )
+
+
+def main() -> None:
+    """Edit with every editor, and print and save the figures."""
+    parser = argparse.ArgumentParser(
+        description='Measure StyleDiffusion and its baselines.'
+    )
+    parser.add_argument('--pretrained', default='mini-sd')
+    parser.add_argument('--judge', type=Path, default=DEFAULT_PATH)
+    parser.add_argument('--individuals', type=int, default=20)
+    parser.add_argument('--editors', nargs='+', default=EDITORS)
+    parser.add_argument(
+        '--out-dir',
+        type=Path,
+        default=Path('work_dirs/mini_sd/style_diffusion'),
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        default=[],
+        help='passed on, for instance model.num_inner_steps=100',
+    )
+    args = parser.parse_args()
+    args.out_dir.mkdir(parents=True, exist_ok=True)
+    judge = load_judge(args.judge)
+    edits = [e for i in range(args.individuals) for e in make_edits(i)]
+    table = write_table(edits, args.out_dir)
+    report = {}
+    for editor in args.editors:
+        folder = args.out_dir / editor
+        command = [sys.executable, str(EDIT_CASES), str(table)]
+        command += ['--out-dir', str(folder), '--editor', editor]
+        command += ['--cfg-options', f'model.sd.pretrained={args.pretrained}']
+        command += ['model.sd.without_cuda=None', *args.cfg_options]
+        command += [
+            f'model.image_encoder.pretrained={args.pretrained}',
+            'model.image_encoder.without_cuda=None',
+        ]
+        subprocess.run(command, check=True)
+        report[editor] = score(judge, edits, folder)
+        print(editor, json.dumps(report[editor], indent=2))
+    path = args.out_dir / 'style_diffusion.json'
+    path.write_text(json.dumps(report, indent=2) + '\n')
+
+
+if __name__ == '__main__':
+    main()
