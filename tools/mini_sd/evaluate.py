@@ -168,6 +168,11 @@ def main() -> None:
     parser.add_argument('--iters', type=int, help="the config's")
     parser.add_argument('--rate', type=float, help="the config's")
     parser.add_argument('--vectors', type=int, nargs='+', default=[1])
+    parser.add_argument(
+        '--name-place',
+        action='store_true',
+        help='HiPer: let all texts say where the animal is',
+    )
     parser.add_argument('--n-hiper', type=int, nargs='+', default=[5])
     parser.add_argument('--strength', type=float, nargs='+', default=[0.8])
     parser.add_argument(

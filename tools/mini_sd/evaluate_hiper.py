@@ -40,8 +40,12 @@ class Case:
     asked: tuple[dict[str, str], ...]  # what the judge should answer to each
 
 
-def make_case(index: int) -> Case:
-    """Draw source ``index`` and choose its edits: two poses, place, hat."""
+def make_case(index: int, name_place: bool = False) -> Case:
+    """Draw source ``index`` and choose its edits: two poses, place, hat.
+
+    With ``name_place`` all texts say where the animal is: what a source text
+    leaves out is for the learned part to carry, and an edit to contradict.
+    """
     rng = np.random.default_rng([INDIVIDUAL_SEED, index])
     species = ('dog', 'cat')[index % 2]
     who = sample_individual(rng, species)
@@ -55,18 +59,19 @@ def make_case(index: int) -> Case:
     other = str(rng.choice([p for p in PLACES if p != place]))
     accessory = str(rng.choice(list(ACCESSORY_WORDS)))
     words = ACCESSORY_WORDS[accessory][0].format('red')
+    here = f' {PLACE_WORDS[place][0]}' if name_place else ''
     edits = [
-        (f'a {new} {species}', {'pose': str(new)}) for new in poses
+        (f'a {new} {species}{here}', {'pose': str(new)}) for new in poses
     ] + [
         (f'a {pose} {species} {PLACE_WORDS[other][0]}',
          {'pose': pose, 'place': other}),
-        (f'a {pose} {species} {words}',
+        (f'a {pose} {species}{here} {words}',
          {'pose': pose, 'accessory': accessory}),
     ]  # fmt: skip
     return Case(
         scene=scene,
         source=draw(scene, 512),
-        source_text=f'a {pose} {species}',
+        source_text=f'a {pose} {species}{here}',
         targets=tuple(text for text, _ in edits),
         asked=tuple({'species': species, **wanted} for _, wanted in edits),
     )
@@ -191,7 +196,7 @@ def measure_hiper(
     args: argparse.Namespace, judge: Judge
 ) -> dict[str, dict[str, float]]:
     """Measure HiPer for every asked N and strength, and the plain texts."""
-    cases = [make_case(i) for i in range(args.individuals)]
+    cases = [make_case(i, args.name_place) for i in range(args.individuals)]
     report: dict[str, dict[str, float]] = {}
     for count in args.n_hiper:
         editor = learn(cases, count, args)
