@@ -139,6 +139,7 @@ def compare(
     description: str,
     plain: Callable[[Path], Step],
     ours: Callable[[Path], Step],
+    make: Callable[[Path], None] = make_folder,
 ) -> None:
     """Measure both sides, each in its own process, and print the ratio.
 
@@ -146,6 +147,7 @@ def compare(
         description (str): Of the command line.
         plain (Callable): The other side.
         ours (Callable): This package.
+        make (Callable): Writes the models that both sides load.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument('--steps', type=int, default=5)
@@ -159,7 +161,7 @@ def compare(
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.folder or Path(temporary)
         if not (folder / 'model_index.json').exists():
-            make_folder(folder)
+            make(folder)
         results = {}
         for side in ('plain', 'ours'):
             command = [sys.executable, sys.argv[0], '--side', side]

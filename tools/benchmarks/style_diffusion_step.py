@@ -14,21 +14,13 @@ unconditional branch, on both the step with what was learned.
 
 from __future__ import annotations
 
-import argparse
-import json
-import statistics
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from hiper_step import PeakMemory
-from hiper_step import make_folder as make_stable_diffusion
+from common import Step, compare, device
+from common import make_folder as make_stable_diffusion
 
 NUM_STEPS = 30
 GUIDANCE = 7.5
@@ -64,7 +56,7 @@ def make_editor(folder: Path) -> tuple[Any, dict]:
         num_steps=NUM_STEPS,
         num_inner_steps=10**6,
         guidance_scale=GUIDANCE,
-    ).to('cuda' if torch.cuda.is_available() else 'cpu')
+    ).to(device())
     side = editor.sd.image_size
     generator = torch.Generator().manual_seed(0)
     picture = torch.randint(0, 256, (3, side, side), generator=generator)
@@ -72,7 +64,7 @@ def make_editor(folder: Path) -> tuple[Any, dict]:
     return editor, dict(inputs=[picture.byte()], data_samples=[sample])
 
 
-def ours(folder: Path) -> Callable[[], None]:
+def ours(folder: Path) -> Step:
     """A step of the package: the editor under MMEngine's optimizer."""
     from mmengine.optim import build_optim_wrapper
 
@@ -154,7 +146,7 @@ class PlainAttention:
         return attn.to_out[1](attn.to_out[0](mixed))
 
 
-def plain(folder: Path) -> Callable[[], None]:
+def plain(folder: Path) -> Step:
     """A step of a loop that does everything anew and freezes nothing."""
     editor, batch = make_editor(folder)
     sd, mapper = editor.sd, editor.embedding.mappers[0]
@@ -193,50 +185,5 @@ def plain(folder: Path) -> Callable[[], None]:
     return step
 
 
-def measure(side: str, folder: Path, steps: int) -> dict[str, float]:
-    """Seconds per step (median) and peak memory of the steps."""
-    step = dict(ours=ours, plain=plain)[side](folder)
-    step()  # caches, allocations
-    seconds = []
-    with PeakMemory() as memory:
-        for _ in range(steps):
-            start = time.perf_counter()
-            step()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            seconds.append(time.perf_counter() - start)
-    return dict(seconds=statistics.median(seconds), gib=memory.gib)
-
-
-def main() -> None:
-    """Measure both sides, each in its own process, and compare."""
-    parser = argparse.ArgumentParser(description=__doc__.split('\n\n')[0])
-    parser.add_argument('--steps', type=int, default=5)
-    parser.add_argument('--side', choices=('ours', 'plain'))
-    parser.add_argument('--folder', type=Path, help='a model to reuse')
-    args = parser.parse_args()
-    if args.side:
-        print(json.dumps(measure(args.side, args.folder, args.steps)))
-        return
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = args.folder or Path(temporary)
-        if not (folder / 'model_index.json').exists():
-            make_folder(folder)
-        results = {}
-        for side in ('plain', 'ours'):
-            command = [sys.executable, __file__, '--side', side]
-            command += ['--folder', str(folder), '--steps', str(args.steps)]
-            output = subprocess.run(
-                command, check=True, stdout=subprocess.PIPE, text=True
-            ).stdout
-            results[side] = json.loads(output.splitlines()[-1])
-            print(
-                f'{side:6s} {results[side]["seconds"]:.2f} s per step, '
-                f'{results[side]["gib"]:.2f} GiB peak'
-            )
-    ratio = results['plain']['seconds'] / results['ours']['seconds']
-    print(f'ours is {ratio:.2f} times as fast')
-
-
 if __name__ == '__main__':
-    main()
+    compare(__doc__.split('\n\n')[0], plain, ours, make_folder)
