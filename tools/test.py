@@ -20,6 +20,7 @@ from mmhiper.engine.launch import check_writable, user_errors
 from mmhiper.evaluation import ClipFeatures, compare_with_plain
 from mmhiper.evaluation.learned import Drawn, draw_comparison
 from mmhiper.registry import DATASETS
+from mmhiper.utils import register_all_modules
 from mmhiper.utils.sheet import draw_sheet
 
 MINI_SD_TOOLS = Path(__file__).parent / 'mini_sd'
@@ -63,6 +64,7 @@ def parse_args() -> argparse.Namespace:
 
 def read_sources(config: Config) -> list[Image.Image]:
     """The pictures that the config trains on, upright and cropped."""
+    register_all_modules()  # the dataset's transforms have no scope
     dataset = DATASETS.build(config.train_dataloader.dataset)
     return [
         Image.fromarray(item['inputs'].permute(1, 2, 0).numpy())
