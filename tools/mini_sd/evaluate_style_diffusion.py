@@ -36,6 +36,9 @@ EDITORS = (
     'NegativePromptInversion',
     'DDIMInversion',
 )
+# With the default taus of .6 nothing but the animal follows the text: the
+# horizon is structure, and is kept. The same values for every editor.
+PLACE_TAUS = dict(tau_v=0.2, tau_c=0.3, tau_s=0.3)
 # The autoencoder draws an edge over some pixels on both sides of it.
 MARGIN = 4
 
@@ -51,6 +54,7 @@ class Edit:
         prompt (str): What is said of the source.
         target (str): What is said of the goal.
         blend_words (str): As in the tables of ``edit_cases.py``.
+        taus (dict[str, float]): Likewise, where not the defaults.
         asked (dict[str, str]): What the judge should answer.
     """
 
@@ -60,6 +64,7 @@ class Edit:
     prompt: str
     target: str
     blend_words: str
+    taus: dict[str, float]
     asked: dict[str, str]
 
     def keep(self) -> np.ndarray:
@@ -137,7 +142,16 @@ def make_edits(index: int) -> list[Edit]:
         ),
     }
     return [
-        Edit(f'{index:02d}_{kind}', source, goal, prompt, target, words, asked)
+        Edit(
+            name=f'{index:02d}_{kind}',
+            source=source,
+            goal=goal,
+            prompt=prompt,
+            target=target,
+            blend_words=words,
+            taus=PLACE_TAUS if kind == 'place' else {},
+            asked=asked,
+        )
         for kind, (goal, target, words, asked) in goals.items()
     ]
 
@@ -147,13 +161,15 @@ def write_table(edits: list[Edit], out_dir: Path) -> Path:
     path = out_dir / 'cases.csv'
     with path.open('w', newline='') as file:
         table = csv.writer(file)
-        table.writerow(['name', 'image', 'prompt', 'target', 'blend_words'])
+        table.writerow(
+            ['name', 'image', 'prompt', 'target', 'blend_words', *PLACE_TAUS]
+        )
         for edit in edits:
             image = f'{edit.name[:2]}.png'
             draw_with_mask(edit.source, 512)[0].save(out_dir / image)
-            table.writerow(
-                [edit.name, image, edit.prompt, edit.target, edit.blend_words]
-            )
+            taus = [edit.taus.get(name, '') for name in PLACE_TAUS]
+            texts = [edit.prompt, edit.target, edit.blend_words]
+            table.writerow([edit.name, image, *texts, *taus])
     return path
 
 

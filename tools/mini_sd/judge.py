@@ -60,7 +60,7 @@ def truth(scene: Scene) -> dict[str, str | None]:
 class Judge(nn.Module):
     """Five classifiers and an identity feature on one convolutional trunk."""
 
-    def __init__(self, width: int = 16, feature: int = 64) -> None:
+    def __init__(self, width: int = 24, feature: int = 64) -> None:
         super().__init__()
         w = width
         layers: list[nn.Module] = []
@@ -162,12 +162,21 @@ def drawings(seed: int, individuals: int, count: int) -> tuple[Tensor, Tensor]:
     return pixels.permute(0, 1, 4, 2, 3).contiguous(), answers
 
 
+def _blurred(pixels: Tensor, factor: int) -> Tensor:
+    """Downsample by ``factor`` and scale up again."""
+    small = F.avg_pool2d(pixels, factor)
+    return F.interpolate(small, scale_factor=float(factor), mode='bilinear')
+
+
 def _augment(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """Blur, tint and noise, so that no answer hangs on crisp edges."""
+    """Blur, tint and noise, so that no answer hangs on crisp edges.
+
+    Generated pictures are softer than drawings: half of the batch is blurred
+    so far that a hat is four to six pixels wide.
+    """
     b = len(pixels)
-    soft = F.interpolate(
-        F.avg_pool2d(pixels, 2), scale_factor=2.0, mode='bilinear'
-    )
+    softer = torch.rand(b, 1, 1, 1, generator=generator) < 0.5
+    soft = torch.where(softer, _blurred(pixels, 4), _blurred(pixels, 2))
     share = torch.rand(b, 1, 1, 1, generator=generator)
     pixels = pixels + share * (soft - pixels)
     gain = 1 + 0.12 * (torch.rand(b, 3, 1, 1, generator=generator) - 0.5)
@@ -175,7 +184,7 @@ def _augment(pixels: Tensor, generator: torch.Generator) -> Tensor:
     return pixels * gain + 0.04 * noise
 
 
-def train(path: Path, individuals: int = 5000, epochs: int = 12) -> Judge:
+def train(path: Path, individuals: int = 8000, epochs: int = 16) -> Judge:
     """Train the judge on drawings and save it to ``path``."""
     pixels, answers = drawings(TRAIN_SEED, individuals, 4)
     generator = torch.Generator().manual_seed(TRAIN_SEED)
