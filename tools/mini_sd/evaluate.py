@@ -25,7 +25,15 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
 from PIL import Image, ImageDraw, ImageFont
 
 from judge import DEFAULT_PATH, Judge, load_judge, to_pixels
-from world import FURS, PAINTS, PLACES, POSES, draw, sample_scene
+from world import (
+    ACCESSORIES,
+    FURS,
+    PAINTS,
+    PLACES,
+    POSES,
+    draw,
+    sample_scene,
+)
 from world.captions import ACCESSORY_WORDS, PLACE_WORDS
 
 BUNDLED = Path(__file__).parents[2] / 'mmhiper' / 'pretrained' / 'mini-sd'
@@ -43,9 +51,10 @@ def sample_prompt(rng: np.random.Generator) -> tuple[str, dict[str, str]]:
     words = [f'a {asked["fur"]} {asked["species"]} {asked["pose"]}']
     words.append(PLACE_WORDS[asked['place']][0])
     if rng.random() < 0.5:
-        asked['accessory'] = str(rng.choice(list(ACCESSORY_WORDS)))
+        accessory = str(rng.choice(list(ACCESSORY_WORDS)))
+        asked[accessory] = 'yes'
         colour = str(rng.choice(list(PAINTS)))
-        words.append(ACCESSORY_WORDS[asked['accessory']][-1].format(colour))
+        words.append(ACCESSORY_WORDS[accessory][-1].format(colour))
     return ' '.join(words), asked
 
 
@@ -96,10 +105,16 @@ def generate(
 def shares(
     asked: list[dict[str, str]], said: list[dict[str, str]]
 ) -> dict[str, float]:
-    """How often each asked attribute, and everything asked, is right."""
+    """How often each asked attribute, and everything asked, is right.
+
+    Hat, scarf and ball count as ``accessory``; at most one is asked for.
+    """
     right: dict[str, list[bool]] = {}
     for want, got in zip(asked, said, strict=True):
-        hits = {name: got[name] == value for name, value in want.items()}
+        hits = {
+            'accessory' if name in ACCESSORIES else name: got[name] == value
+            for name, value in want.items()
+        }
         for name, hit in {**hits, 'everything': all(hits.values())}.items():
             right.setdefault(name, []).append(hit)
     return {name: float(np.mean(hits)) for name, hits in right.items()}

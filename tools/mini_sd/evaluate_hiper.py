@@ -66,7 +66,7 @@ def make_case(index: int, name_place: bool = False) -> Case:
         (f'a {pose} {species} {PLACE_WORDS[other][0]}',
          {'pose': pose, 'place': other}),
         (f'a {pose} {species}{here} {words}',
-         {'pose': pose, 'accessory': accessory}),
+         {'pose': pose, accessory: 'yes'}),
     ]  # fmt: skip
     return Case(
         scene=scene,

@@ -138,7 +138,7 @@ def make_edits(index: int) -> list[Edit]:
             replace(source, accessory=accessory),
             f'{prompt} {worn}',
             '',
-            {'species': species, 'accessory': accessory},
+            {'species': species, accessory: 'yes'},
         ),
     }
     return [

@@ -1,9 +1,10 @@
 """The judge: tells what a picture of the mini world shows, and who is in it.
 
 It is trained on drawings alone and never sees the model that it measures.
-One small network answers five questions (species, pose, place, fur,
-accessory) and gives an identity feature: a unit vector that is near for
-pictures of the same individual, whatever it does and wherever it is.
+One small network answers what species, pose, place and fur it sees, and of
+each accessory whether it is there. It gives an identity feature as well: a
+unit vector that is near for pictures of the same individual, whatever it does
+and wherever it is.
 
     python tools/mini_sd/judge.py            # train and report
 """
@@ -11,6 +12,7 @@ pictures of the same individual, whatever it does and wherever it is.
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from multiprocessing import Pool
 from pathlib import Path
 
@@ -38,7 +40,8 @@ ANSWERS: dict[str, tuple[str, ...]] = {
     'pose': POSES,
     'place': PLACES,
     'fur': tuple(FURS),
-    'accessory': ('none', *ACCESSORIES),
+    # each on its own: a model may draw two where a drawing has one
+    **dict.fromkeys(ACCESSORIES, ('no', 'yes')),
 }
 DEFAULT_PATH = Path('work_dirs/mini_sd/judge.pth')
 TRAIN_SEED, TEST_SEED = 71, 72  # namespaces, disjoint from the model's own
@@ -53,14 +56,17 @@ def truth(scene: Scene) -> dict[str, str | None]:
         'pose': scene.pose,
         'place': scene.place,
         'fur': who.fur_name if has_fur else None,
-        'accessory': scene.accessory or 'none',
+        **{
+            name: 'yes' if name in scene.accessories else 'no'
+            for name in ACCESSORIES
+        },
     }
 
 
 class Judge(nn.Module):
-    """Five classifiers and an identity feature on one convolutional trunk."""
+    """Classifiers and an identity feature on one convolutional trunk."""
 
-    def __init__(self, width: int = 24, feature: int = 64) -> None:
+    def __init__(self, width: int = 20, feature: int = 64) -> None:
         super().__init__()
         w = width
         layers: list[nn.Module] = []
@@ -130,6 +136,14 @@ def to_pixels(images: list[Image.Image]) -> Tensor:
     return batch.float() / 127.5 - 1
 
 
+def _with_second_accessory(rng: np.random.Generator, scene: Scene) -> Scene:
+    """Add another accessory to half of the scenes that have one."""
+    others = [name for name in ACCESSORIES if name != scene.accessory]
+    if scene.accessory is None or rng.random() < 0.5:
+        return scene
+    return replace(scene, second_accessory=str(rng.choice(others)))
+
+
 def _draw_group(
     job: tuple[int, int, int],
 ) -> tuple[np.ndarray, list[list[int]]]:
@@ -139,7 +153,7 @@ def _draw_group(
     who = sample_individual(rng)
     pictures, answers = [], []
     for _ in range(count):
-        scene = sample_scene(rng, who)
+        scene = _with_second_accessory(rng, sample_scene(rng, who))
         pictures.append(np.asarray(draw(scene, SIZE)))
         right = truth(scene)
         answers.append(
@@ -153,7 +167,7 @@ def _draw_group(
 
 
 def drawings(seed: int, individuals: int, count: int) -> tuple[Tensor, Tensor]:
-    """Draw a set: uint8 (I, count, 3, 128, 128) and answers (I, count, 6)."""
+    """Draw a set: uint8 (I, count, 3, 128, 128) and answers (I, count, 8)."""
     jobs = [(seed, i, count) for i in range(individuals)]
     with Pool() as pool:
         groups = pool.map(_draw_group, jobs, chunksize=32)

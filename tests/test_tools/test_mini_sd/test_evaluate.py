@@ -1,5 +1,7 @@
 """The measurements: what is asked is what is judged."""
 
+from dataclasses import replace
+
 import evaluate
 import evaluate_hiper
 import evaluate_textual_inversion
@@ -8,7 +10,7 @@ import pytest
 import torch
 
 import judge
-from world import FURS, PLACES, POSES, draw, sample_scene
+from world import ACCESSORIES, FURS, PLACES, POSES, draw, sample_scene
 
 
 def test_psnr_is_that_of_the_definition():
@@ -39,7 +41,8 @@ def test_prompts_say_what_is_asked():
         assert words & set(POSES) == {asked['pose']}
         assert words & set(PLACES) <= {asked['place']}
         assert asked['fur'] in words & set(FURS)
-        assert ('accessory' in asked) == bool(words & {'hat', 'scarf', 'ball'})
+        worn = words & set(ACCESSORIES)
+        assert set(asked) & set(ACCESSORIES) == worn
         assert set(asked) <= set(judge.ANSWERS)
 
 
@@ -64,6 +67,13 @@ def test_truth_follows_the_scene():
     assert set(answers) == set(judge.ANSWERS)
     for question, answer in answers.items():
         assert answer is None or answer in judge.ANSWERS[question]
+
+
+def test_each_accessory_is_asked_for_on_its_own():
+    scene = sample_scene(np.random.default_rng(5))
+    worn = {'accessory': 'hat', 'second_accessory': 'ball'}
+    answers = judge.truth(replace(scene, **worn))
+    assert [answers[name] for name in ACCESSORIES] == ['yes', 'no', 'yes']
 
 
 def test_a_judge_learns_and_is_kept(tmp_path):

@@ -71,6 +71,6 @@ _DRAW = {'hat': _hat, 'scarf': _scarf, 'ball': _ball}
 
 
 def draw_accessory(canvas: Canvas, scene: Scene, frame: Frame) -> None:
-    """Draw the scene's accessory, if it has one, onto its subject."""
-    if scene.accessory is not None:
-        _DRAW[scene.accessory](canvas, scene, frame)
+    """Draw the scene's accessories, if it has any, onto its subject."""
+    for name in scene.accessories:
+        _DRAW[name](canvas, scene, frame)

@@ -83,11 +83,18 @@ class Scene:
     place: str
     accessory: str | None = None
     accessory_name: str = 'red'  # the accessory's colour
+    second_accessory: str | None = None  # only a judge learns from two
     style: str = 'plain'
     flip: bool = False
     scale: float = 1.0
     shift: tuple[float, float] = (0.0, 0.0)
     layout: int = 0  # seed of the place's details: sun, hills, trees, stars
+
+    @property
+    def accessories(self) -> tuple[str, ...]:
+        """All accessories, none to two."""
+        both = (self.accessory, self.second_accessory)
+        return tuple(name for name in both if name is not None)
 
 
 def _jitter(
