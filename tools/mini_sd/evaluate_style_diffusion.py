@@ -24,6 +24,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from mmhiper.utils.sheet import draw_sheet
+
 from judge import DEFAULT_PATH, SIZE, Judge, load_judge, to_pixels
 from world import FURS, PLACES, POSES, Scene, draw_with_mask, sample_individual
 from world.captions import ACCESSORY_WORDS, PLACE_WORDS
@@ -36,6 +38,7 @@ EDITORS = (
     'NegativePromptInversion',
     'DDIMInversion',
 )
+SHOWN = 12  # edits on the sheet: all four of three pictures
 # With the default taus of .6 nothing but the animal follows the text: the
 # horizon is structure, and is kept. The same values for every editor.
 PLACE_TAUS = dict(tau_v=0.2, tau_c=0.3, tau_s=0.3)
@@ -262,6 +265,18 @@ def score(judge: Judge, edits: list[Edit], folder: Path) -> dict[str, float]:
     )
 
 
+def side_by_side(edits: list[Edit], out_dir: Path, editors: list[str]) -> None:
+    """Draw a row per edit: the source, and what each editor made of it."""
+    rows = []
+    for edit in edits:
+        drawn = {each: out_dir / each / edit.name for each in editors}
+        panels = [(edit.prompt, next(iter(drawn.values())) / 'source.png')]
+        for editor, folder in drawn.items():
+            panels.append((f'{editor}: {edit.target}', folder / 'edit.png'))
+        rows.append([(text, Image.open(path)) for text, path in panels])
+    draw_sheet(rows).save(out_dir / 'side_by_side.png')
+
+
 def main() -> None:
     """Edit with every editor, and print and save the figures."""
     parser = argparse.ArgumentParser(
@@ -301,6 +316,7 @@ def main() -> None:
         subprocess.run(command, check=True)
         report[editor] = score(judge, edits, folder)
         print(editor, json.dumps(report[editor], indent=2))
+    side_by_side(edits[:SHOWN], args.out_dir, args.editors)
     path = args.out_dir / 'style_diffusion.json'
     path.write_text(json.dumps(report, indent=2) + '\n')
 
