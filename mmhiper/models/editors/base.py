@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
 from PIL import Image
@@ -18,7 +19,7 @@ from mmhiper.models.embeddings import Identity
 from mmhiper.models.sampling import guided, run_ddim
 from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.registry import MODELS, SCOPE
-from mmhiper.utils.pictures import to_pil, to_uint8
+from mmhiper.utils.pictures import fade, to_pil, to_uint8
 from mmhiper.utils.randomness import (
     Generators,
     draw_noise,
@@ -78,7 +79,8 @@ class EmbeddingEditor(BaseModel):
         # written past nn.Module.__setattr__, which would register it
         self.__dict__['sd'] = frozen
         self._latents: dict[tuple[int, str], Tensor] = {}
-        self._sources: dict[int, Tensor] = {}
+        # The pictures as last seen, (3, S, S), and their masks, (S, S).
+        self._sources: dict[int, tuple[Tensor, Tensor | None]] = {}
 
     def _apply(self, fn, recurse=True):
         """Moves the frozen model along with the embedding."""
@@ -217,8 +219,9 @@ class EmbeddingEditor(BaseModel):
         Returns:
             Tensor: (B,).
         """
-        output, target = self.predict_training_step(inputs, data_samples)
-        return (output - target).square().flatten(1).mean(1)
+        return masked_means(
+            *self.predict_training_step(inputs, data_samples), data_samples
+        )
 
     def predict_training_step(
         self, inputs: Tensor, data_samples: list[BaseDataElement]
@@ -244,7 +247,8 @@ class EmbeddingEditor(BaseModel):
         for pixels, sample, image in zip(
             inputs, data_samples, images.tolist(), strict=True
         ):
-            latents.append(self._encode(pixels, sample, image, seed))
+            latents.append(self._encode(pixels, sample, seed))
+            self._sources[image] = pixels, sample.get('loss_mask')
             generator = generator_of(seed, sample.image_key, iteration)
             timesteps.append(
                 torch.randint(num_timesteps, (1,), generator=generator)
@@ -276,14 +280,13 @@ class EmbeddingEditor(BaseModel):
         )
 
     def _encode(
-        self, pixels: Tensor, sample: BaseDataElement, image: int, seed: int
+        self, pixels: Tensor, sample: BaseDataElement, seed: int
     ) -> Tensor:
         """Encodes a picture when it is first seen in a run.
 
         Args:
             pixels (Tensor): (3, S, S) in [-1, 1].
             sample (BaseDataElement): With ``image_key``.
-            image (int): Which source image it is.
             seed (int): The seed of the run.
 
         Returns:
@@ -303,7 +306,6 @@ class EmbeddingEditor(BaseModel):
             self._latents[seed, key] = self.sd.encode_image(
                 pixels[None], generator_of(seed, key, 'posterior')
             )
-            self._sources[image] = to_uint8(pixels)
         return self._latents[seed, key]
 
     @torch.no_grad()
@@ -563,9 +565,22 @@ class EmbeddingEditor(BaseModel):
             (caption, to_pil(picture))
             for caption, picture in zip(captions, pixels, strict=True)
         ]
-        if 0 in self._sources:
-            panels.insert(0, ('source', to_pil(self._sources[0])))
-        return panels
+        return [*self.source_panels(), *panels]
+
+    def source_panels(self) -> list[tuple[str, Image.Image]]:
+        """The first source picture as the training saw it.
+
+        Returns:
+            list[tuple[str, PIL.Image.Image]]: Caption and picture, in which
+            what the loss does not count (outside the mask, padding) is faded;
+            nothing before a training step in this process.
+        """
+        if 0 not in self._sources:
+            return []
+        pixels, mask = self._sources[0]
+        if mask is None:
+            return [('source', to_pil(pixels))]
+        return [('source (faded: not learned)', fade(pixels, mask))]
 
     # ---------------------------------------------------------- checkpoints
     def learned_state(self) -> dict[str, Tensor]:
@@ -622,6 +637,36 @@ class EmbeddingEditor(BaseModel):
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, *args
         )
+
+
+def masked_means(
+    output: Tensor, target: Tensor, data_samples: list[BaseDataElement]
+) -> Tensor:
+    """The mean squared error of each picture, over its subject.
+
+    Args:
+        output (Tensor): (B, 4, h, w) fp32.
+        target (Tensor): Likewise.
+        data_samples (list[BaseDataElement]): B elements; one with a
+            ``loss_mask``, (S, S) in [0, 1], counts each latent by the share
+            of its pixels that is subject.
+
+    Returns:
+        Tensor: (B,).
+    """
+    errors = (output - target).square()
+    means = errors.flatten(1).mean(1)
+    masks = [sample.get('loss_mask') for sample in data_samples]
+    if all(mask is None for mask in masks):
+        return means
+    result = []
+    for error, mean, mask in zip(errors, means, masks, strict=True):
+        if mask is not None:
+            # (S, S) -> (1, h, w); all channels have the same weights
+            weights = F.adaptive_avg_pool2d(mask[None], error.shape[-2:])
+            mean = (error.mean(0) * weights[0]).sum() / weights.sum()
+        result.append(mean)
+    return torch.stack(result)
 
 
 def check_texts(name: str, texts: Sequence[str]) -> None:

@@ -244,8 +244,14 @@ class InversionEditor(EmbeddingEditor):
             process.
 
         Raises:
-            ValueError: If there is more than one picture.
+            ValueError: If there is more than one picture, or it has a mask.
         """
+        if any(sample.get('mask') is not None for sample in data_samples):
+            raise ValueError(
+                f'{type(self).__name__} inverts a whole picture, so it can '
+                'leave out neither what a mask does nor padding. Give it no '
+                "`mask`, and a crop within the picture ('center' or a box)."
+            )
         keys = {sample.get('image_key', '') for sample in data_samples}
         known = self._inversion
         if len(keys) != 1 or (known and known.image_key not in keys):
@@ -257,7 +263,7 @@ class InversionEditor(EmbeddingEditor):
         if known is None:
             known = self._invert(inputs[:1], keys.pop())
             self._inversion = known
-            self._sources[0] = to_uint8(inputs[0])
+            self._sources[0] = inputs[0], None
             self.start.copy_(known.latents[-1])
         return known
 
@@ -644,7 +650,7 @@ class InversionEditor(EmbeddingEditor):
         if self._inversion is not None:
             (best,) = self.sd.decode(self._inversion.latents[0]).clamp(-1, 1)
             panels = [
-                ('source', to_pil(self._sources[0])),
+                *self.source_panels(),
                 ('autoencoder', to_pil(best)),
                 *panels,
             ]
