@@ -44,6 +44,11 @@ class EmbeddingEditor(BaseModel):
         sd (dict or StableDiffusion): The frozen model or its config.
         data_preprocessor (dict, optional): Config of the preprocessor, by
             default :class:`ImagePreprocessor` at the backbone's resolution.
+        val_prompts (str or list[str], optional): Prompts that previews draw
+            too, with what was learned.
+
+    Raises:
+        ValueError: If a validation prompt is empty.
 
     Note:
         The frozen model is an attribute, ``self.sd``, but not a registered
@@ -63,6 +68,7 @@ class EmbeddingEditor(BaseModel):
         self,
         sd: dict | StableDiffusion,
         data_preprocessor: dict | None = None,
+        val_prompts: str | list[str] | None = None,
     ) -> None:
         # Inner types are ours whatever the scope of the importing project.
         if isinstance(sd, StableDiffusion):
@@ -78,6 +84,11 @@ class EmbeddingEditor(BaseModel):
         super().__init__(data_preprocessor=MODELS.build(config))
         # written past nn.Module.__setattr__, which would register it
         self.__dict__['sd'] = frozen
+        if isinstance(val_prompts, str):
+            val_prompts = [val_prompts]
+        self.val_prompts = list(val_prompts or [])
+        if self.val_prompts:
+            check_texts('val_prompts', self.val_prompts)
         self._latents: dict[tuple[int, str], Tensor] = {}
         # The pictures as last seen, (3, S, S), and their masks, (S, S).
         self._sources: dict[int, tuple[Tensor, Tensor | None]] = {}
@@ -134,7 +145,7 @@ class EmbeddingEditor(BaseModel):
 
     @abstractmethod
     def preview_conditions(self) -> list[tuple[str, Conditioning]]:
-        """What a preview draws beside the source picture.
+        """What a preview draws beside the source and the ``val_prompts``.
 
         Returns:
             list[tuple[str, Conditioning]]: Captions, and one text each.
@@ -254,16 +265,82 @@ class EmbeddingEditor(BaseModel):
                 torch.randint(num_timesteps, (1,), generator=generator)
             )
             noises.append(torch.randn(latents[-1].shape, generator=generator))
-        self.sd.lay_out(torch.channels_last)
-        z = torch.cat(latents)  # (B, 4, h, w)
-        noise = torch.cat(noises).to(device)
-        t = torch.cat(timesteps).to(device)
-        output = self.sd.predict_noise(
-            self.sd.add_noise(z, noise, t),
-            t,
+        return self._denoise(
+            torch.cat(latents),  # (B, 4, h, w)
+            torch.cat(noises).to(device),
+            torch.cat(timesteps).to(device),
             self.train_condition(data_samples),
         )
+
+    def _denoise(
+        self, z: Tensor, noise: Tensor, t: Tensor, conditioning: Conditioning
+    ) -> tuple[Tensor, Tensor]:
+        """Noises latents and has the U-Net undo it.
+
+        Args:
+            z (Tensor): Latents, (B, 4, h, w).
+            noise (Tensor): (B, 4, h, w).
+            t (Tensor): Timesteps, (B,).
+            conditioning (Conditioning): B texts.
+
+        Returns:
+            tuple[Tensor, Tensor]: Output and target, both (B, 4, h, w) fp32.
+        """
+        self.sd.lay_out(torch.channels_last)
+        noised = self.sd.add_noise(z, noise, t)
+        output = self.sd.predict_noise(noised, t, conditioning)
         return output, self.sd.noise_target(z, noise, t)
+
+    @torch.no_grad()
+    def fixed_loss(
+        self,
+        inputs: Tensor,
+        data_samples: list[BaseDataElement],
+        draws: int = 16,
+    ) -> float | None:
+        """The denoising loss on noise that is the same at each call.
+
+        The timesteps are spread evenly, so this shows the progress of a
+        training, which the loss of one step hides in its random timestep.
+
+        Args:
+            inputs (Tensor): All source pictures, (K, 3, S, S) in [-1, 1].
+            data_samples (list[BaseDataElement]): K elements, see
+                :meth:`forward`.
+            draws (int): Draws of noise, at least one per picture.
+
+        Returns:
+            float: The mean over pictures and draws; None for an editor that
+            has no such loss.
+        """
+        seed, _ = run_state()
+        num_timesteps = self.sd.scheduler.config.num_train_timesteps
+        count = max(1, draws // len(data_samples)) * len(data_samples)
+        losses = []
+        for draw in range(count):
+            which = draw % len(data_samples)
+            sample = data_samples[which]
+            z = self._encode(inputs[which], sample, seed)
+            generator = generator_of(seed, sample.image_key, 'fixed', draw)
+            noise = torch.randn(z.shape, generator=generator).to(z.device)
+            t = torch.tensor([(2 * draw + 1) * num_timesteps // (2 * count)])
+            output, target = self._denoise(
+                z, noise, t.to(z.device), self.fixed_condition(sample)
+            )
+            losses.append(masked_means(output, target, [sample]))
+        return torch.cat(losses).mean().item()
+
+    def fixed_condition(self, sample: BaseDataElement) -> Conditioning:
+        """The conditioning of :meth:`fixed_loss`.
+
+        Args:
+            sample (BaseDataElement): See :meth:`forward`.
+
+        Returns:
+            Conditioning: One text; it depends on the picture and on what was
+            learned alone.
+        """
+        return self.train_condition([sample])
 
     def image_indices(self, data_samples: list[BaseDataElement]) -> Tensor:
         """Which source image each data element is.
@@ -552,7 +629,11 @@ class EmbeddingEditor(BaseModel):
             first one is the source picture as the model saw it, once it has
             seen it in this process.
         """
-        captions, conditionings = zip(*self.preview_conditions(), strict=True)
+        conditions = [
+            *self.preview_conditions(),
+            *((text, self.condition([text])) for text in self.val_prompts),
+        ]
+        captions, conditionings = zip(*conditions, strict=True)
         shape = self._latent_shape(None, None)
         noise = draw_noise((1, *shape), torch.Generator().manual_seed(seed))
         pixels = self.sample(
