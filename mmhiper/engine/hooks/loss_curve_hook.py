@@ -141,14 +141,16 @@ def draw_curves(losses: Curve, fixed: Curve | None = None) -> Figure:
     figure = Figure((10 if fixed else 6, 4), dpi=100, layout='constrained')
     axes = figure.subplots(1, 2 if fixed else 1, squeeze=False)[0]
     steps, values = losses
-    axes[0].semilogy(steps, values, '.', color='0.75', ms=3, label='iteration')
+    axes[0].plot(steps, values, '.', color='0.75', ms=3, label='one iteration')
+    if values.min() > 0 and values.max() / values.min() > 1000:
+        axes[0].set_yscale('log')
     window = min(WINDOW, len(values) // 5)
     if window > 1:
         mean = np.convolve(values, np.full(window, 1 / window), 'valid')
-        axes[0].semilogy(
+        axes[0].plot(
             steps[window - 1 :], mean, label=f'mean of the last {window}'
         )
-    axes[0].set_title('Training loss (random timesteps and noise)')
+    axes[0].set_title('Training loss')
     axes[0].legend()
     if fixed:
         axes[1].plot(*fixed, '.-')

@@ -139,7 +139,7 @@ def draw_timeline(files: dict[int, Path]) -> Image.Image:
             picture.thumbnail((MIN_PANEL, MIN_PANEL))
         before, captions = captions, [caption for caption, _ in panels]
         shown = [''] * len(panels) if captions == before else list(captions)
-        shown[0] = f'iteration {step} {shown[0]}'
+        shown[0] = f'iteration {step}' + (shown[0] and f': {shown[0]}')
         rows.append(
             [
                 (caption, picture)
