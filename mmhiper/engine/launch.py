@@ -227,18 +227,23 @@ def _found_by_us(error: BaseException) -> bool:
 
 
 @contextmanager
-def user_errors() -> Iterator[None]:
+def user_errors(debug: bool = False) -> Iterator[None]:
     """Report a user's mistake in one line instead of a traceback.
+
+    Ends the process with code 1 after a mistake, 130 after Ctrl-C.
 
     A mistake is a ``ValueError`` that this package raised, a file that does
     not exist, or an unknown option in a config. Everything else is a bug
     and keeps its traceback.
+
+    Args:
+        debug (bool): Whether a mistake keeps its traceback too.
     """
     try:
         yield
     except (ValueError, FileNotFoundError, TypeError) as error:
         unknown_option = 'unexpected keyword argument' in str(error)
-        if not (
+        if debug or not (
             (isinstance(error, ValueError) and _found_by_us(error))
             or isinstance(error, FileNotFoundError)
             or (isinstance(error, TypeError) and unknown_option)
@@ -254,7 +259,7 @@ def user_errors() -> Iterator[None]:
         if isinstance(error, FileNotFoundError) and error.filename:
             words = f'There is no file {error.filename!r}. Check the path.'
         print(f'error: {words}{hint}', file=sys.stderr)
-        sys.exit(2)
+        sys.exit(1)
     except KeyboardInterrupt:
         print('\nInterrupted.', file=sys.stderr)
         sys.exit(130)
