@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
-from tqdm import tqdm
+from PIL import Image
 
-from mmhiper.apis import load_editor
+from mmhiper.apis import EditInferencer, find_run
 from mmhiper.engine.launch import check_writable
-from mmhiper.models import EmbeddingEditor, TextualInversion
+from mmhiper.io import write_picture
 from mmhiper.utils.sheet import draw_sheet
 
 EXAMPLE = '''\
@@ -21,9 +22,16 @@ GRID_COLUMNS = 5
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describes the options."""
-    parser.add_argument('config', help='the config it was trained with')
     parser.add_argument(
-        'checkpoint', help='iter_N.pth, or the iter_N.safetensors beside it'
+        'config',
+        help='the config it was trained with, the work_dir of its training, '
+        'or the name of an editor (HiPer)',
+    )
+    parser.add_argument(
+        'checkpoint',
+        nargs='?',
+        help='iter_N.pth, or the iter_N.safetensors beside it (the newest of '
+        'the work_dir)',
     )
     parser.add_argument(
         '--prompt',
@@ -37,6 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--num-images',
         type=int,
         help='per text (10; 1 for editors that draw nothing at random)',
+    )
+    parser.add_argument(
+        '--batch-size',
+        type=int,
+        default=1,
+        help='pictures drawn at the same time; more need more memory (1)',
     )
     parser.add_argument(
         '--seed',
@@ -63,48 +77,54 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load_words(editor: EmbeddingEditor, paths: list[str]) -> None:
-    """Add the words of embedding files to an editor that has words."""
-    if not isinstance(editor, TextualInversion):
-        raise ValueError(
-            '--embedding needs an editor whose texts have learned words in '
-            f'them, TextualInversion, but this is {type(editor).__name__}.'
-        )
-    print(f'Words: {", ".join(editor.load_embeddings(paths))}')
-
-
 def run(args: argparse.Namespace) -> None:
     """Draw, save each picture as soon as it is done, then the grid."""
     if args.num_images is not None and args.num_images < 1:
         raise ValueError(
             f'--num-images must be at least 1, but got {args.num_images}.'
         )
-    out_dir = Path(args.out_dir or Path(args.checkpoint).parent / 'infer')
+    config, checkpoint = find_run(args.config, args.checkpoint)
+    if checkpoint is None:
+        raise ValueError(
+            f'Wanted what an editor has learned, but {args.config!r} is a '
+            'config alone. Name a checkpoint behind it, or give the work_dir '
+            'of a run in its place.'
+        )
+    out_dir = Path(args.out_dir or checkpoint.parent / 'infer')
     check_writable(out_dir)
-    editor = load_editor(args.config, args.checkpoint)
+    inferencer = EditInferencer(config, checkpoint, embeddings=args.embedding)
+    if inferencer.words:
+        print(f'Words: {", ".join(inferencer.words)}')
+    once = inferencer.editor.deterministic
     options = {} if args.strength is None else {'strength': args.strength}
-    if args.embedding:
-        load_words(editor, args.embedding)
+    result = inferencer(
+        args.prompt,
+        num_images=args.num_images or (1 if once else 10),
+        batch_size=args.batch_size,
+        seed=args.seed,
+        out_dir=out_dir,
+        **options,
+    )
+    write_picture(
+        out_dir / 'grid.png',
+        draw_grid(result, len(args.prompt)),
+        dict(result['records'][0], prompt='; '.join(args.prompt)),
+    )
+    print(f'{len(result["files"])} picture(s) and grid.png in {out_dir}')
 
-    rows: list[list] = []
-    count = args.num_images or (1 if editor.deterministic else 10)
-    total = len(args.prompt) * count
-    digits = max(3, len(str(total - 1)))  # names that sort
-    with tqdm(total=total, desc='drawing', unit='picture') as bar:
-        for prompt in args.prompt:
-            for number in range(count):
-                # One seed per picture: number 3 is the same picture
-                # however many are drawn.
-                image = editor.infer(
-                    prompt,
-                    seed=args.seed + number,
-                    show_progress=False,
-                    **options,
-                )['samples'][0]
-                image.save(out_dir / f'{bar.n:0{digits}d}.png')
-                if number % GRID_COLUMNS == 0:
-                    rows.append([])
-                rows[-1].append((prompt, image))
-                bar.update()
-    draw_sheet(rows).save(out_dir / 'grid.png')
-    print(f'{total} picture(s) and grid.png in {out_dir}')
+
+def draw_grid(result: dict[str, Any], num_prompts: int) -> Image.Image:
+    """All pictures on one sheet; each prompt begins a row."""
+    panels = [
+        (record['prompt'], image)
+        for record, image in zip(
+            result['records'], result['samples'], strict=True
+        )
+    ]
+    each = len(panels) // num_prompts
+    rows = [
+        panels[first + start : first + min(start + GRID_COLUMNS, each)]
+        for first in range(0, len(panels), each)
+        for start in range(0, each, GRID_COLUMNS)
+    ]
+    return draw_sheet(rows)

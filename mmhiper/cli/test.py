@@ -17,6 +17,7 @@ from mmhiper.evaluation import ClipFeatures, compare_with_plain
 from mmhiper.evaluation.learned import Drawn, draw_comparison
 from mmhiper.registry import DATASETS
 from mmhiper.utils import register_all_modules
+from mmhiper.utils.config_file import read_config
 from mmhiper.utils.sheet import draw_sheet
 from mmhiper.utils.shipped import shipped
 
@@ -102,7 +103,7 @@ def run(args: argparse.Namespace) -> None:
         )
     out_dir = Path(args.out_dir or Path(args.checkpoint).parent / 'test')
     check_writable(out_dir)
-    config = Config.fromfile(args.config)
+    config = read_config(args.config)
     sources = read_sources(config)
     editor = load_editor(config, args.checkpoint)
     features = ClipFeatures(editor.sd, args.clip)

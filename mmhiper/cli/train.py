@@ -6,9 +6,10 @@ import argparse
 import os.path as osp
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 
 from mmhiper.engine.launch import train
+from mmhiper.utils.config_file import read_config
 
 EXAMPLE = """\
   mmhiper train configs/hiper/dog.py --work-dir work_dirs/my_dog \\
@@ -55,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Assemble the config and train."""
-    cfg = Config.fromfile(args.config)
+    cfg = read_config(args.config)
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
     if args.seed is not None:
