@@ -22,6 +22,8 @@ COMMANDS = {
     'test': 'report whether pictures were learned and texts are followed',
     'merge': 'merge embedding files into one',
     'convert': 'convert an embedding file between formats',
+    'info': 'say what a checkpoint, an embedding or a picture holds',
+    'doctor': 'examine this machine, and say what to do about problems',
 }
 _EXIT_CODES = (
     'Exit codes: 0 fine, 1 a mistake or a failure, 2 a wrong command line, '

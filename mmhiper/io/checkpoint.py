@@ -12,6 +12,8 @@ from torch import Tensor
 
 from mmhiper.io.export import read_export
 
+_OWN = ('editor', 'backbone')  # what every state dict of an editor says
+
 
 def read_checkpoint(path: str | Path) -> OrderedDict[str, Tensor]:
     """Reads the learned tensors of a checkpoint or of an export.
@@ -66,9 +68,12 @@ def read_learned(
             f'{str(path)!r} is not a training checkpoint: it has no '
             "'state_dict'."
         )
-    meta = content.get('meta')
-    noted = meta.get('embedding') if isinstance(meta, Mapping) else None
-    return content['state_dict'], dict(noted or {})
+    state, meta = content['state_dict'], content.get('meta')
+    record = meta.get('embedding') if isinstance(meta, Mapping) else None
+    if not record:  # a stock runner wrote it
+        own = getattr(state, '_metadata', {}).get('', {})
+        record = {key: own[key] for key in _OWN if key in own}
+    return state, dict(record)
 
 
 def _with_record(
