@@ -65,12 +65,14 @@ def config(
     previews: bool = False,
     **more: Any,
 ) -> Config:
-    """A config of the project as a run of seconds."""
+    """A config of the project as a run of seconds; `previews`: and curves."""
     cfg = Config.fromfile(file)
     cfg.merge_from_dict(options(tmp_path, backbone, iters, file, **more))
     if not previews:
         cfg.custom_hooks = [
-            hook for hook in cfg.custom_hooks if hook.type != 'PreviewHook'
+            hook
+            for hook in cfg.custom_hooks
+            if hook.type not in ('PreviewHook', 'LossCurveHook')
         ]
     return cfg
 

@@ -1,4 +1,6 @@
 # A folder of pictures of one concept, and templates of sentences about it.
+# `mask_dir='FOLDER'` with a mask of each picture under its name (white is the
+# subject) has the loss count the subject alone.
 train_dataloader = dict(
     batch_size=1,
     num_workers=0,  # the decoded pictures are kept: nothing to wait for

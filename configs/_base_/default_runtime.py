@@ -18,6 +18,7 @@ default_hooks = dict(
 custom_hooks = [
     dict(type='PlainCheckpointHook'),
     dict(type='ExportHook'),
+    dict(type='LossCurveHook', interval=100),
     dict(type='PreviewHook', interval=100),
     dict(type='NextStepsHook'),
 ]

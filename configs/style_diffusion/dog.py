@@ -35,6 +35,7 @@ custom_hooks = [
     dict(type='CurriculumHook'),
     dict(type='PlainCheckpointHook'),
     dict(type='ExportHook'),
+    dict(type='LossCurveHook'),
     dict(type='PreviewHook', interval=1_000_000),  # at the end only
     dict(type='NextStepsHook'),
 ]

@@ -32,6 +32,7 @@ default_hooks = dict(checkpoint=dict(interval=500))
 custom_hooks = [
     dict(type='PlainCheckpointHook'),
     dict(type='ExportHook'),
+    dict(type='LossCurveHook', interval=500),
     dict(type='PreviewHook', interval=500),
     dict(type='NextStepsHook'),
 ]

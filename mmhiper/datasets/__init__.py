@@ -6,6 +6,7 @@ from .transforms import (
     LoadUprightImage,
     PackSourceImage,
     SquareCrop,
+    load_mask,
     load_upright_image,
 )
 
@@ -15,5 +16,6 @@ __all__ = [
     'SourceImageDataset',
     'SquareCrop',
     'TextualInversionDataset',
+    'load_mask',
     'load_upright_image',
 ]

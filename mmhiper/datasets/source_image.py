@@ -16,21 +16,26 @@ class SourceImageDataset(BaseDataset):
 
     An item holds ``inputs`` ((3, H, W) uint8, RGB in [0, 255]) and
     ``data_samples`` with the meta information ``image_index`` (0 .. K-1)
-    and ``img_path``. Each file is read and decoded once: the pipeline must
-    be deterministic, and an item is the same object every time, so an
-    iteration costs no more than a look into a dict, also when a resumed run
-    draws all its past batches again.
+    and ``img_path``, and with a ``mask`` where there is one. Each file is
+    read and decoded once: the pipeline must be deterministic, and an item is
+    the same object every time, so an iteration costs no more than a look into
+    a dict, also when a resumed run draws all its past batches again.
 
     Args:
         img (str | Sequence[str]): Path of the image, or K paths.
         data_root (str): Folder that relative paths start from. Defaults to
             the current folder.
         pipeline (Sequence[dict | Callable]): Transforms from
-            ``dict(img_path, image_index)`` to the item.
+            ``dict(img_path, image_index, mask_path)`` to the item.
+        mask (str | Sequence[str | None], optional): Path of the image's mask
+            (an image of its size; white is the subject, the only part that
+            the loss counts), or K paths, None for an image that counts as a
+            whole.
 
     Raises:
         FileNotFoundError: If an image does not exist.
-        ValueError: If no image is named, or one cannot be read.
+        ValueError: If no image is named, or one cannot be read; if there is
+            not one mask per image, or a mask does not fit its image.
 
     All images are read when the dataset is built, so that a bad file is
     reported before any training.
@@ -43,11 +48,22 @@ class SourceImageDataset(BaseDataset):
         img: str | Sequence[str],
         data_root: str = '',
         pipeline: Sequence[dict | Callable] = (),
+        mask: str | Sequence[str | None] | None = None,
     ) -> None:
         self.img = [img] if isinstance(img, str) else list(img)
         if not self.img:
             raise ValueError(
                 '`img` must name at least one source image, but got none.'
+            )
+        self.mask: list[str | None]
+        if mask is None:
+            self.mask = [None] * len(self.img)
+        else:
+            self.mask = [mask] if isinstance(mask, str) else list(mask)
+        if len(self.mask) != len(self.img):
+            raise ValueError(
+                f'`mask` must name one mask for each of {len(self.img)} '
+                f'images (None for no mask), but got {len(self.mask)}.'
             )
         self._items: dict[int, dict] = {}
         super().__init__(
@@ -61,12 +77,19 @@ class SourceImageDataset(BaseDataset):
         """List the images, in the order in which they were named.
 
         Returns:
-            list[dict]: ``img_path`` and ``image_index`` of each image.
+            list[dict]: ``img_path``, ``image_index`` and, where it has one,
+            ``mask_path`` of each image.
         """
-        return [
-            dict(img_path=osp.join(self.data_root or '', path), image_index=i)
-            for i, path in enumerate(self.img)
-        ]
+        root = self.data_root or ''
+        items = []
+        for i, (path, mask) in enumerate(
+            zip(self.img, self.mask, strict=True)
+        ):
+            item = dict(img_path=osp.join(root, path), image_index=i)
+            if mask is not None:
+                item['mask_path'] = osp.join(root, mask)
+            items.append(item)
+        return items
 
     def full_init(self) -> None:
         """List and read all images."""

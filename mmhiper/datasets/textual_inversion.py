@@ -28,10 +28,13 @@ class TextualInversionDataset(SourceImageDataset):
         template (str | Sequence[str]): A file with one template per line, or
             the templates, each with one ``{}`` for the placeholder.
         pipeline (Sequence[dict | Callable]): Transforms from
-            ``dict(img_path, image_index, prompts)`` to the item.
+            ``dict(img_path, image_index, mask_path, prompts)`` to the item.
+        mask_dir (str, optional): Folder in ``data_root`` with a mask of each
+            picture, under its name (``1.png`` for ``1.jpeg``); see
+            :class:`SourceImageDataset`. It may lie in ``concept_dir``.
 
     Raises:
-        FileNotFoundError: If the folder or the file does not exist.
+        FileNotFoundError: If a folder, the file or a mask does not exist.
         ValueError: If there is no picture, no template, or a template without
             ``{}``; or if a picture is damaged.
     """
@@ -45,19 +48,22 @@ class TextualInversionDataset(SourceImageDataset):
         placeholder: str,
         template: str | Sequence[str],
         pipeline: Sequence[dict | Callable] = (),
+        mask_dir: str | None = None,
     ) -> None:
         prompts = [
             text.replace('{}', placeholder) for text in _templates(template)
         ]
         self.prompts = tuple(prompts)
         images = _pictures_in(Path(data_root, concept_dir))
-        super().__init__(img=images, pipeline=pipeline)
+        masks = mask_dir and _masks_of(images, Path(data_root, mask_dir))
+        super().__init__(img=images, pipeline=pipeline, mask=masks)
 
     def load_data_list(self) -> list[dict]:
         """List the pictures, sorted by name.
 
         Returns:
-            list[dict]: ``img_path``, ``image_index`` and ``prompts``.
+            list[dict]: ``img_path``, ``image_index``, ``prompts`` and, where
+            there are masks, ``mask_path``.
         """
         return [
             dict(item, prompts=self.prompts)
@@ -99,6 +105,36 @@ def _pictures_in(folder: Path) -> list[str]:
             'reads).'
         )
     return [str(path) for path in pictures]
+
+
+def _masks_of(pictures: Sequence[str], folder: Path) -> list[str]:
+    """The masks of pictures, found by their names.
+
+    Args:
+        pictures (Sequence[str]): Paths.
+        folder (Path): The folder of the masks.
+
+    Returns:
+        list[str]: A path for each picture.
+
+    Raises:
+        FileNotFoundError: If there is no such folder, or it lacks a mask.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f'There is no folder {str(folder)!r} of masks (`data_root` and '
+            '`mask_dir` of the dataset).'
+        )
+    masks = {path.stem: str(path) for path in sorted(folder.iterdir())}
+    stems = [Path(picture).stem for picture in pictures]
+    missing = [stem for stem in stems if stem not in masks]
+    if missing:
+        raise FileNotFoundError(
+            f'The folder {str(folder)!r} has no mask of: '
+            f'{", ".join(missing)}. Each picture needs one under its own '
+            'name, such as 1.png for 1.jpeg; an all white one counts it whole.'
+        )
+    return [masks[stem] for stem in stems]
 
 
 def _is_picture(path: Path) -> bool:

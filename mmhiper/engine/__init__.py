@@ -4,6 +4,7 @@ from .atomic_backend import AtomicLocalBackend
 from .hooks import (
     CurriculumHook,
     ExportHook,
+    LossCurveHook,
     NextStepsHook,
     PlainCheckpointHook,
     PreviewHook,
@@ -16,6 +17,7 @@ __all__ = [
     'CurriculumHook',
     'CurriculumLoop',
     'ExportHook',
+    'LossCurveHook',
     'NextStepsHook',
     'PlainCheckpointHook',
     'PreviewHook',

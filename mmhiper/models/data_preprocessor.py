@@ -40,6 +40,7 @@ class ImagePreprocessor(BaseDataPreprocessor):
         self.size = size
         self.random_flip = random_flip
         self._prepared: dict[tuple, tuple[Tensor, Tensor, str]] = {}
+        self._masks: dict[tuple, tuple[Tensor, Tensor]] = {}
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Preprocesses one batch.
@@ -47,17 +48,20 @@ class ImagePreprocessor(BaseDataPreprocessor):
         Args:
             data (dict): 'inputs': (B, 3, H, W) or a list of (3, H, W), RGB
                 uint8 in [0, 255], square, sizes may differ; optionally
-                'data_samples': a list of B data elements.
+                'data_samples': a list of B data elements, which may have a
+                ``mask``, (H, W) uint8, 255 for what the loss counts.
             training (bool): Whether random flips take place.
 
         Returns:
             dict: 'inputs': (B, 3, size, size) fp32 in [-1, 1]; 'data_samples':
             the elements, each with an ``image_key``, a short hash of its
             picture that names it wherever it lies and whatever batch it is
-            in. A mirrored picture is another picture.
+            in, and, where it has a mask, a ``loss_mask``, (size, size) fp32
+            in [0, 1]. A mirrored picture is another picture; one with another
+            mask is the same.
 
         Raises:
-            ValueError: If a picture has another type or shape.
+            ValueError: If a picture or a mask has another type or shape.
         """
         images = list(data['inputs'])
         samples = data.get('data_samples')
@@ -66,10 +70,14 @@ class ImagePreprocessor(BaseDataPreprocessor):
         pixels = []
         for image, sample in zip(images, samples, strict=True):
             prepared, key = self._prepare(image)
+            mask = self._prepare_mask(sample.get('mask'), image)
             if training and self.random_flip and _heads_up(key):
                 prepared, key = prepared.flip(-1), f'{key}-mirrored'
+                mask = None if mask is None else mask.flip(-1)
             pixels.append(prepared)
             sample.set_metainfo(dict(image_key=key))
+            if mask is not None:
+                sample.set_data(dict(loss_mask=mask))
         return dict(inputs=torch.stack(pixels), data_samples=samples)
 
     def _prepare(self, image: Tensor) -> tuple[Tensor, str]:
@@ -96,6 +104,33 @@ class ImagePreprocessor(BaseDataPreprocessor):
             known = (image, self._to_model(image), image_key(image))
             self._prepared[entry] = known
         return known[1], known[2]
+
+    def _prepare_mask(
+        self, mask: Tensor | None, image: Tensor
+    ) -> Tensor | None:
+        """Checks and resizes the mask of a picture when it is first seen.
+
+        Args:
+            mask (Tensor, optional): (H, H) uint8 in [0, 255].
+            image (Tensor): Its picture, (3, H, H).
+
+        Returns:
+            Tensor: (size, size) fp32 in [0, 1], soft where a pixel is in
+            part subject; None without a mask.
+        """
+        if mask is None:
+            return None
+        entry = (id(mask), mask._version, self.device)
+        known = self._masks.get(entry)
+        if known is None:
+            _check_mask(mask, image)
+            if len(self._masks) >= MAX_PREPARED:
+                self._masks.clear()
+            share = mask.to(self.device).float() / 255
+            size = self.size or len(mask)
+            share = F.interpolate(share[None, None], (size, size), mode='area')
+            known = self._masks[entry] = (mask, share[0, 0])
+        return known[1]
 
     def _to_model(self, image: Tensor) -> Tensor:
         """Resizes and rescales one picture.
@@ -156,3 +191,23 @@ def _check(image: Tensor) -> None:
             f'A picture must be square, but got {image.shape[2]} x '
             f'{image.shape[1]} pixels: put a SquareCrop into the pipeline.'
         )
+
+
+def _check_mask(mask: Tensor, image: Tensor) -> None:
+    """Refuses what is no mask of a picture.
+
+    Args:
+        mask (Tensor): Should be (H, H) uint8 with something of the subject.
+        image (Tensor): The picture, (3, H, H).
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if mask.shape != image.shape[1:] or mask.dtype != torch.uint8:
+        raise ValueError(
+            'A mask must be a uint8 tensor in [0, 255] of the size of its '
+            f'picture, {tuple(image.shape[1:])}, but got shape '
+            f'{tuple(mask.shape)} and type {mask.dtype}.'
+        )
+    if not mask.any():
+        raise ValueError('A mask must have a subject, but all of it is 0.')

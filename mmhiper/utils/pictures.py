@@ -7,6 +7,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+# How much contrast is left of what is faded.
+FADED = 0.2
+
 
 def to_uint8(pixels: Tensor) -> Tensor:
     """Rounds a picture to bytes.
@@ -51,3 +54,16 @@ def overlay_heat(pixels: Tensor, heat: Tensor) -> Image.Image:
     ramps = 1.5 - 4 * (heat - peaks[:, None, None]).abs()
     colours = 2 * ramps.clamp(0, 1) - 1  # (3, H, W) in [-1, 1]
     return to_pil((pixels.clamp(-1, 1) + colours) / 2)
+
+
+def fade(pixels: Tensor, mask: Tensor) -> Image.Image:
+    """Fades to grey what a mask leaves out.
+
+    Args:
+        pixels (Tensor): (3, H, W) in [-1, 1].
+        mask (Tensor): (H, W) in [0, 1], 1 is left as it is.
+
+    Returns:
+        PIL.Image.Image: RGB.
+    """
+    return to_pil(pixels * (FADED + (1 - FADED) * mask))

@@ -2,30 +2,122 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 # Smaller pictures (the mini model draws 128 pixels) are enlarged to this
 # width on a sheet, so that captions fit and people can see them.
 MIN_PANEL = 256
+# A longer caption ends in an ellipsis.
+MAX_LINES = 8
+# Under this name a sheet notes, in `info`, where its panels are.
+NOTE = 'panels'
 
 Panel = tuple[str, Image.Image]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
+# ------------------------------------------------------------------- captions
+def _num_missing(font: Font, text: str) -> int:
+    """How many characters of a text the font has no glyph for."""
+    missing = bytes(font.getmask('\U0010ffff'))  # never a character
+    letters = {letter for letter in text if not letter.isspace()}
+    return sum(bytes(font.getmask(each)) == missing for each in letters)
+
+
+def _fonts(size: int) -> Iterator[Font]:
+    """Pillow's own font, that of matplotlib, and what is installed."""
+    yield ImageFont.load_default(size)
+    # only where the first one does not serve: it has few accents, even
+    import matplotlib
+    from matplotlib.font_manager import findSystemFonts
+
+    bundled = Path(matplotlib.get_data_path(), 'fonts/ttf/DejaVuSans.ttf')
+    for file in (str(bundled), *sorted(findSystemFonts())):
+        try:
+            yield ImageFont.truetype(file, size)
+        except OSError:  # not every font file can be scaled
+            continue
+
+
+@lru_cache(maxsize=64)
+def _font_for(text: str, size: int) -> Font:
+    """The first font that has all characters, or else most of them."""
+    best, fewest = None, len(text) + 1
+    for font in _fonts(size):
+        missing = _num_missing(font, text)
+        if missing < fewest:
+            best, fewest = font, missing
+        if not missing:
+            break
+    if fewest:
+        warnings.warn(
+            f'No installed font has all characters of {text[:40]!r} ...: '
+            'some show as boxes. Install one, such as Noto Sans CJK.',
+            stacklevel=2,
+        )
+    assert best is not None
+    return best
+
+
 def _wrap(text: str, font: Font, width: int) -> list[str]:
-    """Break a caption into lines that fit; a long word is cut."""
-    lines: list[str] = ['']
+    """Break a caption into lines that fit, between words where it can."""
+    lines = ['']
     for word in text.split():
         longer = f'{lines[-1]} {word}'.strip()
         if font.getlength(longer) <= width:
             lines[-1] = longer
             continue
-        while font.getlength(word) > width:
-            word = word[:-2] + '…'
-        lines.append(word)
-    return [line for line in lines if line] or ['']
+        lines.append('')
+        for letter in word:  # a word longer than a line goes on in the next
+            if font.getlength(lines[-1] + letter) > width:
+                lines.append('')
+            lines[-1] += letter
+    lines = [line for line in lines if line] or ['']
+    if len(lines) > MAX_LINES:
+        last = lines[MAX_LINES - 1]
+        while font.getlength(f'{last}…') > width:
+            last = last[:-1]
+        lines = [*lines[: MAX_LINES - 1], f'{last}…']
+    return lines
+
+
+# --------------------------------------------------------------------- sheets
+@dataclass(frozen=True)
+class _Caption:
+    """A caption as it is drawn."""
+
+    text: str
+    font: Font
+    lines: list[str]
+    line_height: int
+
+    @classmethod
+    def of(cls, text: str, size: int) -> _Caption:
+        """Lays out the caption of a panel ``size`` pixels wide."""
+        # one that the ellipsis, too, can be written in
+        font = _font_for(text and f'{text}…', size // 16)
+        height = size // 13
+        if isinstance(font, ImageFont.FreeTypeFont):
+            height = max(height, sum(font.getmetrics()))
+        return cls(text, font, _wrap(text, font, size), height)
+
+    @property
+    def height(self) -> int:
+        """In pixels; an empty caption takes no room."""
+        return len(self.lines) * self.line_height if self.text else 0
+
+    def draw(self, draw: ImageDraw.ImageDraw, x: int, y: int) -> None:
+        """Writes the lines from (x, y) on."""
+        for number, line in enumerate(self.lines):
+            top = y + number * self.line_height
+            draw.text((x, top), line, fill='black', font=self.font)
 
 
 def draw_sheet(rows: Sequence[Sequence[Panel]]) -> Image.Image:
@@ -34,59 +126,89 @@ def draw_sheet(rows: Sequence[Sequence[Panel]]) -> Image.Image:
     Args:
         rows (Sequence[Sequence[tuple[str, PIL.Image.Image]]]): Rows of
             (caption, picture). All pictures are scaled to the width of the
-            widest, at least 256 pixels. Captions are wrapped; an empty
-            caption takes no room where its whole row has none.
+            widest, at least 256 pixels. Captions are wrapped, and end in an
+            ellipsis after 8 lines; an empty caption takes no room where its
+            whole row has none.
 
     Returns:
-        PIL.Image.Image: The sheet, mode ``'RGB'``.
+        PIL.Image.Image: The sheet, mode ``'RGB'``; :func:`cut_panels` gives
+        the pictures back.
 
     Raises:
         ValueError: If there is no picture to draw.
     """
+    rows = [row for row in rows if row]
     pictures = [picture for row in rows for _, picture in row]
     if not pictures:
         raise ValueError('A sheet needs at least one picture, but got none.')
     size = max(MIN_PANEL, *(picture.width for picture in pictures))
     gap = size // 32
-    font = ImageFont.load_default(size // 16)
-    line_height = size // 13
-
-    laid_out = []  # per row: height of the captions, then (x, lines, image)
+    placed: list[tuple[int, int, int, _Caption, Image.Image]] = []
+    y = gap
     for row in rows:
-        captions = [_wrap(caption, font, size) for caption, _ in row]
-        has_text = any(caption for caption, _ in row)
-        text_height = has_text * max(map(len, captions), default=0)
-        panels = [
-            (
-                gap + column * (size + gap),
-                lines,
-                picture.convert('RGB').resize(
-                    (size, round(picture.height * size / picture.width)),
-                    Image.Resampling.LANCZOS,
-                ),
-            )
-            for column, (lines, (_, picture)) in enumerate(
-                zip(captions, row, strict=True)
+        captions = [_Caption.of(text, size) for text, _ in row]
+        images = [_widen(picture, size) for _, picture in row]
+        top = y + max(caption.height for caption in captions)
+        placed += [
+            (gap + column * (size + gap), y, top, caption, image)
+            for column, (caption, image) in enumerate(
+                zip(captions, images, strict=True)
             )
         ]
-        laid_out.append((text_height * line_height, panels))
+        y = top + max(image.height for image in images) + gap
 
     width = gap + max(len(row) for row in rows) * (size + gap)
-    height = gap + sum(
-        text_height + max(image.height for *_, image in panels) + gap
-        for text_height, panels in laid_out
-        if panels
-    )
-    sheet = Image.new('RGB', (width, height), 'white')
+    sheet = Image.new('RGB', (width, y), 'white')
     draw = ImageDraw.Draw(sheet)
-    y = gap
-    for text_height, panels in laid_out:
-        if not panels:
-            continue
-        for x, lines, image in panels:
-            for number, line in enumerate(lines):
-                top = y + number * line_height
-                draw.text((x, top), line, fill='black', font=font)
-            sheet.paste(image, (x, y + text_height))
-        y += text_height + max(image.height for *_, image in panels) + gap
+    for x, line, top, caption, image in placed:
+        caption.draw(draw, x, line)
+        sheet.paste(image, (x, top))
+    sheet.info[NOTE] = json.dumps(
+        [
+            (caption.text, (x, top, x + size, top + image.height))
+            for x, _, top, caption, image in placed
+        ]
+    )
     return sheet
+
+
+def _widen(picture: Image.Image, width: int) -> Image.Image:
+    """Scales a picture to a width."""
+    height = round(picture.height * width / picture.width)
+    return picture.convert('RGB').resize(
+        (width, height), Image.Resampling.LANCZOS
+    )
+
+
+def save_sheet(sheet: Image.Image, path: str | Path) -> None:
+    """Save a sheet as PNG, with the places of its panels in its metadata.
+
+    Args:
+        sheet (PIL.Image.Image): Drawn by :func:`draw_sheet`.
+        path (str | Path): Where to; any suffix.
+    """
+    note = PngImagePlugin.PngInfo()
+    note.add_text(NOTE, sheet.info[NOTE])
+    sheet.save(path, format='PNG', pnginfo=note)
+
+
+def cut_panels(sheet: Image.Image) -> list[Panel]:
+    """Cut the pictures out of a sheet again.
+
+    Args:
+        sheet (PIL.Image.Image): Drawn by :func:`draw_sheet`, or opened from
+            a file of :func:`save_sheet`.
+
+    Returns:
+        list[tuple[str, PIL.Image.Image]]: Captions and pictures, row by row.
+
+    Raises:
+        ValueError: If it is no such sheet.
+    """
+    note = sheet.info.get(NOTE)
+    if note is None:
+        raise ValueError(
+            'A sheet of `draw_sheet`, saved by `save_sheet`, was wanted, but '
+            'the picture does not say where its panels are.'
+        )
+    return [(text, sheet.crop(tuple(box))) for text, box in json.loads(note)]

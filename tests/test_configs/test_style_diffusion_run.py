@@ -6,6 +6,7 @@ import runpy
 import shlex
 import sys
 import uuid
+import warnings
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from mmhiper.apis import load_editor
 from mmhiper.engine.launch import train
 from mmhiper.io import read_export
 from mmhiper.registry import MODELS
+from mmhiper.utils.sheet import cut_panels
 
 FILE = REPO / 'configs' / 'style_diffusion' / 'dog.py'
 
@@ -201,3 +203,35 @@ def call(monkeypatch, tool: str, *words: object) -> None:
     argv = [str(REPO / 'tools' / tool), *map(str, words)]
     monkeypatch.setattr(sys, 'argv', argv)
     runpy.run_path(argv[0], run_name='__main__')
+
+
+def test_validation_prompts_leave_the_training_alone(run, folder, tmp_path):
+    _, runner, _ = run
+    prompts = ['a standing fox on the grass', 'a standing cow on the grass']
+    cfg = tiny_config(tmp_path, folder, **{'model.val_prompts': prompts})
+    for hook in cfg.custom_hooks:
+        if hook.type == 'PreviewHook':
+            hook.interval = 4
+
+    with warnings.catch_warnings():  # a preview on the way
+        warnings.filterwarnings('ignore', '.* timesteps are trained')
+        seen = train(cfg)
+
+    with Image.open(seen.message_hub.get_info('last_preview')) as sheet:
+        captions = [caption for caption, _ in cut_panels(sheet)]
+    assert captions[-2:] == prompts
+    learned = seen.model.state_dict()
+    for name, tensor in runner.model.state_dict().items():
+        assert torch.equal(learned[name], tensor), name
+    for name in ('loss.png', 'timeline.png'):
+        assert Path(cfg.work_dir, name).is_file()
+
+
+def test_an_edit_that_cannot_be_is_refused_before_training(folder, tmp_path):
+    options = {
+        'model.val_prompts': ['a very big cat on the grass'],
+        'model.edit': dict(edit_type='replacement'),
+    }
+    cfg = tiny_config(tmp_path, folder, **options)
+    with pytest.raises(ValueError, match='word'):
+        MODELS.build(cfg.model)

@@ -34,22 +34,43 @@ def test_square_crop_is_centred(shape, corner):
     assert results['crop_box'] == (corner[1], corner[0], 20)
 
 
-def test_square_crop_by_box():
-    results = SquareCrop(box=(3, 4, 10))(dict(img=ramp(20, 30)))
+@pytest.mark.parametrize(
+    ('crop', 'square'),
+    [
+        ((3, 4, 13, 14), (3, 4, 10)),  # a square is taken as it is
+        ((10, 5, 14, 15), (7, 5, 10)),  # another box grows about its centre,
+        ((0, 5, 4, 15), (0, 5, 10)),  # moved into the image
+        ((26, 5, 30, 15), (20, 5, 10)),
+        ('center', (5, 0, 20)),
+        ('none', (0, -5, 30)),
+        ((0, 0, 25, 20), (0, -3, 25)),  # or beyond it where it is too long
+    ],
+)
+def test_the_square_of_a_crop(crop, square):
+    results = SquareCrop(crop)(dict(img=ramp(20, 30)))
 
-    assert np.array_equal(results['img'], ramp(20, 30)[4:14, 3:13])
+    left, top, size = square
+    assert results['crop_box'] == square
+    rows = np.clip(np.arange(top, top + size), 0, 19)
+    columns = np.clip(np.arange(left, left + size), 0, 29)
+    expected = ramp(20, 30)[rows][:, columns]  # edges go on beyond the image
+    assert np.array_equal(results['img'], expected)
 
 
-@pytest.mark.parametrize('box', [(1, 2), (0, 0, 0), (0.5, 0, 4), 'abc'])
-def test_square_crop_refuses_other_boxes(box):
-    with pytest.raises(ValueError, match=r'\(left, top, size\)'):
-        SquareCrop(box=box)
+@pytest.mark.parametrize(
+    'crop',
+    [(1, 2), (0, 0, 0, 4), (4, 0, 4, 4), (0.5, 0, 4, 4), (-1, 0, 5, 5)]
+    + ['middle', '1,2,3,4', 5, None],
+)
+def test_other_crops_are_refused(crop):
+    with pytest.raises(ValueError, match=r"'subject'.*\(x0, y0, x1, y1\)"):
+        SquareCrop(crop)
 
 
-@pytest.mark.parametrize('box', [(21, 0, 10), (0, 11, 10), (-1, 0, 5)])
-def test_square_crop_stays_in_the_image(box):
+@pytest.mark.parametrize('crop', [(21, 0, 31, 5), (0, 11, 5, 21)])
+def test_a_crop_box_lies_in_the_image(crop):
     with pytest.raises(ValueError, match=r'a\.png.*30 x 20 pixels'):
-        SquareCrop(box=box)(dict(img=ramp(20, 30), img_path='a.png'))
+        SquareCrop(crop)(dict(img=ramp(20, 30), img_path='a.png'))
 
 
 def test_pack():

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from PIL import Image
 from runs import REPO, draw_image
 
 from mmhiper.registry import DATASETS
@@ -107,3 +108,24 @@ def test_templates_without_a_place_for_the_word_are_refused(
 def test_a_missing_file_of_templates_is_an_error(folder):
     with pytest.raises(FileNotFoundError, match=r'nowhere\.txt'):
         build(folder, 'nowhere.txt')
+
+
+def test_masks_are_found_by_name(folder):
+    (folder / 'toy' / 'masks').mkdir()
+    for k, grey in ((1, 255), (2, 200)):
+        mask = Image.new('L', (64, 64), grey)
+        mask.save(folder / 'toy' / 'masks' / f'{k}.jpg')
+
+    dataset = build(folder, mask_dir='toy/masks')
+
+    greys = [int(item['data_samples'].mask.max()) for item in dataset]
+    assert greys == [255, 200]
+
+
+def test_every_picture_needs_its_mask(folder):
+    with pytest.raises(FileNotFoundError, match=r'masks.*mask_dir'):
+        build(folder, mask_dir='masks')
+    (folder / 'masks').mkdir()
+    Image.new('L', (64, 64), 255).save(folder / 'masks' / '2.png')
+    with pytest.raises(FileNotFoundError, match=r'no mask of: 1\.'):
+        build(folder, mask_dir='masks')

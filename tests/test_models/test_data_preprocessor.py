@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny import batch_of, picture
+from tiny import at_step, batch_of, picture
 
 from mmhiper.models import ImagePreprocessor
 
@@ -84,3 +84,58 @@ def test_a_key_names_the_content():
 def test_other_shapes_and_types_are_refused(image, message):
     with pytest.raises(ValueError, match=message):
         ImagePreprocessor(size=8)(dict(inputs=[image]))
+
+
+def masked(image, mask, **options):
+    """The preprocessed element of a picture with a mask."""
+    data = batch_of([image], [0])
+    data['data_samples'][0].set_data(dict(mask=mask))
+    result = ImagePreprocessor(**options)(data, training=True)
+    return result['inputs'][0], result['data_samples'][0]
+
+
+def test_a_mask_is_resized_softly_with_its_picture():
+    mask = torch.zeros(16, 16, dtype=torch.uint8)
+    mask[:, :6] = 255
+
+    _, sample = masked(picture(0, 16), mask, size=4)
+
+    # six of sixteen columns are one and a half of four
+    expected = torch.tensor([1, 0.5, 0, 0]).expand(4, 4)
+    assert torch.equal(sample.loss_mask, expected)
+    assert torch.equal(sample.mask, mask)  # the dataset's own, as it was
+
+
+def test_a_mask_is_mirrored_with_its_picture():
+    image = torch.zeros(3, 8, 8, dtype=torch.uint8)
+    image[:, :, :3] = 255
+    mirrored = set()
+    for iteration in range(8):
+        at_step(iteration)
+        pixels, sample = masked(image, image[0], size=8, random_flip=True)
+        assert torch.equal(pixels[0], 2 * sample.loss_mask - 1)
+        mirrored.add('mirrored' in sample.image_key)
+
+    assert mirrored == {True, False}
+
+
+def test_a_mask_does_not_rename_its_picture():
+    mask = torch.full((80, 80), 255, dtype=torch.uint8)
+    preprocess = ImagePreprocessor(size=8)
+    (plain,) = preprocess(batch_of([picture(0)], [0]))['data_samples']
+
+    assert masked(picture(0), mask, size=8)[1].image_key == plain.image_key
+    assert 'loss_mask' not in plain
+
+
+@pytest.mark.parametrize(
+    ('mask', 'message'),
+    [
+        (torch.ones(8, 6, dtype=torch.uint8), r'\(8, 8\).*\(8, 6\)'),
+        (torch.ones(8, 8), 'float32'),
+        (torch.zeros(8, 8, dtype=torch.uint8), 'must have a subject'),
+    ],
+)
+def test_other_masks_are_refused(mask, message):
+    with pytest.raises(ValueError, match=message):
+        masked(picture(0, 8), mask, size=8)

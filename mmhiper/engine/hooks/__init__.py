@@ -1,7 +1,8 @@
-"""Hooks: curriculum, previews, checkpoints, exports, the closing words."""
+"""Hooks: curriculum, previews, curves, checkpoints, exports, last words."""
 
 from .curriculum_hook import CurriculumHook
 from .export_hook import ExportHook
+from .loss_curve_hook import LossCurveHook
 from .next_steps_hook import NextStepsHook
 from .plain_checkpoint_hook import PlainCheckpointHook, to_plain
 from .preview_hook import PreviewHook
@@ -10,6 +11,7 @@ from .progress_bar_hook import ProgressBarHook
 __all__ = [
     'CurriculumHook',
     'ExportHook',
+    'LossCurveHook',
     'NextStepsHook',
     'PlainCheckpointHook',
     'PreviewHook',

@@ -44,6 +44,9 @@ class NextStepsHook(Hook):
             lines.append(f'  checkpoint  {_short(checkpoint)}')
         if preview.is_file():
             lines.append(f'  picture     {_short(preview)}')
+        for name, file in (('timeline', 'timeline.png'), ('loss', 'loss.png')):
+            if (work_dir / file).is_file():
+                lines.append(f'  {name:10}  {_short(work_dir / file)}')
         if checkpoint.is_file():
             # The config as it was run, with all options given by hand.
             name = runner.cfg.filename or f'{runner.timestamp}.py'

@@ -8,11 +8,22 @@ from typing import Any
 import numpy as np
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
+from PIL import Image
 
 from mmhiper.engine.hooks.editor_of import editor_of
 from mmhiper.registry import HOOKS
 from mmhiper.utils.atomic import atomic_path
-from mmhiper.utils.sheet import draw_sheet
+from mmhiper.utils.sheet import (
+    MIN_PANEL,
+    Panel,
+    cut_panels,
+    draw_sheet,
+    save_sheet,
+)
+
+COLUMNS = 4
+# Of the timeline; of more previews as many are chosen, evenly.
+MAX_ROWS = 12
 
 
 @HOOKS.register_module()
@@ -20,10 +31,13 @@ class PreviewHook(Hook):
     """Draw the editor's preview panels side by side as training goes.
 
     Writes ``<work_dir>/previews/iter_000100.png`` and hands the same
-    picture to the visualizer as ``preview``. What the panels are is the
-    editor's business (``editor.preview()``). Sampling takes place between
-    two iterations and draws from its own generators, so the learned
-    embedding is the same with and without previews.
+    picture to the visualizer as ``preview``, so that it is in TensorBoard or
+    Weights & Biases where a backend is named. What the panels are is the
+    editor's business (``editor.preview()``): its own, and one for each of its
+    ``val_prompts``. Sampling takes place between two iterations and draws
+    from its own generators, so the learned embedding is the same with and
+    without previews. At the end all previews, also those of the run that this
+    one resumes, are put one under the other in ``<work_dir>/timeline.png``.
 
     Args:
         interval (int): Iterations between two previews. Defaults to 100.
@@ -64,13 +78,72 @@ class PreviewHook(Hook):
     @master_only
     def _draw(self, runner: Any) -> None:
         step = runner.iter + 1
-        picture = draw_sheet([editor_of(runner).preview()])
-        folder = Path(runner.work_dir, 'previews')
-        folder.mkdir(exist_ok=True)
-        # Zero-padded: file managers sort by name.
-        path = folder / f'iter_{step:06d}.png'
+        panels = editor_of(runner).preview()
+        picture = draw_sheet(
+            [
+                panels[start : start + COLUMNS]
+                for start in range(0, len(panels), COLUMNS)
+            ]
+        )
+        path = _file(runner, step)
+        path.parent.mkdir(exist_ok=True)
         with atomic_path(path) as temporary:
-            picture.save(temporary, format='PNG')
+            save_sheet(picture, temporary)
         runner.message_hub.update_info('last_preview', str(path))
         # No slash in the name: the local backend would write nothing.
         runner.visualizer.add_image('preview', np.array(picture), step)
+
+    @master_only
+    def after_train(self, runner: Any) -> None:
+        """Draw the timeline, if there are two previews or more.
+
+        Args:
+            runner (Runner): The runner.
+        """
+        # Of these steps alone: the folder may have previews of another run.
+        steps = {*range(self.interval, runner.iter, self.interval)}
+        steps = {*steps, runner.iter}
+        found = sorted(step for step in steps if _file(runner, step).is_file())
+        if len(found) < 2:
+            return
+        chosen = np.linspace(0, len(found) - 1, min(len(found), MAX_ROWS))
+        files = {
+            found[i]: _file(runner, found[i])
+            for i in chosen.round().astype(int)
+        }
+        with atomic_path(Path(runner.work_dir, 'timeline.png')) as temporary:
+            draw_timeline(files).save(temporary, format='PNG')
+
+
+def _file(runner: Any, step: int) -> Path:
+    # Zero-padded: file managers sort by name.
+    return Path(runner.work_dir, 'previews', f'iter_{step:06d}.png')
+
+
+def draw_timeline(files: dict[int, Path]) -> Image.Image:
+    """Draw previews one under the other, each in one row.
+
+    Args:
+        files (dict[int, Path]): Sheets of previews by their iterations.
+
+    Returns:
+        PIL.Image.Image: A row for each, with its iteration; captions stand
+        where they differ from those of the row above.
+    """
+    rows: list[list[Panel]] = []
+    captions: list[str] = []
+    for step, file in files.items():
+        with Image.open(file) as sheet:
+            panels = cut_panels(sheet)
+        for _, picture in panels:
+            picture.thumbnail((MIN_PANEL, MIN_PANEL))
+        before, captions = captions, [caption for caption, _ in panels]
+        shown = [''] * len(panels) if captions == before else list(captions)
+        shown[0] = f'iteration {step}' + (shown[0] and f': {shown[0]}')
+        rows.append(
+            [
+                (caption, picture)
+                for caption, (_, picture) in zip(shown, panels, strict=True)
+            ]
+        )
+    return draw_sheet(rows)

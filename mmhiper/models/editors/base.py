@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
 from PIL import Image
@@ -18,7 +19,7 @@ from mmhiper.models.embeddings import Identity
 from mmhiper.models.sampling import guided, run_ddim
 from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.registry import MODELS, SCOPE
-from mmhiper.utils.pictures import to_pil, to_uint8
+from mmhiper.utils.pictures import fade, to_pil, to_uint8
 from mmhiper.utils.randomness import (
     Generators,
     draw_noise,
@@ -43,6 +44,11 @@ class EmbeddingEditor(BaseModel):
         sd (dict or StableDiffusion): The frozen model or its config.
         data_preprocessor (dict, optional): Config of the preprocessor, by
             default :class:`ImagePreprocessor` at the backbone's resolution.
+        val_prompts (str or list[str], optional): Prompts that previews draw
+            too, with what was learned.
+
+    Raises:
+        ValueError: If a validation prompt is empty.
 
     Note:
         The frozen model is an attribute, ``self.sd``, but not a registered
@@ -62,6 +68,7 @@ class EmbeddingEditor(BaseModel):
         self,
         sd: dict | StableDiffusion,
         data_preprocessor: dict | None = None,
+        val_prompts: str | list[str] | None = None,
     ) -> None:
         # Inner types are ours whatever the scope of the importing project.
         if isinstance(sd, StableDiffusion):
@@ -77,8 +84,14 @@ class EmbeddingEditor(BaseModel):
         super().__init__(data_preprocessor=MODELS.build(config))
         # written past nn.Module.__setattr__, which would register it
         self.__dict__['sd'] = frozen
+        if isinstance(val_prompts, str):
+            val_prompts = [val_prompts]
+        self.val_prompts = list(val_prompts or [])
+        if self.val_prompts:
+            check_texts('val_prompts', self.val_prompts)
         self._latents: dict[tuple[int, str], Tensor] = {}
-        self._sources: dict[int, Tensor] = {}
+        # The pictures as last seen, (3, S, S), and their masks, (S, S).
+        self._sources: dict[int, tuple[Tensor, Tensor | None]] = {}
 
     def _apply(self, fn, recurse=True):
         """Moves the frozen model along with the embedding."""
@@ -132,7 +145,7 @@ class EmbeddingEditor(BaseModel):
 
     @abstractmethod
     def preview_conditions(self) -> list[tuple[str, Conditioning]]:
-        """What a preview draws beside the source picture.
+        """What a preview draws beside the source and the ``val_prompts``.
 
         Returns:
             list[tuple[str, Conditioning]]: Captions, and one text each.
@@ -217,8 +230,9 @@ class EmbeddingEditor(BaseModel):
         Returns:
             Tensor: (B,).
         """
-        output, target = self.predict_training_step(inputs, data_samples)
-        return (output - target).square().flatten(1).mean(1)
+        return masked_means(
+            *self.predict_training_step(inputs, data_samples), data_samples
+        )
 
     def predict_training_step(
         self, inputs: Tensor, data_samples: list[BaseDataElement]
@@ -244,22 +258,89 @@ class EmbeddingEditor(BaseModel):
         for pixels, sample, image in zip(
             inputs, data_samples, images.tolist(), strict=True
         ):
-            latents.append(self._encode(pixels, sample, image, seed))
+            latents.append(self._encode(pixels, sample, seed))
+            self._sources[image] = pixels, sample.get('loss_mask')
             generator = generator_of(seed, sample.image_key, iteration)
             timesteps.append(
                 torch.randint(num_timesteps, (1,), generator=generator)
             )
             noises.append(torch.randn(latents[-1].shape, generator=generator))
-        self.sd.lay_out(torch.channels_last)
-        z = torch.cat(latents)  # (B, 4, h, w)
-        noise = torch.cat(noises).to(device)
-        t = torch.cat(timesteps).to(device)
-        output = self.sd.predict_noise(
-            self.sd.add_noise(z, noise, t),
-            t,
+        return self._denoise(
+            torch.cat(latents),  # (B, 4, h, w)
+            torch.cat(noises).to(device),
+            torch.cat(timesteps).to(device),
             self.train_condition(data_samples),
         )
+
+    def _denoise(
+        self, z: Tensor, noise: Tensor, t: Tensor, conditioning: Conditioning
+    ) -> tuple[Tensor, Tensor]:
+        """Noises latents and has the U-Net undo it.
+
+        Args:
+            z (Tensor): Latents, (B, 4, h, w).
+            noise (Tensor): (B, 4, h, w).
+            t (Tensor): Timesteps, (B,).
+            conditioning (Conditioning): B texts.
+
+        Returns:
+            tuple[Tensor, Tensor]: Output and target, both (B, 4, h, w) fp32.
+        """
+        self.sd.lay_out(torch.channels_last)
+        noised = self.sd.add_noise(z, noise, t)
+        output = self.sd.predict_noise(noised, t, conditioning)
         return output, self.sd.noise_target(z, noise, t)
+
+    @torch.no_grad()
+    def fixed_loss(
+        self,
+        inputs: Tensor,
+        data_samples: list[BaseDataElement],
+        draws: int = 16,
+    ) -> float | None:
+        """The denoising loss on noise that is the same at each call.
+
+        The timesteps are spread evenly, so this shows the progress of a
+        training, which the loss of one step hides in its random timestep.
+
+        Args:
+            inputs (Tensor): All source pictures, (K, 3, S, S) in [-1, 1].
+            data_samples (list[BaseDataElement]): K elements, see
+                :meth:`forward`.
+            draws (int): Draws of noise, at least one per picture.
+
+        Returns:
+            float: The mean over pictures and draws; None for an editor that
+            has no such loss.
+        """
+        seed, _ = run_state()
+        num_timesteps = self.sd.scheduler.config.num_train_timesteps
+        count = max(1, draws // len(data_samples)) * len(data_samples)
+        losses = []
+        for draw in range(count):
+            which = draw % len(data_samples)
+            sample = data_samples[which]
+            z = self._encode(inputs[which], sample, seed)
+            generator = generator_of(seed, sample.image_key, 'fixed', draw)
+            noise = torch.randn(z.shape, generator=generator).to(z.device)
+            t = torch.tensor([(2 * draw + 1) * num_timesteps // (2 * count)])
+            output, target = self._denoise(
+                z, noise, t.to(z.device), self.fixed_condition(sample)
+            )
+            losses.append(masked_means(output, target, [sample]))
+        return torch.cat(losses).mean().item()
+
+    def fixed_condition(self, sample: BaseDataElement) -> Conditioning:
+        """The conditioning of :meth:`fixed_loss`.
+
+        Args:
+            sample (BaseDataElement): See :meth:`forward`.
+
+        Returns:
+            Conditioning: One text; it depends on the picture and on what was
+            learned alone.
+        """
+        return self.train_condition([sample])
 
     def image_indices(self, data_samples: list[BaseDataElement]) -> Tensor:
         """Which source image each data element is.
@@ -276,14 +357,13 @@ class EmbeddingEditor(BaseModel):
         )
 
     def _encode(
-        self, pixels: Tensor, sample: BaseDataElement, image: int, seed: int
+        self, pixels: Tensor, sample: BaseDataElement, seed: int
     ) -> Tensor:
         """Encodes a picture when it is first seen in a run.
 
         Args:
             pixels (Tensor): (3, S, S) in [-1, 1].
             sample (BaseDataElement): With ``image_key``.
-            image (int): Which source image it is.
             seed (int): The seed of the run.
 
         Returns:
@@ -303,7 +383,6 @@ class EmbeddingEditor(BaseModel):
             self._latents[seed, key] = self.sd.encode_image(
                 pixels[None], generator_of(seed, key, 'posterior')
             )
-            self._sources[image] = to_uint8(pixels)
         return self._latents[seed, key]
 
     @torch.no_grad()
@@ -550,7 +629,11 @@ class EmbeddingEditor(BaseModel):
             first one is the source picture as the model saw it, once it has
             seen it in this process.
         """
-        captions, conditionings = zip(*self.preview_conditions(), strict=True)
+        conditions = [
+            *self.preview_conditions(),
+            *((text, self.condition([text])) for text in self.val_prompts),
+        ]
+        captions, conditionings = zip(*conditions, strict=True)
         shape = self._latent_shape(None, None)
         noise = draw_noise((1, *shape), torch.Generator().manual_seed(seed))
         pixels = self.sample(
@@ -563,9 +646,22 @@ class EmbeddingEditor(BaseModel):
             (caption, to_pil(picture))
             for caption, picture in zip(captions, pixels, strict=True)
         ]
-        if 0 in self._sources:
-            panels.insert(0, ('source', to_pil(self._sources[0])))
-        return panels
+        return [*self.source_panels(), *panels]
+
+    def source_panels(self) -> list[tuple[str, Image.Image]]:
+        """The first source picture as the training saw it.
+
+        Returns:
+            list[tuple[str, PIL.Image.Image]]: Caption and picture, in which
+            what the loss does not count (outside the mask, padding) is faded;
+            nothing before a training step in this process.
+        """
+        if 0 not in self._sources:
+            return []
+        pixels, mask = self._sources[0]
+        if mask is None:
+            return [('source', to_pil(pixels))]
+        return [('source (faded: not learned)', fade(pixels, mask))]
 
     # ---------------------------------------------------------- checkpoints
     def learned_state(self) -> dict[str, Tensor]:
@@ -622,6 +718,36 @@ class EmbeddingEditor(BaseModel):
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, *args
         )
+
+
+def masked_means(
+    output: Tensor, target: Tensor, data_samples: list[BaseDataElement]
+) -> Tensor:
+    """The mean squared error of each picture, over its subject.
+
+    Args:
+        output (Tensor): (B, 4, h, w) fp32.
+        target (Tensor): Likewise.
+        data_samples (list[BaseDataElement]): B elements; one with a
+            ``loss_mask``, (S, S) in [0, 1], counts each latent by the share
+            of its pixels that is subject.
+
+    Returns:
+        Tensor: (B,).
+    """
+    errors = (output - target).square()
+    means = errors.flatten(1).mean(1)
+    masks = [sample.get('loss_mask') for sample in data_samples]
+    if all(mask is None for mask in masks):
+        return means
+    result = []
+    for error, mean, mask in zip(errors, means, masks, strict=True):
+        if mask is not None:
+            # (S, S) -> (1, h, w); all channels have the same weights
+            weights = F.adaptive_avg_pool2d(mask[None], error.shape[-2:])
+            mean = (error.mean(0) * weights[0]).sum() / weights.sum()
+        result.append(mean)
+    return torch.stack(result)
 
 
 def check_texts(name: str, texts: Sequence[str]) -> None:

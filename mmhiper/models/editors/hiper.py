@@ -37,6 +37,8 @@ class HiPer(EmbeddingEditor):
             its authors advise 10 for people.
         strength (float): Default factor on the learned part in an edit.
         data_preprocessor (dict, optional): See :class:`EmbeddingEditor`.
+        val_prompts (str or list[str], optional): More edits that previews
+            show, of the first image.
 
     Raises:
         ValueError: If a text is empty, the numbers of texts differ, or
@@ -65,8 +67,9 @@ class HiPer(EmbeddingEditor):
         n_hiper: int = 5,
         strength: float = 0.8,
         data_preprocessor: dict | None = None,
+        val_prompts: str | list[str] | None = None,
     ) -> None:
-        super().__init__(sd, data_preprocessor)
+        super().__init__(sd, data_preprocessor, val_prompts)
         most = self.sd.num_positions - 1
         if not 1 <= n_hiper <= most:
             raise ValueError(

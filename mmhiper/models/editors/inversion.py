@@ -77,9 +77,12 @@ class InversionEditor(EmbeddingEditor):
         edit (dict, optional): Defaults of :class:`EditOptions`.
         map_side (int, optional): See :func:`map_layers`.
         data_preprocessor (dict, optional): See :class:`EmbeddingEditor`.
+        val_prompts (str or list[str], optional): More edits that previews
+            show, with the options of ``edit``.
 
     Raises:
-        ValueError: If a text is empty, or a value is out of range.
+        ValueError: If a text is empty, a value is out of range, or a
+            validation prompt cannot be edited to with these options.
     """
 
     deterministic = True
@@ -100,8 +103,9 @@ class InversionEditor(EmbeddingEditor):
         edit: dict | None = None,
         map_side: int | None = None,
         data_preprocessor: dict | None = None,
+        val_prompts: str | list[str] | None = None,
     ) -> None:
-        super().__init__(sd, data_preprocessor)
+        super().__init__(sd, data_preprocessor, val_prompts)
         check_texts('source_text', [source_text])
         if target_text is not None:
             check_texts('target_text', [target_text])
@@ -115,12 +119,15 @@ class InversionEditor(EmbeddingEditor):
         self.num_steps = num_steps
         self.guidance_scale = guidance_scale
         self.edit = dict(edit or {})
-        EditOptions(**self.edit)  # a mistake should not cost a training
+        options = EditOptions(**self.edit)
         self.parse(source_text)
         side = self.data_preprocessor.size
         shape = self.sd.latent_shape(side, side)
         self.layers = attention_layers(self.sd.unet, shape[-1])
         self.map_layers = map_layers(self.layers, map_side)
+        for prompt in self.val_prompts:
+            # a mistake should not cost a training
+            self._edit_controls(prompt, options)
         # encoded once; not in checkpoints, the config makes it again
         source = self.condition([source_text]).tokens  # (1, M, D)
         self.register_buffer('source', source, persistent=False)
@@ -244,8 +251,14 @@ class InversionEditor(EmbeddingEditor):
             process.
 
         Raises:
-            ValueError: If there is more than one picture.
+            ValueError: If there is more than one picture, or it has a mask.
         """
+        if any(sample.get('mask') is not None for sample in data_samples):
+            raise ValueError(
+                f'{type(self).__name__} inverts a whole picture, so it can '
+                'leave out neither what a mask does nor padding. Give it no '
+                "`mask`, and a crop within the picture ('center' or a box)."
+            )
         keys = {sample.get('image_key', '') for sample in data_samples}
         known = self._inversion
         if len(keys) != 1 or (known and known.image_key not in keys):
@@ -257,7 +270,7 @@ class InversionEditor(EmbeddingEditor):
         if known is None:
             known = self._invert(inputs[:1], keys.pop())
             self._inversion = known
-            self._sources[0] = to_uint8(inputs[0])
+            self._sources[0] = inputs[0], None
             self.start.copy_(known.latents[-1])
         return known
 
@@ -408,18 +421,9 @@ class InversionEditor(EmbeddingEditor):
         Returns:
             Tensor: Latents of source and edit, (2, 4, h, w).
         """
-        source, target = self.parse(self.source_text), self.parse(prompt)
-        device = self.sd.device
-        control = PromptToPrompt(
-            source, target, options, self.num_steps, device
-        )
+        control, blend = self._edit_controls(prompt, options)
         controls: list[AttentionControl] = [control]
-        blend = None
-        words = options.words_to_blend()
-        if words is not None:
-            blend = LocalBlend(
-                source, target, words, self.map_layers, self.num_steps, device
-            )
+        if blend is not None:
             controls.append(blend.maps)  # after the edit: of what is drawn
         texts = self.condition([self.source_text, prompt])
         empty = self.condition(['', negative_prompt])
@@ -442,6 +446,33 @@ class InversionEditor(EmbeddingEditor):
             return self._walk(
                 at_step, 2, guidance_scale, after_step, show_progress
             )
+
+    def _edit_controls(
+        self, prompt: str, options: EditOptions
+    ) -> tuple[PromptToPrompt, LocalBlend | None]:
+        """What steers the attention and the latents of an edit.
+
+        Args:
+            prompt (str): The prompt of the edit.
+            options (EditOptions): How it keeps to the source.
+
+        Returns:
+            tuple[PromptToPrompt, LocalBlend | None]: For one sampling run.
+
+        Raises:
+            ValueError: If the options do not fit the prompt.
+        """
+        source, target = self.parse(self.source_text), self.parse(prompt)
+        device = self.sd.device
+        control = PromptToPrompt(
+            source, target, options, self.num_steps, device
+        )
+        words = options.words_to_blend()
+        if words is None:
+            return control, None
+        return control, LocalBlend(
+            source, target, words, self.map_layers, self.num_steps, device
+        )
 
     @torch.no_grad()
     def reconstruct(self, *controls: AttentionControl) -> Tensor:
@@ -610,6 +641,15 @@ class InversionEditor(EmbeddingEditor):
         ]
         return draw_sheet([panels])
 
+    def fixed_loss(self, *args: Any, **options: Any) -> None:
+        """There is none: nothing is drawn at random in an inversion.
+
+        Args:
+            *args (Any): Unused.
+            **options (Any): Unused.
+        """
+        return None
+
     @torch.no_grad()
     def preview(
         self,
@@ -627,11 +667,11 @@ class InversionEditor(EmbeddingEditor):
         Returns:
             list[tuple[str, PIL.Image.Image]]: The picture and what the
             autoencoder makes of it, once it was inverted in this process;
-            the reconstruction and the edit.
+            the reconstruction, the edit and those of ``val_prompts``.
         """
-        target = self.target_text or self.source_text
+        targets = [self.target_text or self.source_text, *self.val_prompts]
         drawn = self.infer(
-            target,
+            targets,
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
             show_progress=False,
@@ -639,12 +679,12 @@ class InversionEditor(EmbeddingEditor):
         )
         panels = [
             ('reconstruction', drawn['reconstructions'][0]),
-            (target, drawn['samples'][0]),
+            *zip(targets, drawn['samples'], strict=True),
         ]
         if self._inversion is not None:
             (best,) = self.sd.decode(self._inversion.latents[0]).clamp(-1, 1)
             panels = [
-                ('source', to_pil(self._sources[0])),
+                *self.source_panels(),
                 ('autoencoder', to_pil(best)),
                 *panels,
             ]

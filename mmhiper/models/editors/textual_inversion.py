@@ -73,7 +73,9 @@ class TextualInversion(EmbeddingEditor):
         embedding_reg_weight: float = 0.0,
         data_preprocessor: dict | None = None,
     ) -> None:
-        super().__init__(sd, data_preprocessor)
+        if val_prompts is None:
+            val_prompts = f'a photo of {placeholder_token}'
+        super().__init__(sd, data_preprocessor, val_prompts)
         most = self.sd.num_positions - 2
         if not 1 <= num_vectors_per_token <= most:
             raise ValueError(
@@ -100,7 +102,7 @@ class TextualInversion(EmbeddingEditor):
         for token in self._image_tokens:
             self.vocabulary.add(token, 1)
         self._loaded: dict[str, Tensor] = {}
-        self.val_prompts = self._check_prompts(val_prompts)
+        self._check_val_prompts()
         self.embedding = TokenEmbedding(
             self._initial_rows(),
             self._random_rows(per_image_tokens, 'images')
@@ -108,19 +110,15 @@ class TextualInversion(EmbeddingEditor):
             else None,
         )
 
-    def _check_prompts(self, prompts: str | list[str] | None) -> list[str]:
-        """The validation prompts, each with the placeholder in it."""
-        if prompts is None:
-            return [f'a photo of {self.placeholder_token}']
-        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
-        check_texts('val_prompts', prompts)
-        for prompt in prompts:
+    def _check_val_prompts(self) -> None:
+        """Refuses a validation prompt without the placeholder."""
+        check_texts('val_prompts', self.val_prompts)
+        for prompt in self.val_prompts:
             if not self.vocabulary.find(prompt):
                 raise ValueError(
                     '`val_prompts` must have the placeholder '
                     f'{self.placeholder_token!r} in them, but got {prompt!r}.'
                 )
-        return prompts
 
     def _initial_rows(self) -> Tensor:
         """Start values of the placeholder, (n, D)."""
@@ -266,12 +264,24 @@ class TextualInversion(EmbeddingEditor):
         return self.condition(self.val_prompts[:1] * len(data_samples))
 
     def preview_conditions(self) -> list[tuple[str, Conditioning]]:
-        """The validation prompts.
+        """Nothing beside the validation prompts.
 
         Returns:
-            list[tuple[str, Conditioning]]: Captions, and one text each.
+            list[tuple[str, Conditioning]]: None.
         """
-        return [(text, self.condition([text])) for text in self.val_prompts]
+        return []
+
+    def fixed_condition(self, sample: BaseDataElement) -> Conditioning:
+        """The first sentence of a picture.
+
+        Args:
+            sample (BaseDataElement): With ``prompts``.
+
+        Returns:
+            Conditioning: One text.
+        """
+        text = self._prompts_of(sample)[0]
+        return self.encode([self._with_image_token(text, sample)])
 
     def comparisons(self) -> list[tuple[str, Conditioning, Conditioning]]:
         """The validation prompts, with the word and with its initialiser.
