@@ -11,6 +11,7 @@ from mmengine.registry import DefaultScope
 
 from mmhiper.io import read_checkpoint
 from mmhiper.registry import MODELS, SCOPE
+from mmhiper.utils.shipped import config_path
 from mmhiper.utils.work_dir import find_checkpoint, find_config
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ def load_editor(
     """Builds an editor and gives it what it has learned.
 
     Args:
-        config (str, Path or Config): A config, its file, or the work_dir of a
+        config (str, Path or Config): A config, its file, the name of one that
+            comes with the project ('hiper/dog'), or the work_dir of a
             training run (which holds a copy of its config).
         checkpoint (str or Path, optional): A ``.pth`` checkpoint or a
             ``.safetensors`` export. Defaults to the newest checkpoint of the
@@ -61,11 +63,7 @@ def load_editor(
             if checkpoint is None:
                 checkpoint = find_checkpoint(config)
             config = find_config(config)
-        if not config.is_file():
-            raise FileNotFoundError(
-                f'There is no config file or work_dir {str(config)!r}.'
-            )
-        config = Config.fromfile(config)
+        config = Config.fromfile(config_path(config))
     # read first: a missing file should not cost the loading of a backbone
     state = None if checkpoint is None else read_checkpoint(checkpoint)
     with DefaultScope.overwrite_default_scope(SCOPE):

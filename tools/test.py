@@ -22,6 +22,7 @@ from mmhiper.evaluation.learned import Drawn, draw_comparison
 from mmhiper.registry import DATASETS
 from mmhiper.utils import register_all_modules
 from mmhiper.utils.sheet import draw_sheet
+from mmhiper.utils.shipped import config_path
 
 MINI_SD_TOOLS = Path(__file__).parent / 'mini_sd'
 SHOWN = 4  # pictures of each prompt on the sheet
@@ -107,7 +108,7 @@ def main() -> None:
         )
     out_dir = Path(args.out_dir or Path(args.checkpoint).parent / 'test')
     check_writable(out_dir)
-    config = Config.fromfile(args.config)
+    config = Config.fromfile(config_path(args.config))
     sources = read_sources(config)
     editor = load_editor(config, args.checkpoint)
     features = ClipFeatures(editor.sd, args.clip)

@@ -12,6 +12,7 @@ import torch
 from mmengine.config import Config, DictAction
 
 from mmhiper.engine.launch import train, user_errors
+from mmhiper.utils.shipped import config_path
 
 
 def parse_args() -> argparse.Namespace:
@@ -19,7 +20,9 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Personalise the source image that a config names.'
     )
-    parser.add_argument('config', help='path of a config')
+    parser.add_argument(
+        'config', help='path of a config, or its name (hiper/dog)'
+    )
     parser.add_argument(
         '--work-dir', help='folder of the results (work_dirs/<config name>)'
     )
@@ -59,7 +62,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Assemble the config and train."""
     args = parse_args()
-    cfg = Config.fromfile(args.config)
+    cfg = Config.fromfile(config_path(args.config))
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
     if args.seed is not None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os.path as osp
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from mmengine.dataset import BaseDataset
 
 from mmhiper.registry import DATASETS
+from mmhiper.utils.shipped import or_shipped
 
 
 @DATASETS.register_module()
@@ -22,7 +23,8 @@ class SourceImageDataset(BaseDataset):
     draws all its past batches again.
 
     Args:
-        img (str | Sequence[str]): Path of the image, or K paths.
+        img (str | Sequence[str]): Path of the image, or K paths; those of
+            pictures that come with the project work in any folder.
         data_root (str): Folder that relative paths start from. Defaults to
             the current folder.
         pipeline (Sequence[dict | Callable]): Transforms from
@@ -64,7 +66,10 @@ class SourceImageDataset(BaseDataset):
             list[dict]: ``img_path`` and ``image_index`` of each image.
         """
         return [
-            dict(img_path=osp.join(self.data_root or '', path), image_index=i)
+            dict(
+                img_path=str(or_shipped(Path(self.data_root or '', path))),
+                image_index=i,
+            )
             for i, path in enumerate(self.img)
         ]
 
