@@ -67,9 +67,11 @@ def load_editor(
     # read first: a missing file should not cost the loading of a backbone
     state = None if checkpoint is None else read_checkpoint(checkpoint)
     with DefaultScope.overwrite_default_scope(SCOPE):
-        editor = MODELS.build(config.model)
+        editor: EmbeddingEditor = MODELS.build(config.model)
     if state is not None:
         editor.load_state_dict(state)
     if device is None:
         device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    return editor.to(device).eval()
+    editor.to(device)
+    editor.eval()
+    return editor

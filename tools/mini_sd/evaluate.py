@@ -24,11 +24,12 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
 from PIL import Image, ImageDraw, ImageFont
 
+from mmhiper.models.loading import BUNDLED, MINI_SD
+
 from judge import DEFAULT_PATH, Judge, load_judge, to_pixels
 from world import FURS, PAINTS, PLACES, POSES, draw, sample_scene
 from world.captions import ACCESSORY_WORDS, PLACE_WORDS
 
-BUNDLED = Path(__file__).parents[2] / 'mmhiper' / 'pretrained' / 'mini-sd'
 PROMPT_SEED, DRAWING_SEED = 81, 82  # namespaces, disjoint from training
 
 
@@ -160,7 +161,7 @@ def measure_model(
 def main() -> None:
     """Run the asked measurement and print and save its figures."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('--pretrained', type=Path, default=BUNDLED)
+    parser.add_argument('--pretrained', type=Path, default=BUNDLED[MINI_SD])
     parser.add_argument('--editor', choices=('hiper', 'textual_inversion'))
     parser.add_argument('--judge', type=Path, default=DEFAULT_PATH)
     parser.add_argument('--count', type=int, default=200, help='pictures')

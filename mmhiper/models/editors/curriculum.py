@@ -61,7 +61,7 @@ class CurriculumEditor(InversionEditor):
 
     def __init__(
         self,
-        sd: dict | StableDiffusion,
+        sd: dict[str, Any] | StableDiffusion,
         source_text: str,
         num_inner_steps: int = 20,
         **options: Any,
@@ -129,7 +129,10 @@ class CurriculumEditor(InversionEditor):
         """
         if self.finished:
             return []
-        return self.embedding.parameters_of(self.position)
+        active: list[nn.Parameter] = self.embedding.parameters_of(
+            self.position
+        )
+        return active
 
     def end_inner_step(self, loss: float) -> bool:
         """Counts an optimisation step.
@@ -329,9 +332,10 @@ class CurriculumEditor(InversionEditor):
         output = guided(lambda z, t: torch.cat(branches), self.guidance_scale)(
             self.reached, t
         )
-        return self.sd.scheduler.step(
+        reached: Tensor = self.sd.scheduler.step(
             output, t, self.reached, return_dict=False
         )[0]
+        return reached
 
     def _fixed_condition(self) -> Conditioning:
         """The conditioning of the branch with nothing to learn in it."""
