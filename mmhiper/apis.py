@@ -62,9 +62,10 @@ def load_editor(
     """Builds an editor and gives it what it has learned.
 
     Args:
-        config (str, Path or Config): A config, its file, the work_dir of a
-            training run (which holds a copy of its config), or the name of an
-            editor, see :func:`list_editors`.
+        config (str, Path or Config): A config, its file, the name of one that
+            comes with the project ('hiper/dog'), the work_dir of a training
+            run (which holds a copy of its config), or the name of an editor,
+            see :func:`list_editors`.
         checkpoint (str or Path, optional): A ``.pth`` checkpoint or a
             ``.safetensors`` export. Defaults to the newest checkpoint of the
             work_dir; with a config and no checkpoint the editor is untrained.
@@ -83,12 +84,14 @@ def load_editor(
     # read first: a missing file should not cost the loading of a backbone
     state = None if checkpoint is None else read_checkpoint(checkpoint)
     with DefaultScope.overwrite_default_scope(SCOPE):
-        editor = MODELS.build(config.model)
+        editor: EmbeddingEditor = MODELS.build(config.model)
     if state is not None:
         editor.load_state_dict(state)
     if device is None:
         device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    return editor.to(device).eval()
+    editor.to(device)
+    editor.eval()
+    return editor
 
 
 def find_run(
@@ -116,14 +119,9 @@ def find_run(
         return read_config(find_config(place)), (
             path or find_checkpoint(place)
         )
-    if place.is_file():
-        return read_config(place), path
     if str(config) in list_editors():
         return _config_of(str(config), path), path
-    raise FileNotFoundError(
-        f'There is no config file or work_dir {str(place)!r}, nor an editor '
-        f'of that name; those are {", ".join(list_editors())}.'
-    )
+    return read_config(place), path
 
 
 def _config_of(editor: str, checkpoint: Path | None) -> Config:

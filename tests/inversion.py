@@ -66,10 +66,6 @@ def train(editor: Any, picture: Tensor, lr: float = 1e-2) -> list[dict]:
     )
     logs = []
     while not editor.finished:
-        for group in optimizer.param_groups:
-            group['lr'] = lr * editor.rate
         log = editor.train_step(batch_of([picture], [0]), optimizer)
         logs.append({name: value.item() for name, value in log.items()})
-        if editor.end_inner_step(logs[-1]['loss']):
-            editor.advance()
     return logs

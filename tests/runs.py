@@ -38,7 +38,8 @@ def options(
     if not image.exists():
         draw_image(image)
     data = {'train_dataloader.dataset.img': str(image)}
-    if 'textual_inversion' in file.parent.name:
+    dataset = Config.fromfile(file).train_dataloader.dataset
+    if dataset.type == 'TextualInversionDataset':
         data = {
             'train_dataloader.dataset.data_root': str(tmp_path),
             'train_dataloader.dataset.concept_dir': '.',

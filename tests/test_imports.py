@@ -113,6 +113,12 @@ def test_hooks_reach_a_model_through_its_methods_alone():
             ), name
 
 
+def test_importing_the_package_imports_next_to_nothing():
+    light = {'registry', 'version', 'version.__version__'}
+
+    assert imports_of(ROOT / '__init__.py') <= light
+
+
 def test_the_check_would_find_a_wrong_import(tmp_path):
     path = tmp_path / 'module.py'
     path.write_text('def f():\n    from mmhiper.apis import load_editor\n')

@@ -38,6 +38,7 @@ from mmhiper.registry import DATASETS, MODELS
 from mmhiper.utils import register_all_modules
 from mmhiper.utils.pictures import to_pil
 from mmhiper.utils.sheet import draw_sheet
+from mmhiper.utils.shipped import config_path, or_shipped
 
 CONFIG = Path(__file__).parents[1] / 'configs/style_diffusion/dog.py'
 NEEDED = ('name', 'image', 'prompt', 'target')
@@ -70,7 +71,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Invert and edit the pictures of a table.'
     )
-    parser.add_argument('cases', type=Path, help='a .csv table of cases')
+    parser.add_argument('cases', type=or_shipped, help='a .csv table of cases')
     parser.add_argument('--out-dir', type=Path, required=True)
     parser.add_argument(
         '--config', default=CONFIG, help='(configs/style_diffusion/dog.py)'
@@ -144,7 +145,7 @@ def read_case(row: dict[str, str], folder: Path) -> Case:
 
 def make_config(case: Case, args: argparse.Namespace) -> Config:
     """The config of the inversion of a case."""
-    cfg = Config.fromfile(args.config)
+    cfg = Config.fromfile(config_path(args.config))
     key = hashlib.blake2b(
         f'{case.image}\n{case.prompt}'.encode(), digest_size=4
     ).hexdigest()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os.path as osp
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from mmengine.dataset import BaseDataset
 
 from mmhiper.registry import DATASETS
+from mmhiper.utils.shipped import or_shipped
 
 
 @DATASETS.register_module()
@@ -22,7 +23,8 @@ class SourceImageDataset(BaseDataset):
     a dict, also when a resumed run draws all its past batches again.
 
     Args:
-        img (str | Sequence[str]): Path of the image, or K paths.
+        img (str | Sequence[str]): Path of the image, or K paths; those of
+            pictures that come with the project work in any folder.
         data_root (str): Folder that relative paths start from. Defaults to
             the current folder.
         pipeline (Sequence[dict | Callable]): Transforms from
@@ -85,9 +87,11 @@ class SourceImageDataset(BaseDataset):
         for i, (path, mask) in enumerate(
             zip(self.img, self.mask, strict=True)
         ):
-            item = dict(img_path=osp.join(root, path), image_index=i)
+            item = dict(
+                img_path=str(or_shipped(Path(root, path))), image_index=i
+            )
             if mask is not None:
-                item['mask_path'] = osp.join(root, mask)
+                item['mask_path'] = str(or_shipped(Path(root, mask)))
             items.append(item)
         return items
 

@@ -10,6 +10,7 @@ from PIL import Image, UnidentifiedImageError
 
 from mmhiper.datasets.source_image import SourceImageDataset
 from mmhiper.registry import DATASETS
+from mmhiper.utils.shipped import or_shipped
 
 
 @DATASETS.register_module()
@@ -54,7 +55,7 @@ class TextualInversionDataset(SourceImageDataset):
             text.replace('{}', placeholder) for text in _templates(template)
         ]
         self.prompts = tuple(prompts)
-        images = _pictures_in(Path(data_root, concept_dir))
+        images = _pictures_in(or_shipped(Path(data_root, concept_dir)))
         masks = mask_dir and _masks_of(images, Path(data_root, mask_dir))
         super().__init__(img=images, pipeline=pipeline, mask=masks)
 
@@ -162,7 +163,7 @@ def _templates(template: str | Sequence[str]) -> list[str]:
     lines = [template] if isinstance(template, str) else list(template)
     where = '`template`'
     if isinstance(template, str) and '{}' not in template:
-        path = Path(template)
+        path = or_shipped(template)
         if not path.is_file():
             raise FileNotFoundError(
                 f'There is no file of templates {template!r} (`template` of '

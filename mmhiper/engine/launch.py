@@ -64,7 +64,7 @@ class ConciseRunner(Runner):
     what this package has to say.
     """
 
-    def build_logger(self, *args, **kwargs):
+    def build_logger(self, *args: Any, **kwargs: Any) -> logging.Logger:
         """Build the logger, with a filter on its console handler."""
         logger = super().build_logger(*args, **kwargs)
         for handler in logger.handlers:
@@ -72,7 +72,7 @@ class ConciseRunner(Runner):
                 handler.addFilter(_is_for_user)
         return logger
 
-    def load_checkpoint(self, *args, **kwargs):
+    def load_checkpoint(self, *args: Any, **kwargs: Any) -> Any:
         """Load a checkpoint without mmengine's print on how it reads it."""
         with redirect_stdout(io.StringIO()):
             return super().load_checkpoint(*args, **kwargs)

@@ -12,7 +12,7 @@ from mmhiper.registry import LOOPS
 
 @LOOPS.register_module()
 class CurriculumLoop(IterBasedTrainLoop):
-    """Iterates until ``CurriculumHook`` says that all is learned.
+    """Iterates until ``CurriculumHook`` sees that all is learned.
 
     Args:
         runner (Runner): The runner; its editor knows how many iterations its

@@ -7,16 +7,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from mmhiper.io.export import read_export
+from mmhiper.io.file_content import read_content
 
 _OWN = ('editor', 'backbone')  # what every state dict of an editor says
 
 
 def read_checkpoint(path: str | Path) -> OrderedDict[str, Tensor]:
     """Reads the learned tensors of a checkpoint or of an export.
+
+    Checkpoints that MMEngine wrote without ``PlainCheckpointHook`` are read
+    too; the objects in their logs are skipped.
 
     Args:
         path (str or Path): A ``.pth`` or ``.safetensors`` file.
@@ -56,14 +59,12 @@ def read_learned(
     if not path.is_file():
         raise FileNotFoundError(f'There is no checkpoint {str(path)!r}.')
     try:
-        content = torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0]
+        content = read_content(path).entries
+    except ValueError as error:
         raise ValueError(
-            f'{str(path)!r} is not a complete checkpoint of tensors and plain '
-            f'values (PlainCheckpointHook writes those): {reason}'
+            f'{str(path)!r} is not a complete checkpoint: {error}'
         ) from error
-    if not isinstance(content, dict) or 'state_dict' not in content:
+    if 'state_dict' not in content:
         raise ValueError(
             f'{str(path)!r} is not a training checkpoint: it has no '
             "'state_dict'."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import save
 from torch import Tensor
@@ -14,7 +15,9 @@ FORMAT = 'mmhiper'
 
 
 def write_export(
-    path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping
+    path: str | Path,
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, Any],
 ) -> None:
     """Writes learned tensors with their metadata.
 

@@ -137,7 +137,7 @@ class _Skipped:
         """Forgets what it would have held."""
 
 
-class _Parameters(dict):
+class _Parameters(dict[str, Tensor]):
     """Stands for a ``ParameterDict``: the tensors by name, nothing else."""
 
     def __setstate__(self, state: Any) -> None:

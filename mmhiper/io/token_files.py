@@ -17,9 +17,10 @@ from mmhiper.io import (
 )
 from mmhiper.io.file_content import FileContent, read_content, write_content
 from mmhiper.io.token_file import TokenFile, quoted
+from mmhiper.io.token_format import TokenFormat
 
 # The order matters: the first that matches reads a file.
-_FORMATS = {
+_FORMATS: dict[str, TokenFormat] = {
     module.FORMAT.name: module.FORMAT
     for module in (
         export_format,

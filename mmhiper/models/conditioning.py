@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,7 +36,7 @@ class Conditioning:
         """The number of texts B."""
         return len(self.tokens)
 
-    def _map(self, function) -> Conditioning:
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Conditioning:
         """Applies one function to all tensors.
 
         Args:
@@ -52,7 +53,7 @@ class Conditioning:
         """Picks texts by a slice or by a tensor of indices."""
         return self._map(lambda tensor: tensor[index])
 
-    def to(self, *args, **kwargs) -> Conditioning:
+    def to(self, *args: Any, **kwargs: Any) -> Conditioning:
         """As ``Tensor.to``, for all tensors."""
         return self._map(lambda tensor: tensor.to(*args, **kwargs))
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from mmhiper.utils.shipped import config_path
+
 _SUFFIXES = ('.py', '.json', '.yaml', '.yml')
 
 
@@ -13,7 +15,8 @@ def read_config(path: str | Path) -> Config:
     """Reads the config of an editor.
 
     Args:
-        path (str or Path): The file.
+        path (str or Path): The file, or the name of a config that comes with
+            the project ('hiper/dog').
 
     Returns:
         Config: With a ``model``.
@@ -22,11 +25,7 @@ def read_config(path: str | Path) -> Config:
         FileNotFoundError: If it, or a config it is based on, does not exist.
         ValueError: If it is no config, or none of an editor.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f'There is no config {str(path)!r}. Check the path.'
-        )
+    path = config_path(path)
     if path.suffix not in _SUFFIXES:
         raise ValueError(
             f'Wanted a config, a file that ends in {", ".join(_SUFFIXES)}, '

@@ -21,8 +21,9 @@ from typing import Any
 
 import torch
 
+from mmhiper.models.loading import BUNDLED, MINI_SD
+
 POSITIONS, WIDTH, VOCABULARY = 77, 768, 49408
-BUNDLED = Path(__file__).parents[2] / 'mmhiper/pretrained/mini-sd'
 Step = Callable[[], None]
 
 
@@ -35,7 +36,7 @@ def make_tokenizer() -> Any:
     """The bundled tokenizer with as many tokens as Stable Diffusion 1.x."""
     import transformers
 
-    folder = BUNDLED / 'tokenizer'
+    folder = BUNDLED[MINI_SD] / 'tokenizer'
     vocabulary = json.loads((folder / 'vocab.json').read_text())
     for number in range(len(vocabulary), VOCABULARY):
         vocabulary[f'filler{number}</w>'] = number

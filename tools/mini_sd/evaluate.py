@@ -24,6 +24,8 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
 from PIL import Image, ImageDraw, ImageFont
 
+from mmhiper.models.loading import BUNDLED, MINI_SD
+
 from judge import DEFAULT_PATH, Judge, load_judge, to_pixels
 from world import (
     ACCESSORIES,
@@ -36,7 +38,6 @@ from world import (
 )
 from world.captions import ACCESSORY_WORDS, PLACE_WORDS
 
-BUNDLED = Path(__file__).parents[2] / 'mmhiper' / 'pretrained' / 'mini-sd'
 PROMPT_SEED, DRAWING_SEED = 81, 82  # namespaces, disjoint from training
 
 
@@ -175,7 +176,7 @@ def measure_model(
 def main() -> None:
     """Run the asked measurement and print and save its figures."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('--pretrained', type=Path, default=BUNDLED)
+    parser.add_argument('--pretrained', type=Path, default=BUNDLED[MINI_SD])
     parser.add_argument('--editor', choices=('hiper', 'textual_inversion'))
     parser.add_argument('--judge', type=Path, default=DEFAULT_PATH)
     parser.add_argument('--count', type=int, default=200, help='pictures')

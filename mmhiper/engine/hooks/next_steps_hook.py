@@ -11,8 +11,9 @@ from mmengine.hooks import Hook
 
 from mmhiper.engine.hooks.editor_of import editor_of
 from mmhiper.registry import HOOKS
+from mmhiper.utils.shipped import shipped
 
-TOOLS = Path(__file__).parents[3] / 'tools'
+TOOLS = shipped('tools')
 
 
 def _short(path: str | Path) -> str:

@@ -66,8 +66,8 @@ class EmbeddingEditor(BaseModel):
 
     def __init__(
         self,
-        sd: dict | StableDiffusion,
-        data_preprocessor: dict | None = None,
+        sd: dict[str, Any] | StableDiffusion,
+        data_preprocessor: dict[str, Any] | None = None,
         val_prompts: str | list[str] | None = None,
     ) -> None:
         # Inner types are ours whatever the scope of the importing project.
@@ -93,11 +93,12 @@ class EmbeddingEditor(BaseModel):
         # The pictures as last seen, (3, S, S), and their masks, (S, S).
         self._sources: dict[int, tuple[Tensor, Tensor | None]] = {}
 
-    def _apply(self, fn, recurse=True):
+    def _apply(self, fn: Any, recurse: bool = True) -> EmbeddingEditor:
         """Moves the frozen model along with the embedding."""
         self.sd._apply(fn, recurse)
         self._latents.clear()  # encoded on the old device
-        return super()._apply(fn, recurse)
+        moved: EmbeddingEditor = super()._apply(fn, recurse)
+        return moved
 
     def init_weights(self) -> None:
         """Does nothing: all weights are set when the editor is built."""
@@ -687,7 +688,9 @@ class EmbeddingEditor(BaseModel):
         """What the embedding belongs to, by the names of `Identity`."""
         return dict(editor=type(self).__name__, backbone=self.sd.backbone)
 
-    def _save_to_state_dict(self, destination, prefix, keep_vars):
+    def _save_to_state_dict(
+        self, destination: Any, prefix: str, keep_vars: bool
+    ) -> None:
         """Notes editor and backbone in the metadata of the state dict.
 
         PyTorch keeps this record through saving and loading (weights-only
@@ -698,11 +701,11 @@ class EmbeddingEditor(BaseModel):
 
     def _load_from_state_dict(
         self,
-        state_dict,
-        prefix,
-        local_metadata,
-        *args,
-    ):
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        *args: Any,
+    ) -> None:
         """Refuses what was not learned by this editor on this backbone.
 
         Checked here because both loaders, PyTorch's and MMEngine's (which

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from mmengine.dist import get_world_size
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
@@ -29,8 +30,9 @@ class CurriculumEditor(InversionEditor):
     guided step from the latents reached so far ends at the inverted ones
     (METHODS 3.4); then the latents advance, and the next step starts from
     what this one has learned. One training iteration is one step of the
-    optimizer. ``CurriculumHook`` walks the timesteps by the public methods
-    :meth:`end_inner_step` and :meth:`advance`.
+    optimizer, and :meth:`train_step` walks the timesteps, so any loop of
+    MMEngine trains it. ``CurriculumLoop`` ends when all is learned; in
+    another loop what is left of its iterations does nothing.
 
     A subclass has an ``embedding`` with ``warm_start(step)`` and
     ``parameters_of(step)``, and conditions with it in :meth:`positive`, or in
@@ -59,7 +61,7 @@ class CurriculumEditor(InversionEditor):
 
     def __init__(
         self,
-        sd: dict | StableDiffusion,
+        sd: dict[str, Any] | StableDiffusion,
         source_text: str,
         num_inner_steps: int = 20,
         **options: Any,
@@ -127,7 +129,10 @@ class CurriculumEditor(InversionEditor):
         """
         if self.finished:
             return []
-        return self.embedding.parameters_of(self.position)
+        active: list[nn.Parameter] = self.embedding.parameters_of(
+            self.position
+        )
+        return active
 
     def end_inner_step(self, loss: float) -> bool:
         """Counts an optimisation step.
@@ -170,6 +175,35 @@ class CurriculumEditor(InversionEditor):
             )
 
     # ------------------------------------------------------------- training
+    def train_step(
+        self, data: dict[str, Any], optim_wrapper: Any
+    ) -> dict[str, Tensor]:
+        """One optimisation step; advances when its timestep is done.
+
+        What the optimizer remembers of a finished timestep is dropped, so a
+        checkpoint holds what is still needed.
+
+        Args:
+            data (dict): A batch of the dataset with one picture.
+            optim_wrapper (OptimWrapper): Its rate is that of the config times
+                :attr:`rate`.
+
+        Returns:
+            dict[str, Tensor]: As :meth:`loss`, for the log; a loss of 0 when
+            nothing is left to learn.
+        """
+        if self.finished:
+            return dict(loss=torch.zeros(()))
+        for group in optim_wrapper.param_groups:
+            group.setdefault('initial_lr', group['lr'])
+            group['lr'] = group['initial_lr'] * self.rate
+        log: dict[str, Tensor] = super().train_step(data, optim_wrapper)
+        if self.end_inner_step(log['loss'].item()):
+            for parameter in self.active_parameters():
+                optim_wrapper.optimizer.state.pop(parameter, None)
+            self.advance()
+        return log
+
     @abstractmethod
     def train_condition(
         self, data_samples: list[BaseDataElement]
@@ -204,7 +238,17 @@ class CurriculumEditor(InversionEditor):
             dict[str, Tensor]: 'loss', of its parts 'latent' (only 'loss' is
             optimised), and, for the log, 'timestep' (i, from 1) and
             'inner_step' (from 1).
+
+        Raises:
+            ValueError: If there are several processes.
         """
+        if get_world_size() > 1:
+            raise ValueError(
+                'Every timestep of one picture starts where the one before '
+                'ended, so several processes cannot share it: train with '
+                'one. Several pictures are spread over processes by '
+                'tools/edit_cases.py.'
+            )
         latent = F.mse_loss(*self.predict_training_step(inputs, data_samples))
         return dict(
             loss=latent,
@@ -288,9 +332,10 @@ class CurriculumEditor(InversionEditor):
         output = guided(lambda z, t: torch.cat(branches), self.guidance_scale)(
             self.reached, t
         )
-        return self.sd.scheduler.step(
+        reached: Tensor = self.sd.scheduler.step(
             output, t, self.reached, return_dict=False
         )[0]
+        return reached
 
     def _fixed_condition(self) -> Conditioning:
         """The conditioning of the branch with nothing to learn in it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from typing import Any
 
 import torch
 from mmengine.dist import all_reduce, get_world_size
@@ -61,12 +62,12 @@ class HiPer(EmbeddingEditor):
 
     def __init__(
         self,
-        sd: dict | StableDiffusion,
+        sd: dict[str, Any] | StableDiffusion,
         source_text: str | list[str],
         target_text: str | list[str] | None = None,
         n_hiper: int = 5,
         strength: float = 0.8,
-        data_preprocessor: dict | None = None,
+        data_preprocessor: dict[str, Any] | None = None,
         val_prompts: str | list[str] | None = None,
     ) -> None:
         super().__init__(sd, data_preprocessor, val_prompts)

@@ -95,14 +95,14 @@ class InversionEditor(EmbeddingEditor):
 
     def __init__(
         self,
-        sd: dict | StableDiffusion,
+        sd: dict[str, Any] | StableDiffusion,
         source_text: str,
         target_text: str | None = None,
         num_steps: int = 30,
         guidance_scale: float = 7.5,
-        edit: dict | None = None,
+        edit: dict[str, Any] | None = None,
         map_side: int | None = None,
-        data_preprocessor: dict | None = None,
+        data_preprocessor: dict[str, Any] | None = None,
         val_prompts: str | list[str] | None = None,
     ) -> None:
         super().__init__(sd, data_preprocessor, val_prompts)
@@ -135,12 +135,12 @@ class InversionEditor(EmbeddingEditor):
         self.register_buffer('start', torch.zeros(1, *shape))
         self._inversion: Inversion | None = None
 
-    def _apply(self, fn, recurse=True):
+    def _apply(self, fn: Any, recurse: bool = True) -> InversionEditor:
         """Forgets what lies on the old device."""
         self.forget()
         return super()._apply(fn, recurse)
 
-    def _load_from_state_dict(self, *args) -> None:
+    def _load_from_state_dict(self, *args: Any) -> None:
         """Forgets what belongs to another picture."""
         self.forget()
         super()._load_from_state_dict(*args)
@@ -160,7 +160,10 @@ class InversionEditor(EmbeddingEditor):
         """
 
         def tokenize(word: str) -> list[int]:
-            return self.sd.tokenizer(word, add_special_tokens=False).input_ids
+            ids: list[int] = self.sd.tokenizer(
+                word, add_special_tokens=False
+            ).input_ids
+            return ids
 
         return Prompt.parse(text, tokenize, self.sd.num_positions)
 
@@ -557,7 +560,8 @@ class InversionEditor(EmbeddingEditor):
             Tensor: (T,) integers, falling.
         """
         self.sd.scheduler.set_timesteps(self.num_steps, self.sd.device)
-        return self.sd.scheduler.timesteps
+        timesteps: Tensor = self.sd.scheduler.timesteps
+        return timesteps
 
     def _negatives(
         self, negative: str | Sequence[str] | None, count: int

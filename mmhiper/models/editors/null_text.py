@@ -34,7 +34,7 @@ class NullTextInversion(CurriculumEditor):
 
     def __init__(
         self,
-        sd: dict | StableDiffusion,
+        sd: dict[str, Any] | StableDiffusion,
         source_text: str,
         **options: Any,
     ) -> None:

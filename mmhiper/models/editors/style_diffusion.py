@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 
-from mmhiper.models.attention import MapStore
+from mmhiper.models.attention import AttentionControl, MapStore
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.editors.curriculum import CurriculumEditor
 from mmhiper.models.editors.inversion import Inversion
@@ -50,9 +50,9 @@ class StyleDiffusion(CurriculumEditor):
 
     def __init__(
         self,
-        sd: dict | StableDiffusion,
+        sd: dict[str, Any] | StableDiffusion,
         source_text: str,
-        image_encoder: dict | None = None,
+        image_encoder: dict[str, Any] | None = None,
         attention_weight: float = 1.0,
         **options: Any,
     ) -> None:
@@ -100,7 +100,7 @@ class StyleDiffusion(CurriculumEditor):
         """
         return self.positive(Conditioning(self.source), self.position)
 
-    def training_controls(self) -> list:
+    def training_controls(self) -> list[AttentionControl]:
         """Keeps the maps, if they have a term in the loss."""
         return [self._store] if self.learns_maps else []
 

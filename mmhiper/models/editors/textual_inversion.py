@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.structures import BaseDataElement
@@ -63,7 +64,7 @@ class TextualInversion(EmbeddingEditor):
 
     def __init__(
         self,
-        sd: dict | StableDiffusion,
+        sd: dict[str, Any] | StableDiffusion,
         placeholder_token: str,
         initialize_token: str | None = None,
         num_vectors_per_token: int = 1,
@@ -71,7 +72,7 @@ class TextualInversion(EmbeddingEditor):
         progressive_interval: int | None = None,
         per_image_tokens: int = 0,
         embedding_reg_weight: float = 0.0,
-        data_preprocessor: dict | None = None,
+        data_preprocessor: dict[str, Any] | None = None,
     ) -> None:
         if val_prompts is None:
             val_prompts = f'a photo of {placeholder_token}'
@@ -405,7 +406,9 @@ class TextualInversion(EmbeddingEditor):
             num_vectors_per_token=str(self.num_vectors_per_token),
         )
 
-    def _load_from_state_dict(self, state_dict, prefix, *args):
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any
+    ) -> None:
         """Takes an export too, whose tensor is named by the placeholder."""
         exported = state_dict.pop(prefix + self.placeholder_token, None)
         if exported is not None:
