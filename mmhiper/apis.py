@@ -20,7 +20,7 @@ from mmhiper.io import PictureFolder, read_checkpoint, read_learned
 from mmhiper.registry import MODELS, SCOPE
 from mmhiper.utils.config_file import read_config
 from mmhiper.utils.pictures import to_pil
-from mmhiper.utils.shipped import shipped
+from mmhiper.utils.shipped import config_path, shipped
 from mmhiper.utils.work_dir import find_checkpoint, find_config
 from mmhiper.version import __version__
 
@@ -121,6 +121,13 @@ def find_run(
         )
     if str(config) in list_editors():
         return _config_of(str(config), path), path
+    try:
+        place = config_path(place)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f'{error} It is no work_dir either, nor an editor of that name: '
+            f'{", ".join(list_editors())}.'
+        ) from None
     return read_config(place), path
 
 

@@ -70,11 +70,12 @@ def read_learned(
             "'state_dict'."
         )
     state, meta = content['state_dict'], content.get('meta')
-    record = meta.get('embedding') if isinstance(meta, Mapping) else None
+    noted = meta.get('embedding') if isinstance(meta, Mapping) else None
+    record: dict[str, str] = dict(noted or {})
     if not record:  # a stock runner wrote it
         own = getattr(state, '_metadata', {}).get('', {})
         record = {key: own[key] for key in _OWN if key in own}
-    return state, dict(record)
+    return state, record
 
 
 def _with_record(

@@ -68,7 +68,8 @@ def read_picture_record(path: str | Path) -> dict[str, Any]:
             'does not say what made it: it is not from this package, or '
             'another program has saved it since and left that out.'
         )
-    return json.loads(text)
+    facts: dict[str, Any] = json.loads(text)
+    return facts
 
 
 class PictureFolder:
