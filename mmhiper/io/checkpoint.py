@@ -54,8 +54,8 @@ def read_learned(
     """
     path = Path(path)
     if path.suffix == '.safetensors':
-        tensors, record = read_export(path)
-        return _with_record(tensors, record), record
+        tensors, exported = read_export(path)
+        return _with_record(tensors, exported), exported
     if not path.is_file():
         raise FileNotFoundError(f'There is no checkpoint {str(path)!r}.')
     try:
@@ -71,7 +71,7 @@ def read_learned(
         )
     state, meta = content['state_dict'], content.get('meta')
     noted = meta.get('embedding') if isinstance(meta, Mapping) else None
-    record: dict[str, str] = dict(noted or {})
+    record = dict(noted or {})
     if not record:  # a stock runner wrote it
         own = getattr(state, '_metadata', {}).get('', {})
         record = {key: own[key] for key in _OWN if key in own}
