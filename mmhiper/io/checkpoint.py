@@ -69,11 +69,12 @@ def read_learned(
             "'state_dict'."
         )
     state, meta = content['state_dict'], content.get('meta')
-    record = meta.get('embedding') if isinstance(meta, Mapping) else None
-    if not record:  # a stock runner wrote it
-        own = getattr(state, '_metadata', {}).get('', {})
-        record = {key: own[key] for key in _OWN if key in own}
-    return state, dict(record)
+    noted = meta.get('embedding') if isinstance(meta, Mapping) else None
+    if noted:
+        return state, dict(noted)
+    # a stock runner wrote it
+    own = getattr(state, '_metadata', {}).get('', {})
+    return state, {key: own[key] for key in _OWN if key in own}
 
 
 def _with_record(
