@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import uuid
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,13 @@ from mmhiper.engine.launch import train
 
 REPO = Path(__file__).parents[1]
 DOG = REPO / 'configs' / 'hiper' / 'dog.py'
+
+
+def free_port() -> str:
+    """A port that nothing listens on."""
+    with socket.socket() as listener:
+        listener.bind(('127.0.0.1', 0))
+        return str(listener.getsockname()[1])
 
 
 def draw_image(path: Path, seed: int = 0, size: int = 64) -> Path:

@@ -11,6 +11,7 @@ import logging
 import sys
 
 from torch.distributed import run
+from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 # exit codes of what has said itself what happened: a mistake or a crash of
@@ -20,12 +21,17 @@ TOLD = (1, 2, 130)
 
 def main() -> None:
     """Run, and report processes that were killed."""
-    # Says at once what the report says at the end.
-    logging.getLogger(
-        'torch.distributed.elastic.multiprocessing.api'
-    ).setLevel(logging.CRITICAL)
+    # Says at once what the report says at the end, and which process it
+    # passes a signal on to.
+    for module in ('multiprocessing.api', 'agent.server.api'):
+        logging.getLogger(f'torch.distributed.elastic.{module}').setLevel(
+            logging.CRITICAL
+        )
     try:
         run.main()
+    except SignalException as error:
+        # the processes have got it too, and the first has said what is saved
+        sys.exit(128 + int(error.sigval))
     except ChildFailedError as error:
         _, failure = error.get_first_failure()
         if failure.exitcode not in TOLD:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mmhiper.engine.launch import check_writable
 from mmhiper.io import TOKEN_FORMATS, read_token_file, write_token_file
+from mmhiper.utils.units import plain_size
 
 EXAMPLE = """\
   mmhiper convert cat-toy.pt cat-toy.safetensors
@@ -66,5 +67,5 @@ def run(args: argparse.Namespace) -> None:
         write_token_file(out, tokens, args.format)
         # as others will find it
         tokens = read_token_file(out)
-        print(f'written   {out}')
+        print(f'written   {out} ({plain_size(out.stat().st_size)})')
     print(tokens.describe())

@@ -95,7 +95,11 @@ def guarded(look: Callable[[], Findings]) -> Findings:
     try:
         yield from look()
     except Exception as error:
-        yield Finding(PROBLEM, f'{type(error).__name__}: {error}')
+        yield Finding(
+            PROBLEM,
+            f'{type(error).__name__}: {error}',
+            'Not foreseen. Please report it with all that stands here.',
+        )
 
 
 # ------------------------------------------------------------------ versions

@@ -151,7 +151,7 @@ def draw(
     edits += [(target, target, {}) for target in args.target]
     panels = [('source', source_of(runner))]
     folder = PictureFolder(out_dir, len(edits) + 1)
-    folder.add(panels[0][1], dict(photo=args.photo))
+    folder.add(panels[0][1], dict(photo=Path(args.photo).name))
     try:
         for caption, prompt, options in tqdm(
             edits, 'drawing', unit='picture', dynamic_ncols=True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from mmhiper.apis import EditInferencer, find_run
 from mmhiper.engine.launch import check_writable
 from mmhiper.io import write_picture
 from mmhiper.utils.sheet import draw_sheet
+from mmhiper.utils.units import plain_time
 
 EXAMPLE = '''\
   mmhiper infer configs/hiper/dog.py work_dirs/dog/iter_1200.pth \\
@@ -97,6 +99,7 @@ def run(args: argparse.Namespace) -> None:
         print(f'Words: {", ".join(inferencer.words)}')
     once = inferencer.editor.deterministic
     options = {} if args.strength is None else {'strength': args.strength}
+    start = time.monotonic()
     result = inferencer(
         args.prompt,
         num_images=args.num_images or (1 if once else 10),
@@ -110,7 +113,10 @@ def run(args: argparse.Namespace) -> None:
         draw_grid(result, len(args.prompt)),
         dict(result['records'][0], prompt='; '.join(args.prompt)),
     )
-    print(f'{len(result["files"])} picture(s) and grid.png in {out_dir}')
+    print(
+        f'{len(result["files"])} picture(s) and grid.png in {out_dir}, drawn '
+        f'in {plain_time(time.monotonic() - start)}'
+    )
 
 
 def draw_grid(result: dict[str, Any], num_prompts: int) -> Image.Image:

@@ -13,6 +13,7 @@ from mmhiper.io import (
     read_token_file,
     write_token_file,
 )
+from mmhiper.utils.units import plain_size
 
 EXAMPLE = '''\
   mmhiper merge cat.safetensors toy.pt --out both.bin \\
@@ -70,4 +71,5 @@ def run(args: argparse.Namespace) -> None:
     )
     check_writable(out.parent)
     write_token_file(out, merged, args.format)
-    print(f'written   {out}\n{read_token_file(out).describe()}')
+    print(f'written   {out} ({plain_size(out.stat().st_size)})')
+    print(read_token_file(out).describe())

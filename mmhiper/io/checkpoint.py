@@ -71,11 +71,11 @@ def read_learned(
         )
     state, meta = content['state_dict'], content.get('meta')
     noted = meta.get('embedding') if isinstance(meta, Mapping) else None
-    record = dict(noted or {})
-    if not record:  # a stock runner wrote it
-        own = getattr(state, '_metadata', {}).get('', {})
-        record = {key: own[key] for key in _OWN if key in own}
-    return state, record
+    if noted:
+        return state, dict(noted)
+    # a stock runner wrote it
+    own = getattr(state, '_metadata', {}).get('', {})
+    return state, {key: own[key] for key in _OWN if key in own}
 
 
 def _with_record(

@@ -110,7 +110,8 @@ def test_a_look_that_fails_is_a_finding(capsys):
 
     first, second = doctor.guarded(look)
     assert first.kind == 'ok'
-    assert second == doctor.Finding('PROBLEM', 'RuntimeError: driver')
+    assert second.kind == 'PROBLEM' and second.remedy
+    assert second.words == 'RuntimeError: driver'
 
 
 def test_requirements_are_those_of_the_project():

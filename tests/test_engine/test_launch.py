@@ -1,8 +1,8 @@
 """Starting a run: resuming, processes, what is a user's mistake."""
 
+import errno
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -11,8 +11,19 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
-from runs import REPO, config, draw_image, embedding_of, last, learn, options
+from runs import (
+    REPO,
+    config,
+    draw_image,
+    embedding_of,
+    free_port,
+    last,
+    learn,
+    options,
+)
 
+from mmhiper.cli import main
+from mmhiper.engine.hooks import PlainCheckpointHook
 from mmhiper.engine.launch import (
     check_writable,
     set_resume,
@@ -48,13 +59,6 @@ def start(*command: object, **env: str) -> subprocess.Popen:
 def cfg_options(values: dict) -> list[str]:
     """The same values on a command line."""
     return ['--cfg-options', *(f'{k}={v}' for k, v in values.items())]
-
-
-def free_port() -> str:
-    """A port that nothing listens on."""
-    with socket.socket() as listener:
-        listener.bind(('127.0.0.1', 0))
-        return str(listener.getsockname()[1])
 
 
 def test_resumed_run_equals_an_uninterrupted_one(tiny_sd1, tmp_path):
@@ -312,6 +316,58 @@ def test_bug_keeps_its_traceback():
 
 def test_interruption(capsys):
     with pytest.raises(SystemExit) as exit_, user_errors():
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt('Nothing is saved yet.')
 
     assert exit_.value.code == 130
+    error = capsys.readouterr().err
+    assert error == '\nInterrupted. Nothing is saved yet.\n'
+
+
+@pytest.mark.parametrize('iteration', [1, 3])
+def test_an_interrupted_run_says_what_is_saved_and_goes_on(
+    tiny_sd1, tmp_path, monkeypatch, iteration
+):
+    def interrupt(hook, runner, *args, **options):
+        if runner.iter + 1 == iteration:
+            raise KeyboardInterrupt
+
+    cfg = config(tmp_path, tiny_sd1, iters=4)
+    cfg.default_hooks.checkpoint.interval = 2
+    monkeypatch.setattr(
+        PlainCheckpointHook, 'after_train_iter', interrupt, raising=False
+    )
+    with pytest.raises(KeyboardInterrupt) as stop:
+        learn(cfg)
+
+    said = str(stop.value)
+    if iteration == 1:
+        assert said == 'Nothing is saved yet.'
+        return
+    run = tmp_path / 'run'
+    assert f'Saved: {run}/iter_2.pth; iteration 2 was reached.' in said
+    assert f'mmhiper train {run}/dog.py --resume' in said
+    # which does what it says
+    monkeypatch.undo()
+    assert main(['train', f'{run}/dog.py', '--resume']) == 0
+    assert (run / 'iter_4.pth').is_file()
+
+
+@pytest.mark.parametrize(
+    ('error', 'words'),
+    [
+        (torch.OutOfMemoryError('CUDA out of memory.'), 'The memory of'),
+        (OSError(errno.ENOSPC, 'No space left', 'a.pth'), 'No space left: a'),
+        (PermissionError(errno.EACCES, 'Denied', 'x'), 'Denied: x'),
+        (KeyError('Hipr is not in the model registry. Check.'), 'Hipr is'),
+    ],
+)
+def test_failures_that_are_no_bugs_are_one_line(capsys, error, words):
+    with pytest.raises(SystemExit) as exit_, user_errors():
+        raise error
+    assert exit_.value.code == 1
+    line = capsys.readouterr().err
+    assert line.startswith(f'error: {words}')
+    assert line.count('\n') == 1
+
+    with pytest.raises(type(error)), user_errors(debug=True):
+        raise error
