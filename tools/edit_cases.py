@@ -28,9 +28,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from PIL import Image
 
+from mmhiper.cli.options import ConfigOptions
 from mmhiper.engine.launch import check_writable, train, user_errors
 from mmhiper.models.prompt_alignment import Prompt
 from mmhiper.models.prompt_to_prompt import EditOptions, PromptToPrompt
@@ -82,7 +83,7 @@ def parse_args() -> argparse.Namespace:
         'NullTextInversion, NegativePromptInversion or DDIMInversion',
     )
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE'
+        '--cfg-options', nargs='+', action=ConfigOptions, metavar='KEY=VALUE'
     )
     return parser.parse_args()
 

@@ -9,13 +9,14 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.runner import Runner
-from PIL import Image
 from tqdm import tqdm
 
 from mmhiper.apis import EditInferencer
+from mmhiper.datasets.transforms.geometry import CROPS
 from mmhiper.engine.launch import train
 from mmhiper.io import PictureFolder, write_picture
 from mmhiper.utils.config_file import read_config
+from mmhiper.utils.pictures import source_panel
 from mmhiper.utils.sheet import Panel, draw_sheet
 from mmhiper.utils.shipped import shipped
 from mmhiper.utils.units import plain_size, plain_time
@@ -35,6 +36,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     photo.add_argument('photo', help='an image file')
     photo.add_argument(
         '--source', required=True, metavar='TEXT', help='what the photo shows'
+    )
+    photo.add_argument(
+        '--mask',
+        metavar='FILE',
+        help='an image as large as the photo, white where the subject is: it '
+        'alone is learned',
+    )
+    photo.add_argument(
+        '--crop',
+        type=crop_of,
+        default='center',
+        help='what is learned from: the largest square in the "center"; a box '
+        '"x0,y0,x1,y1" in pixels of the upright photo, grown to a square; the '
+        '"subject" of the mask with some room; or "none", the whole photo, '
+        'with padding that is not learned (center)',
     )
     edits = parser.add_argument_group('the edits')
     edits.add_argument(
@@ -61,6 +77,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def crop_of(text: str) -> str | tuple[int, ...]:
+    """Reads ``--crop``.
+
+    Args:
+        text (str): A word or four numbers, see :class:`SquareCrop`.
+
+    Returns:
+        str or tuple[int, ...]: What that class takes.
+
+    Raises:
+        argparse.ArgumentTypeError: If it is neither.
+    """
+    if text in CROPS:
+        return text
+    try:
+        return tuple(map(int, text.split(',')))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f'wanted {", ".join(CROPS)} or four numbers x0,y0,x1,y1, but got '
+            f'{text!r}'
+        ) from None
+
+
 def make_config(args: argparse.Namespace, out_dir: Path) -> Config:
     """The config of dog.py with the options in it.
 
@@ -76,6 +115,7 @@ def make_config(args: argparse.Namespace, out_dir: Path) -> Config:
         {
             'work_dir': str(out_dir),
             'train_dataloader.dataset.img': args.photo,
+            'train_dataloader.dataset.mask': args.mask,
             'model.source_text': args.source,
             'model.target_text': args.target[0],
         }
@@ -90,6 +130,9 @@ def make_config(args: argparse.Namespace, out_dir: Path) -> Config:
     cfg.merge_from_dict({key: v for key, v in given.items() if v is not None})
     if args.pretrained:
         cfg.model.sd.without_cuda = None
+    for transform in cfg.train_dataloader.dataset.pipeline:
+        if transform.type == 'SquareCrop':
+            transform.crop = args.crop
     cfg.default_hooks.logger = None
     # A progress bar and one sheet at the end, in place of log lines and
     # previews on the way.
@@ -149,7 +192,7 @@ def draw(
     edits: list[tuple[str, str, dict[str, Any]]]
     edits = [('reconstruction', args.source, {'strength': 1.0})]
     edits += [(target, target, {}) for target in args.target]
-    panels = [('source', source_of(runner))]
+    panels = [source_of(runner)]
     folder = PictureFolder(out_dir, len(edits) + 1)
     folder.add(panels[0][1], dict(photo=Path(args.photo).name))
     try:
@@ -167,10 +210,13 @@ def draw(
     return panels
 
 
-def source_of(runner: Runner) -> Image.Image:
-    """The photo as it was learned from, upright and cropped."""
+def source_of(runner: Runner) -> Panel:
+    """The photo as it was learned from: upright, cropped, the rest faded."""
+    item = runner.train_dataloader.dataset[0]
+    mask = item['data_samples'].get('mask')
     # (3, H, W) uint8
-    pixels = runner.train_dataloader.dataset[0]['inputs']
-    source = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+    caption, source = source_panel(
+        item['inputs'] / 127.5 - 1, None if mask is None else mask / 255
+    )
     source.thumbnail((SOURCE_SIZE, SOURCE_SIZE))
-    return source
+    return caption, source

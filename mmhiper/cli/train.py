@@ -6,8 +6,8 @@ import argparse
 import os.path as osp
 
 import torch
-from mmengine.config import DictAction
 
+from mmhiper.cli.options import ConfigOptions
 from mmhiper.engine.launch import train
 from mmhiper.utils.config_file import read_config
 
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=ConfigOptions,
         metavar='KEY=VALUE',
         help='values in place of those of the config, for instance '
         'model.n_hiper=10 train_cfg.max_iters=600',

@@ -56,14 +56,20 @@ def overlay_heat(pixels: Tensor, heat: Tensor) -> Image.Image:
     return to_pil((pixels.clamp(-1, 1) + colours) / 2)
 
 
-def fade(pixels: Tensor, mask: Tensor) -> Image.Image:
-    """Fades to grey what a mask leaves out.
+def source_panel(
+    pixels: Tensor, mask: Tensor | None = None
+) -> tuple[str, Image.Image]:
+    """Shows a source picture as a training sees it.
 
     Args:
         pixels (Tensor): (3, H, W) in [-1, 1].
-        mask (Tensor): (H, W) in [0, 1], 1 is left as it is.
+        mask (Tensor, optional): (H, W) in [0, 1]. What it leaves out (what is
+            not the subject, padding) is faded to grey.
 
     Returns:
-        PIL.Image.Image: RGB.
+        tuple[str, PIL.Image.Image]: Caption and picture, RGB.
     """
-    return to_pil(pixels * (FADED + (1 - FADED) * mask))
+    if mask is None:
+        return 'source', to_pil(pixels)
+    faded = pixels * (FADED + (1 - FADED) * mask)
+    return 'source (faded: not learned)', to_pil(faded)

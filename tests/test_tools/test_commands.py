@@ -186,6 +186,44 @@ def test_edit_in_one_command(tiny_sd1, tmp_path, monkeypatch, capsys):
     assert 'personalising' in printed.err and 'Iter(train)' not in printed.out
 
 
+def test_edit_learns_the_subject_of_a_mask(tiny_sd1, tmp_path, monkeypatch):
+    photo = draw_image(tmp_path / 'photo.png')
+    with Image.open(photo) as image:
+        wide = image.resize((96, 64))
+    wide.save(photo)
+    mask = Image.new('L', wide.size)
+    mask.paste(255, (40, 20, 60, 50))
+    mask.save(tmp_path / 'mask.png')
+    words = ['--source', 'a dog', '--target', 'a cat', '--iters', 1]
+    words += ['--mask', tmp_path / 'mask.png', '--crop', 'none']
+    words += ['--pretrained', tiny_sd1, '--out-dir', tmp_path / 'out']
+
+    call(monkeypatch, 'edit.py', photo, *words)
+
+    source = Image.open(tmp_path / 'out' / '000.png')
+    assert source.size == (96, 96)
+    # the subject is as it was, padding and the rest are faded
+    subject = source.crop((40, 20 + 16, 60, 50 + 16))
+    assert subject.tobytes() == wide.crop((40, 20, 60, 50)).tobytes()
+    for low, high in source.crop((0, 0, 96, 36)).getextrema():
+        assert low >= 102 and high <= 153
+
+
+def test_edit_refuses_other_crops(tmp_path, monkeypatch, capsys):
+    photo = draw_image(tmp_path / 'photo.png')
+    words = [photo, '--source', 'a dog', '--target', 'a cat', '--crop']
+    for crop, message in [
+        ('middle', "four numbers x0,y0,x1,y1, but got 'middle'"),
+        ('1,2,3', 'must be one of'),
+        ('0,0,65,10', 'has 64 x 64 pixels'),
+        ('subject', 'has no mask'),
+    ]:
+        with pytest.raises(SystemExit) as exit_:
+            call(monkeypatch, 'edit.py', *words, crop)
+        assert exit_.value.code in (1, 2)
+        assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ('values', 'message'),
     [

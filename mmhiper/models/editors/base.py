@@ -19,7 +19,7 @@ from mmhiper.models.embeddings import Identity
 from mmhiper.models.sampling import guided, run_ddim
 from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.registry import MODELS, SCOPE
-from mmhiper.utils.pictures import fade, to_pil, to_uint8
+from mmhiper.utils.pictures import source_panel, to_pil, to_uint8
 from mmhiper.utils.randomness import (
     Generators,
     draw_noise,
@@ -659,10 +659,7 @@ class EmbeddingEditor(BaseModel):
         """
         if 0 not in self._sources:
             return []
-        pixels, mask = self._sources[0]
-        if mask is None:
-            return [('source', to_pil(pixels))]
-        return [('source (faded: not learned)', fade(pixels, mask))]
+        return [source_panel(*self._sources[0])]
 
     # ---------------------------------------------------------- checkpoints
     def learned_state(self) -> dict[str, Tensor]:
