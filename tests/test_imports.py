@@ -18,6 +18,7 @@ LAYERS = [
         'models.prompt_alignment',
         'models.prompt_to_prompt',
         'models.sampling',
+        'models.text_encoders',
         'models.vocabulary',
         'models.embeddings',
         'models.data_preprocessor',

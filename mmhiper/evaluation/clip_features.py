@@ -87,7 +87,7 @@ def _load_own(sd: StableDiffusion) -> tuple[Any, Any]:
     import transformers
 
     folder = backbone_folder(sd.backbone)
-    width = sd.token_table.shape[1]
+    width = sd.token_tables[0].shape[1]
     if folder is None or not Path(folder, 'image_encoder').is_dir():
         raise ValueError(
             f'The backbone {sd.backbone!r} has no image_encoder/ to compare '

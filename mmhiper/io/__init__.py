@@ -2,6 +2,7 @@
 
 from mmhiper.io.checkpoint import read_checkpoint
 from mmhiper.io.export import read_export, write_export
+from mmhiper.io.kohya_format import XL_NAMES
 from mmhiper.io.merging import merge_token_files
 from mmhiper.io.token_file import TokenFile
 from mmhiper.io.token_files import (
@@ -12,6 +13,7 @@ from mmhiper.io.token_files import (
 
 __all__ = [
     'TOKEN_FORMATS',
+    'XL_NAMES',
     'TokenFile',
     'merge_token_files',
     'read_checkpoint',

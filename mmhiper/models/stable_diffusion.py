@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,13 +17,17 @@ from mmhiper.models.loading import (
     choose_backbone,
     load_parts,
 )
+from mmhiper.models.text_encoders import TextEncoders
 from mmhiper.models.vocabulary import Vocabulary
 from mmhiper.registry import MODELS
 
 
 @MODELS.register_module()
 class StableDiffusion(nn.Module):
-    """Text encoder, autoencoder, U-Net and scheduler, all frozen.
+    """Text encoder(s), autoencoder, U-Net and scheduler, all frozen.
+
+    Stable Diffusion 1.x, 2.x and XL; which one is read from the model's own
+    index, so a config names a model and never its family.
 
     Args:
         pretrained (str): A hub id, a local folder in the diffusers layout, a
@@ -73,13 +78,17 @@ class StableDiffusion(nn.Module):
             unet=unet, vae=vae, text_encoder=text_encoder, scheduler=scheduler
         )
         parts = load_parts(self.backbone, DTYPES[dtype], overrides)
-        self.tokenizer = parts['tokenizer']
-        self.text_encoder = parts['text_encoder']
+        self.tokenizers = parts['tokenizers']
+        self.text_encoders = TextEncoders(parts['text_encoders'])
         self.vae = parts['vae']
         self.unet = parts['unet']
         self.scheduler = parts['scheduler']
-        check_vocabulary(self.backbone, self.tokenizer, self.text_encoder)
-        self.vocabulary = Vocabulary(self.tokenizer)
+        self._forces_zeros = parts['forces_zeros']
+        for pair in zip(
+            parts['tokenizers'], parts['text_encoders'], strict=True
+        ):
+            check_vocabulary(self.backbone, *pair)
+        self.vocabularies = [Vocabulary(each) for each in self.tokenizers]
         self._memory_format = torch.contiguous_format
         # Gradients pass through the frozen model to the embedding, none is
         # computed for its weights: 0.69 of the work of a step with them.
@@ -111,15 +120,34 @@ class StableDiffusion(nn.Module):
         return self.unet.config.sample_size * self.vae_factor
 
     @property
+    def tokenizer(self) -> Any:
+        """The (first) tokenizer."""
+        return self.tokenizers[0]
+
+    @property
+    def text_encoder(self) -> Any:
+        """The (first) text encoder."""
+        return self.text_encoders.models[0]
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The (first) tokenizer's words."""
+        return self.vocabularies[0]
+
+    @property
+    def is_xl(self) -> bool:
+        """Whether this is a Stable Diffusion XL: two text encoders."""
+        return len(self.text_encoders) > 1
+
+    @property
     def num_positions(self) -> int:
         """Token positions of a text, M (77 in this family)."""
         return self.tokenizer.model_max_length
 
     @property
-    def token_table(self) -> Tensor:
-        """The embeddings of all known tokens, (V, D)."""
-        table: Tensor = self.text_encoder.get_input_embeddings().weight
-        return table
+    def token_tables(self) -> list[Tensor]:
+        """The embeddings of all known tokens, (V, D) per text encoder."""
+        return self.text_encoders.tables
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """The shape of the latents of one picture.
@@ -157,34 +185,49 @@ class StableDiffusion(nn.Module):
                 start and end marks. Defaults to what fits, M - 2.
 
         Returns:
-            Conditioning: Tokens (B, M, D) in fp32.
+            Conditioning: As :meth:`encode_ids`.
         """
-        return self.encode_ids(self.vocabulary.encode(texts, max_tokens))
+        return self.encode_ids(
+            [each.encode(texts, max_tokens) for each in self.vocabularies]
+        )
+
+    @torch.no_grad()
+    def encode_nothing(self, count: int) -> Conditioning:
+        """What guidance moves away from where no negative prompt is given.
+
+        Args:
+            count (int): Rows B.
+
+        Returns:
+            Conditioning: The empty text B times; zeros for a model whose
+            config says ``force_zeros_for_empty_prompt``.
+        """
+        empty = self.encode_text([''])
+        if self._forces_zeros:
+            empty = empty.zeros()
+        return empty.repeat_interleave(count)
 
     def encode_ids(
-        self, ids: Tensor, rows: Tensor | None = None
+        self, ids: Sequence[Tensor], rows: Tensor | None = None
     ) -> Conditioning:
         """Encodes token ids; gradients reach the new rows.
 
         Entry point A of the design: before the text encoder.
 
         Args:
-            ids (Tensor): (B, M) integers; id V + r, with V known tokens, is
-                row r of ``rows``.
-            rows (Tensor, optional): New rows of the token table, (R, D).
+            ids (Sequence[Tensor]): For each text encoder, (B, M) integers; id
+                V + r, with V known tokens, is row r of ``rows``.
+            rows (Tensor, optional): New rows of the token tables, side by
+                side where there are two, (R, D).
 
         Returns:
-            Conditioning: Tokens (B, M, D) in fp32.
+            Conditioning: Tokens (B, M, D) in fp32, for Stable Diffusion XL
+            with the pooled text (B, P).
         """
-        ids = ids.to(self.device)
+        ids = [each.to(self.device) for each in ids]
         with _no_autocast(self.device):
-            if rows is None:
-                return Conditioning(self.text_encoder(ids)[0].float())
-            new = ids >= self.vocabulary.size
-            picked = rows[(ids - self.vocabulary.size).clamp(min=0)]
-            with _replaced_rows(self.text_encoder, new, picked):
-                tokens = self.text_encoder(ids.masked_fill(new, 0))[0]
-        return Conditioning(tokens.float())
+            encoded: Conditioning = self.text_encoders(ids, rows)
+        return encoded
 
     @torch.no_grad()
     def encode_image(
@@ -202,7 +245,7 @@ class StableDiffusion(nn.Module):
         """
         with _no_autocast(self.device):
             posterior = self.vae.encode(
-                pixels.to(self.device, self.dtype)
+                pixels.to(self.device, self.vae.dtype)
             ).latent_dist
         if generator is None:
             latents = posterior.mean
@@ -222,7 +265,7 @@ class StableDiffusion(nn.Module):
         """
         unscaled = latents / self.vae.config.scaling_factor
         with _no_autocast(self.device):
-            pixels = self.vae.decode(unscaled.to(self.dtype)).sample
+            pixels = self.vae.decode(unscaled.to(self.vae.dtype)).sample
         return pixels.float()
 
     def lay_out(self, memory_format: torch.memory_format) -> None:
@@ -290,13 +333,19 @@ class StableDiffusion(nn.Module):
         Args:
             latents (Tensor): Noised latents, (B, 4, h, w).
             timesteps (Tensor): One integer, or (B,).
-            conditioning (Conditioning): Tokens (B, M, D), and values where
+            conditioning (Conditioning): Tokens (B, M, D), for Stable
+                Diffusion XL with the pooled text, and values where
                 cross-attention can take them (inside ``attention_control``).
 
         Returns:
             Tensor: (B, 4, h, w) fp32, the raw output: epsilon or v.
         """
-        options = {}
+        options: dict[str, Any] = {}
+        if conditioning.pooled is not None:
+            options['added_cond_kwargs'] = dict(
+                text_embeds=conditioning.pooled.to(self.dtype),
+                time_ids=self._time_ids(latents),
+            )
         if conditioning.values is not None:
             # the U-Net's own attention would ignore them
             assert has_split_attention(self.unet)
@@ -309,6 +358,21 @@ class StableDiffusion(nn.Module):
             return_dict=False,
             **options,
         )[0].float()
+
+    def _time_ids(self, latents: Tensor) -> Tensor:
+        """What Stable Diffusion XL is told about the size of a picture.
+
+        Args:
+            latents (Tensor): (B, 4, h, w).
+
+        Returns:
+            Tensor: Original size, corner of the crop and target size, in
+            pixels, (B, 6). A picture that was never made smaller or cut, in
+            training as in sampling: so what is learned of one is met again.
+        """
+        size = [side * self.vae_factor for side in latents.shape[-2:]]
+        numbers = torch.tensor([*size, 0, 0, *size], dtype=self.dtype)
+        return numbers.to(latents.device).expand(len(latents), -1)
 
 
 @contextlib.contextmanager
@@ -323,31 +387,3 @@ def _no_autocast(device: torch.device) -> Iterator[None]:
     """
     with torch.autocast(device.type, enabled=False):
         yield
-
-
-@contextlib.contextmanager
-def _replaced_rows(
-    text_encoder: nn.Module, new: Tensor, picked: Tensor
-) -> Iterator[None]:
-    """Puts learned rows in place of looked-up ones.
-
-    A hook, because CLIP's text encoder takes ids and no embeddings.
-
-    Args:
-        text_encoder (nn.Module): With a table of token embeddings.
-        new (Tensor): Where, (B, M) bool.
-        picked (Tensor): What, (B, M, D).
-
-    Yields:
-        None
-    """
-
-    def replace(module: nn.Module, args: tuple, output: Tensor) -> Tensor:
-        return torch.where(new[..., None], picked.to(output.dtype), output)
-
-    table = text_encoder.get_input_embeddings()  # type: ignore[operator]
-    hook = table.register_forward_hook(replace)
-    try:
-        yield
-    finally:
-        hook.remove()

@@ -351,7 +351,8 @@ class EmbeddingEditor(BaseModel):
             num_inference_steps (int): DDIM steps.
             guidance_scale (float): Classifier-free guidance; none up to 1.
             negative_prompt (str or list[str], optional): What to move away
-                from, one for all prompts or one each. Defaults to ''.
+                from, one for all prompts or one each. Defaults to ''; for a
+                backbone whose config says so (Stable Diffusion XL), to zeros.
             num_images_per_prompt (int): Pictures per prompt.
             eta (float): 0 is deterministic DDIM, 1 as noisy as DDPM.
             generator (torch.Generator or list of them, optional): Source of
@@ -376,7 +377,7 @@ class EmbeddingEditor(BaseModel):
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         check_texts('prompt', prompts)
-        negatives = _expand_negative(negative_prompt, len(prompts))
+        negative = self._negative(negative_prompt, len(prompts))
         if not 0 <= eta <= 1:
             raise ValueError(f'`eta` must be in [0, 1], but got {eta}.')
         if return_type not in RETURN_TYPES:
@@ -393,17 +394,12 @@ class EmbeddingEditor(BaseModel):
                     f'`{name}` must be at least 1, but got {number}.'
                 )
         conditioning = self.condition(prompts, **options)
-        negative = None
-        if guidance_scale > 1:
-            negative = self.encode_negative(negatives).repeat_interleave(
-                num_images_per_prompt
-            )
         with tqdm(
             total=num_inference_steps, disable=not show_progress
         ) as progress:
             pixels = self.sample(
                 conditioning.repeat_interleave(num_images_per_prompt),
-                negative,
+                negative.repeat_interleave(num_images_per_prompt),
                 height=height,
                 width=width,
                 num_inference_steps=num_inference_steps,
@@ -419,6 +415,22 @@ class EmbeddingEditor(BaseModel):
         if return_type == 'numpy':
             return dict(samples=pixels.cpu().numpy())
         return dict(samples=[to_pil(picture) for picture in pixels])
+
+    def _negative(
+        self, negative: str | list[str] | None, count: int
+    ) -> Conditioning:
+        """What guidance moves away from, for each prompt.
+
+        Args:
+            negative (str or list[str], optional): One for all, or one each.
+            count (int): The number of prompts.
+
+        Returns:
+            Conditioning: As many texts.
+        """
+        if negative is None:
+            return self.sd.encode_nothing(count)
+        return self.encode_negative(_expand_negative(negative, count))
 
     def encode_negative(self, texts: list[str]) -> Conditioning:
         """Encodes what to move away from; plain texts for most editors.
@@ -488,7 +500,7 @@ class EmbeddingEditor(BaseModel):
         guide = guidance_scale > 1
         if guide:
             if negative is None:
-                negative = self.sd.encode_text(['']).repeat_interleave(count)
+                negative = self.sd.encode_nothing(count)
             conditioning = Conditioning.cat([negative, conditioning])
 
         def denoise(z: Tensor, t: Tensor) -> Tensor:
@@ -644,20 +656,18 @@ def check_texts(name: str, texts: Sequence[str]) -> None:
             )
 
 
-def _expand_negative(
-    negative: str | list[str] | None, count: int
-) -> list[str]:
+def _expand_negative(negative: str | list[str], count: int) -> list[str]:
     """One negative prompt per prompt.
 
     Args:
-        negative (str or list[str], optional): One for all, or one each.
+        negative (str or list[str]): One for all, or one each.
         count (int): The number of prompts.
 
     Returns:
         list[str]: As many.
     """
-    if negative is None or isinstance(negative, str):
-        return [negative or ''] * count
+    if isinstance(negative, str):
+        return [negative] * count
     if len(negative) != count:
         raise ValueError(
             f'`negative_prompt` must be one text or one for each of {count} '

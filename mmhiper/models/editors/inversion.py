@@ -102,6 +102,7 @@ class InversionEditor(EmbeddingEditor):
         data_preprocessor: dict | None = None,
     ) -> None:
         super().__init__(sd, data_preprocessor)
+        self._check_backbone()
         check_texts('source_text', [source_text])
         if target_text is not None:
             check_texts('target_text', [target_text])
@@ -127,6 +128,15 @@ class InversionEditor(EmbeddingEditor):
         # z*_T; zero until a picture is inverted
         self.register_buffer('start', torch.zeros(1, *shape))
         self._inversion: Inversion | None = None
+
+    def _check_backbone(self) -> None:
+        """Refuses backbones that this way of editing does not know."""
+        if self.sd.is_xl:
+            raise ValueError(
+                f'{type(self).__name__} edits with a Stable Diffusion 1.x or '
+                f'2.x, but {self.sd.backbone!r} is a Stable Diffusion XL. '
+                'HiPer and TextualInversion work with it.'
+            )
 
     def _apply(self, fn, recurse=True):
         """Forgets what lies on the old device."""
