@@ -18,6 +18,7 @@ LAYERS = [
         'models.prompt_alignment',
         'models.prompt_to_prompt',
         'models.sampling',
+        'models.schedulers',
         'models.text_encoders',
         'models.vocabulary',
         'models.embeddings',

@@ -23,16 +23,6 @@ DTYPES = {
 PARTS = ('unet', 'vae', 'text_encoder', 'tokenizer', 'scheduler')
 SECOND_TEXT = ('text_encoder_2', 'tokenizer_2')  # of Stable Diffusion XL
 SINGLE_FILE_SUFFIXES = ('.safetensors', '.ckpt')
-# What a scheduler config that leaves these out means in this family. The
-# defaults of a bare DDIMScheduler are those of other models: clipping would
-# cut latents, and other offsets or end points move every timestep.
-SCHEDULER_DEFAULTS = dict(
-    beta_start=0.00085,
-    beta_end=0.012,
-    beta_schedule='scaled_linear',
-    set_alpha_to_one=False,
-    steps_offset=1,
-)
 
 
 def choose_backbone(pretrained: str, without_cuda: str | None) -> str:
@@ -82,8 +72,9 @@ def load_parts(
             :class:`StableDiffusion`.
 
     Returns:
-        dict: 'unet', 'vae' and 'scheduler'; 'text_encoders' and 'tokenizers',
-        lists of one or two; 'forces_zeros', whether the empty text is zeros.
+        dict: 'unet' and 'vae'; 'text_encoders' and 'tokenizers', lists of one
+        or two; 'scheduler', a config of any class; 'forces_zeros', whether
+        the empty text is zeros.
 
     Raises:
         FileNotFoundError: If a local path does not exist.
@@ -121,9 +112,6 @@ def load_parts(
             override = overrides.get(name)
             if name not in parts or (override and 'pretrained' in override):
                 parts[name] = _load_part(name, source, dtype, override)
-        parts['scheduler'] = _as_ddim(
-            parts['scheduler'], overrides.get('scheduler')
-        )
     for name in ('text_encoder', 'tokenizer'):
         both = (parts.pop(name), parts.pop(f'{name}_2', None))
         parts[f'{name}s'] = [part for part in both if part is not None]
@@ -314,28 +302,6 @@ def _load_single_file(source: str, dtype: torch.dtype) -> dict[str, Any]:
         tokenizer=pipeline.tokenizer,
         scheduler=dict(pipeline.scheduler.config),
     )
-
-
-def _as_ddim(config: dict, override: dict | None) -> Any:
-    """Makes the DDIM scheduler of a scheduler config of any class.
-
-    Args:
-        config (dict): The config of the model's folder.
-        override (dict, optional): Values to change, and where it came from.
-
-    Returns:
-        diffusers.DDIMScheduler: Ready for training and sampling.
-    """
-    import diffusers
-
-    changes = {
-        key: value
-        for key, value in (override or {}).items()
-        if key not in ('pretrained', 'subfolder')
-    }
-    # Latents are not bounded by [-1, 1]; the pipelines never clip them.
-    merged = {**SCHEDULER_DEFAULTS, **config, 'clip_sample': False, **changes}
-    return diffusers.DDIMScheduler.from_config(merged)
 
 
 def check_vocabulary(backbone: str, tokenizer: Any, text_encoder: Any) -> None:

@@ -17,6 +17,7 @@ from mmhiper.models.loading import (
     choose_backbone,
     load_parts,
 )
+from mmhiper.models.schedulers import DDIM, make_scheduler, split_type
 from mmhiper.models.text_encoders import TextEncoders
 from mmhiper.models.vocabulary import Vocabulary
 from mmhiper.registry import MODELS
@@ -40,12 +41,16 @@ class StableDiffusion(nn.Module):
         unet, vae, text_encoder (dict, optional): Overrides of single parts:
             ``pretrained`` and ``subfolder`` say where that part comes from,
             other keys are passed to its ``from_pretrained``.
-        scheduler (dict, optional): The same two keys for the scheduler; other
-            keys are values of its config (``dict(steps_offset=0)``).
+        scheduler (dict, optional): The same two keys for the scheduler, and
+            ``type``, the scheduler of diffusers that pictures are sampled
+            with; other keys are values of its config
+            (``dict(type='DPMSolverMultistepScheduler',
+            use_karras_sigmas=True)``).
 
     Attributes:
         backbone (str): What was really loaded.
         image_size (int): Side of the pictures it was trained on, in pixels.
+        samples_with (str): The scheduler that pictures are sampled with.
 
     Raises:
         FileNotFoundError: If a local path does not exist.
@@ -53,9 +58,11 @@ class StableDiffusion(nn.Module):
 
     Note:
         The scheduler is a ``DDIMScheduler`` with the config of the model's
-        own folder. ``steps_offset`` in particular stays what the folder says:
-        official folders say 1 and the diffusers pipelines run with it, where
-        a bare ``DDIMScheduler`` would have 0 and visit other timesteps.
+        own folder; one that is named by ``type`` takes its place in sampling,
+        while the noise of training stays as it is. ``steps_offset`` in
+        particular stays what the folder says: official folders say 1 and the
+        diffusers pipelines run with it, where a bare ``DDIMScheduler`` would
+        have 0 and visit other timesteps.
     """
 
     def __init__(
@@ -82,7 +89,15 @@ class StableDiffusion(nn.Module):
         self.text_encoders = TextEncoders(parts['text_encoders'])
         self.vae = parts['vae']
         self.unet = parts['unet']
-        self.scheduler = parts['scheduler']
+        changes = {
+            key: value
+            for key, value in (scheduler or {}).items()
+            if key not in ('pretrained', 'subfolder')
+        }
+        self.samples_with, values = split_type(changes)
+        self._scheduler_config = {**parts['scheduler'], **values}
+        # noises pictures in training, and inverts them; any other samples
+        self.scheduler = self.make_sampler(DDIM)
         self._forces_zeros = parts['forces_zeros']
         for pair in zip(
             parts['tokenizers'], parts['text_encoders'], strict=True
@@ -281,6 +296,26 @@ class StableDiffusion(nn.Module):
         if self._memory_format != memory_format:
             self.unet.to(memory_format=memory_format)
             self._memory_format = memory_format
+
+    def make_sampler(self, scheduler: str | dict | None = None) -> Any:
+        """Makes a scheduler with the noise schedule of this model.
+
+        Args:
+            scheduler (str or dict, optional): The name of a class of
+                diffusers, or a dict with it as ``type`` and values of its
+                config. Defaults to what the config of this model names, and
+                that to DDIM.
+
+        Returns:
+            A new scheduler.
+
+        Raises:
+            ValueError: If there is no such scheduler, or it has no such
+                value.
+        """
+        return make_scheduler(
+            self._scheduler_config, scheduler or self.samples_with
+        )
 
     def add_noise(
         self, latents: Tensor, noise: Tensor, timesteps: Tensor

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.embeddings import Identity
-from mmhiper.models.sampling import guided, run_ddim
+from mmhiper.models.sampling import guided, run_scheduler
 from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.registry import MODELS, SCOPE
 from mmhiper.utils.pictures import to_pil, to_uint8
@@ -340,6 +340,8 @@ class EmbeddingEditor(BaseModel):
         show_progress: bool = True,
         seed: int = 1,
         return_type: str = 'image',
+        *,
+        scheduler: str | dict | None = None,
         **options: Any,
     ) -> dict[str, Any]:
         """Draws pictures of prompts.
@@ -348,13 +350,14 @@ class EmbeddingEditor(BaseModel):
             prompt (str or list[str]): P prompts.
             height (int, optional): In pixels, by default the backbone's own.
             width (int, optional): Likewise.
-            num_inference_steps (int): DDIM steps.
+            num_inference_steps (int): Steps of the scheduler.
             guidance_scale (float): Classifier-free guidance; none up to 1.
             negative_prompt (str or list[str], optional): What to move away
                 from, one for all prompts or one each. Defaults to ''; for a
                 backbone whose config says so (Stable Diffusion XL), to zeros.
             num_images_per_prompt (int): Pictures per prompt.
-            eta (float): 0 is deterministic DDIM, 1 as noisy as DDPM.
+            eta (float): 0 is deterministic DDIM, 1 as noisy as DDPM; of DDIM
+                alone.
             generator (torch.Generator or list of them, optional): Source of
                 randomness in place of ``seed``, one for the batch or one per
                 picture.
@@ -366,6 +369,9 @@ class EmbeddingEditor(BaseModel):
                 same picture in any batch and whatever ran before. The global
                 generators are neither used nor changed.
             return_type (str): 'image', 'tensor' or 'numpy'.
+            scheduler (str or dict, optional): A scheduler of diffusers, such
+                as 'DPMSolverMultistepScheduler'; see
+                :meth:`StableDiffusion.make_sampler`.
             **options: What this editor adds, see its :meth:`condition`.
 
         Returns:
@@ -408,6 +414,7 @@ class EmbeddingEditor(BaseModel):
                 generator=generator,
                 latents=latents,
                 seed=seed,
+                scheduler=scheduler,
                 callback=lambda *_: progress.update(),
             )
         if return_type == 'tensor':
@@ -457,6 +464,7 @@ class EmbeddingEditor(BaseModel):
         generator: Generators | None = None,
         latents: Tensor | None = None,
         seed: int = 1,
+        scheduler: str | dict | None = None,
         callback: Any = None,
     ) -> Tensor:
         """Draws pictures of a conditioning; see :meth:`infer`.
@@ -467,13 +475,14 @@ class EmbeddingEditor(BaseModel):
                 default the empty text.
             height (int, optional): In pixels.
             width (int, optional): In pixels.
-            num_inference_steps (int): DDIM steps.
+            num_inference_steps (int): Steps of the scheduler.
             guidance_scale (float): Classifier-free guidance; none up to 1.
             eta (float): Noise added per step, in [0, 1].
             generator (torch.Generator or list of them, optional): Randomness.
             latents (Tensor, optional): (B, 4, h, w).
             seed (int): Where no generator is given.
-            callback (callable, optional): See :func:`run_ddim`.
+            scheduler (str or dict, optional): See :meth:`infer`.
+            callback (callable, optional): See :func:`run_scheduler`.
 
         Returns:
             Tensor: (B, 3, H, W) in [-1, 1] fp32.
@@ -481,6 +490,7 @@ class EmbeddingEditor(BaseModel):
         Raises:
             ValueError: If sizes or shapes do not fit.
         """
+        sampler = self.sd.make_sampler(scheduler)
         count = len(conditioning)
         shape = (count, *self._latent_shape(height, width))
         if generator is None:
@@ -506,10 +516,10 @@ class EmbeddingEditor(BaseModel):
         def denoise(z: Tensor, t: Tensor) -> Tensor:
             return self.sd.predict_noise(z, t, conditioning)
 
-        final = run_ddim(
+        final = run_scheduler(
             guided(denoise, guidance_scale) if guide else denoise,
             start,
-            self.sd.scheduler,
+            sampler,
             num_inference_steps,
             callback=callback,
             eta=eta,
@@ -553,7 +563,7 @@ class EmbeddingEditor(BaseModel):
         noise, so they differ by their conditioning alone.
 
         Args:
-            num_inference_steps (int): DDIM steps.
+            num_inference_steps (int): Steps of the scheduler.
             guidance_scale (float): Classifier-free guidance.
             seed (int): Seed of the noise.
 

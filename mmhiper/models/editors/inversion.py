@@ -34,7 +34,8 @@ from mmhiper.models.prompt_to_prompt import (
     LocalBlend,
     PromptToPrompt,
 )
-from mmhiper.models.sampling import guided, run_ddim
+from mmhiper.models.sampling import guided, run_scheduler
+from mmhiper.models.schedulers import DDIM
 from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.utils.pictures import overlay_heat, to_pil, to_uint8
 from mmhiper.utils.randomness import Generators
@@ -136,6 +137,12 @@ class InversionEditor(EmbeddingEditor):
                 f'{type(self).__name__} edits with a Stable Diffusion 1.x or '
                 f'2.x, but {self.sd.backbone!r} is a Stable Diffusion XL. '
                 'HiPer and TextualInversion work with it.'
+            )
+        if self.sd.samples_with != DDIM:
+            raise ValueError(
+                f'{type(self).__name__} goes the way of its inversion back, '
+                f'which is {DDIM}, but `sd.scheduler` has the type '
+                f'{self.sd.samples_with!r}. Take it out.'
             )
 
     def _apply(self, fn, recurse=True):
@@ -292,7 +299,7 @@ class InversionEditor(EmbeddingEditor):
                 self.sd.scheduler.config
             )
         with self.control(store):
-            run_ddim(denoise, latents[0], inverse, self.num_steps, keep)
+            run_scheduler(denoise, latents[0], inverse, self.num_steps, keep)
         return Inversion(key, latents, maps)
 
     def control(self, *controls: AttentionControl) -> Any:
@@ -324,6 +331,8 @@ class InversionEditor(EmbeddingEditor):
         seed: int = 1,
         return_type: str = 'image',
         return_reconstruction: bool = False,
+        *,
+        scheduler: str | dict | None = None,
         **edit: Any,
     ) -> dict[str, Any]:
         """Edits the inverted picture.
@@ -349,6 +358,7 @@ class InversionEditor(EmbeddingEditor):
             return_type (str): 'image', 'tensor' or 'numpy'.
             return_reconstruction (bool): Whether to return, beside each
                 edit, the reconstruction it was made with.
+            scheduler (str, optional): That of the inversion, DDIM.
             **edit: See :class:`EditOptions`: ``edit_type``, ``tau_v``,
                 ``tau_c``, ``tau_s``, ``tau_u``, ``blend_words``,
                 ``reweight``, ``cross_replace``.
@@ -371,6 +381,7 @@ class InversionEditor(EmbeddingEditor):
             (num_inference_steps, self.num_steps, 'num_inference_steps'),
             (num_images_per_prompt, 1, 'num_images_per_prompt'),
             (eta, 0, 'eta'),
+            (scheduler, DDIM, 'scheduler'),
             (latents, None, 'latents'),
         )
         if return_type not in RETURN_TYPES:
@@ -487,7 +498,7 @@ class InversionEditor(EmbeddingEditor):
             at_step (callable): Unconditional rows, then conditional ones.
             rows (int): Pictures B.
             guidance_scale (float): Classifier-free guidance.
-            callback (callable, optional): See :func:`run_ddim`; it may
+            callback (callable, optional): See :func:`run_scheduler`; it may
                 change the latents in place.
             show_progress (bool): Whether to show a progress bar.
 
@@ -509,7 +520,7 @@ class InversionEditor(EmbeddingEditor):
                 if callback is not None:
                     callback(done, t, z)
 
-            return run_ddim(
+            return run_scheduler(
                 guided(denoise, guidance_scale),
                 self.start.repeat(rows, 1, 1, 1),
                 self.sd.scheduler,

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from inversion import batch, make, train
 from tiny import picture
 
-from mmhiper.models import guided, run_ddim
+from mmhiper.models import guided, run_scheduler
 
 pytestmark = pytest.mark.filterwarnings('ignore:0 of 4 timesteps')
 
@@ -32,7 +32,7 @@ def test_ddim_inversion_learns_nothing(tiny_one_text):
     sd = editor.sd
     text = sd.encode_text(['', 'a dog'])
     with torch.no_grad():
-        plain = run_ddim(
+        plain = run_scheduler(
             guided(lambda z, t: sd.predict_noise(z, t, text), 7.5),
             editor.start,
             sd.scheduler,
@@ -48,7 +48,7 @@ def test_negative_prompt_inversion_cancels_guidance(tiny_one_text):
     text = sd.encode_text(['a dog'])
 
     with torch.no_grad():
-        unguided = run_ddim(
+        unguided = run_scheduler(
             lambda z, t: sd.predict_noise(z, t, text),
             editor.start,
             sd.scheduler,
