@@ -31,7 +31,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from mmhiper.models import HiPer
+from mmhiper.models import EmbeddingEditor, HiPer, TextualInversion
 from mmhiper.registry import MODELS
 
 
@@ -220,6 +220,39 @@ def make_hiper(folder: Path | str, **options) -> HiPer:
         n_hiper=3,
     )
     return MODELS.build({**config, **options})
+
+
+def make_word(folder: Path | str, **options) -> TextualInversion:
+    """Builds the editor as a config would.
+
+    Args:
+        folder (Path or str): A tiny model.
+        **options: Of ``TextualInversion``, over ``<cat-toy>`` from the
+            letter x.
+
+    Returns:
+        TextualInversion: The editor.
+    """
+    config = dict(
+        type='mmhiper.TextualInversion',
+        sd=dict(type='StableDiffusion', pretrained=str(folder)),
+        placeholder_token='<cat-toy>',
+        initialize_token='x',
+    )
+    return MODELS.build({**config, **options})
+
+
+def randomise(editor: EmbeddingEditor, seed: int = 0) -> None:
+    """Gives an editor an embedding as if it had learned.
+
+    Args:
+        editor (EmbeddingEditor): Changed in place.
+        seed (int): The seed.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in editor.parameters():
+            weight.add_(torch.randn(weight.shape, generator=generator))
 
 
 def picture(seed: int, size: int = 80) -> Tensor:

@@ -98,7 +98,7 @@ class StableDiffusion(nn.Module):
         self._scheduler_config = {**parts['scheduler'], **values}
         # noises pictures in training, and inverts them; any other samples
         self.scheduler = self.make_sampler(DDIM)
-        self._forces_zeros = parts['forces_zeros']
+        self.forces_zeros = parts['forces_zeros']
         for pair in zip(
             parts['tokenizers'], parts['text_encoders'], strict=True
         ):
@@ -218,7 +218,7 @@ class StableDiffusion(nn.Module):
             config says ``force_zeros_for_empty_prompt``.
         """
         empty = self.encode_text([''])
-        if self._forces_zeros:
+        if self.forces_zeros:
             empty = empty.zeros()
         return empty.repeat_interleave(count)
 

@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.embeddings import Identity
+from mmhiper.models.pipelines import EmbedsPipeline, make_pipeline
 from mmhiper.models.sampling import guided, run_scheduler
 from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.registry import MODELS, SCOPE
@@ -381,9 +382,6 @@ class EmbeddingEditor(BaseModel):
         Raises:
             ValueError: If an argument is out of its range.
         """
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        check_texts('prompt', prompts)
-        negative = self._negative(negative_prompt, len(prompts))
         if not 0 <= eta <= 1:
             raise ValueError(f'`eta` must be in [0, 1], but got {eta}.')
         if return_type not in RETURN_TYPES:
@@ -399,7 +397,9 @@ class EmbeddingEditor(BaseModel):
                 raise ValueError(
                     f'`{name}` must be at least 1, but got {number}.'
                 )
-        conditioning = self.condition(prompts, **options)
+        conditioning, negative = self.condition_pair(
+            prompt, negative_prompt, **options
+        )
         with tqdm(
             total=num_inference_steps, disable=not show_progress
         ) as progress:
@@ -423,21 +423,34 @@ class EmbeddingEditor(BaseModel):
             return dict(samples=pixels.cpu().numpy())
         return dict(samples=[to_pil(picture) for picture in pixels])
 
-    def _negative(
-        self, negative: str | list[str] | None, count: int
-    ) -> Conditioning:
-        """What guidance moves away from, for each prompt.
+    def condition_pair(
+        self,
+        prompt: str | list[str],
+        negative_prompt: str | list[str] | None = None,
+        **options: Any,
+    ) -> tuple[Conditioning, Conditioning]:
+        """What guidance moves towards, and what away from.
 
         Args:
-            negative (str or list[str], optional): One for all, or one each.
-            count (int): The number of prompts.
+            prompt (str or list[str]): P prompts.
+            negative_prompt (str or list[str], optional): See :meth:`infer`.
+            **options: Of :meth:`condition`.
 
         Returns:
-            Conditioning: As many texts.
+            tuple[Conditioning, Conditioning]: P texts each.
+
+        Raises:
+            ValueError: If a prompt is empty or the numbers differ.
         """
-        if negative is None:
-            return self.sd.encode_nothing(count)
-        return self.encode_negative(_expand_negative(negative, count))
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        check_texts('prompt', prompts)
+        if negative_prompt is None:
+            negative = self.sd.encode_nothing(len(prompts))
+        else:
+            negative = self.encode_negative(
+                _expand_negative(negative_prompt, len(prompts))
+            )
+        return self.condition(prompts, **options), negative
 
     def encode_negative(self, texts: list[str]) -> Conditioning:
         """Encodes what to move away from; plain texts for most editors.
@@ -588,6 +601,15 @@ class EmbeddingEditor(BaseModel):
         if 0 in self._sources:
             panels.insert(0, ('source', to_pil(self._sources[0])))
         return panels
+
+    def to_diffusers(self) -> Any:
+        """This editor as a plain pipeline of diffusers.
+
+        Returns:
+            EmbedsPipeline: See :func:`mmhiper.to_diffusers`; an editor may
+            return a pipeline alone.
+        """
+        return EmbedsPipeline(make_pipeline(self.sd), self)
 
     # ---------------------------------------------------------- checkpoints
     def learned_state(self) -> dict[str, Tensor]:

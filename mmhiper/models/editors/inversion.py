@@ -138,6 +138,12 @@ class InversionEditor(EmbeddingEditor):
                 f'2.x, but {self.sd.backbone!r} is a Stable Diffusion XL. '
                 'HiPer and TextualInversion work with it.'
             )
+        if self.sd.unet.is_gradient_checkpointing:
+            raise ValueError(
+                f'{type(self).__name__} learns by what attention is made to '
+                'do, which `sd.gradient_checkpointing` would not repeat. Set '
+                'it to False.'
+            )
         if self.sd.samples_with != DDIM:
             raise ValueError(
                 f'{type(self).__name__} goes the way of its inversion back, '
@@ -244,6 +250,19 @@ class InversionEditor(EmbeddingEditor):
         """
         texts = [self.source_text, self.target_text or self.source_text]
         return [(text, self.condition([text])) for text in texts]
+
+    def to_diffusers(self) -> Any:
+        """Impossible for an editor of this kind.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError(
+            f'{type(self).__name__} cannot become a plain pipeline: besides '
+            'the text it starts from an inverted picture and changes '
+            'attention in every step, which no pipeline of diffusers does. '
+            'Draw with `editor.infer`.'
+        )
 
     # ------------------------------------------------------------ inversion
     @torch.no_grad()

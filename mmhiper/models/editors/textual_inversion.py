@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.structures import BaseDataElement
@@ -14,6 +15,7 @@ from mmhiper.io import XL_NAMES, TokenFile, read_token_file
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.editors.base import EmbeddingEditor, check_texts
 from mmhiper.models.embeddings import TokenEmbedding
+from mmhiper.models.pipelines import make_pipeline
 from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.models.vocabulary import Vocabulary
 from mmhiper.registry import MODELS
@@ -140,7 +142,7 @@ class TextualInversion(EmbeddingEditor):
             return self._random_rows(count, self.placeholder_token)
         token = self.sd.vocabulary.single_token(self.initialize_token)
         row = torch.cat([each[token].float() for each in self.sd.token_tables])
-        return row.repeat(count, 1)
+        return row.repeat(count, 1).to(self.sd.device)
 
     def _random_rows(self, count: int, origin: str) -> Tensor:
         """Random rows like those of the tables, (count, D)."""
@@ -150,7 +152,7 @@ class TextualInversion(EmbeddingEditor):
         noise = torch.randn(
             (count, len(mean)), generator=generator_of('rows', origin)
         ).to(mean.device)
-        return mean + noise * std
+        return (mean + noise * std).to(self.sd.device)
 
     # --------------------------------------------------------- conditioning
     def train_condition(
@@ -389,6 +391,16 @@ class TextualInversion(EmbeddingEditor):
     def _widths(self) -> list[int]:
         """How wide the rows of each text encoder are."""
         return [table.shape[1] for table in self.sd.token_tables]
+
+    def to_diffusers(self) -> Any:
+        """A plain pipeline with the learned word and the loaded ones.
+
+        Returns:
+            StableDiffusionPipeline: Or that of XL, with text encoders and
+            tokenizers of its own.
+        """
+        learned = {self.placeholder_token: self.embedding.active_rows}
+        return make_pipeline(self.sd, {**learned, **self._loaded})
 
     # ---------------------------------------------------------- checkpoints
     def learned_state(self) -> dict[str, Tensor]:

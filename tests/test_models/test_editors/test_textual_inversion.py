@@ -6,7 +6,8 @@ import pytest
 import torch
 from mmengine.optim import OptimWrapper
 from safetensors.torch import load_file, save_file
-from tiny import at_step, batch_of, picture, pipeline_of
+from tiny import at_step, batch_of, picture, pipeline_of, randomise
+from tiny import make_word as make
 
 from mmhiper.io import (
     read_checkpoint,
@@ -15,20 +16,8 @@ from mmhiper.io import (
     write_token_file,
 )
 from mmhiper.models.loading import backbone_folder
-from mmhiper.registry import MODELS
 
 PROMPTS = ('a <cat-toy>', 'the <cat-toy> at night', 'my <cat-toy>')
-
-
-def make(folder, **options):
-    """An editor with ``<cat-toy>`` from the letter x."""
-    config = dict(
-        type='mmhiper.TextualInversion',
-        sd=dict(type='StableDiffusion', pretrained=str(folder)),
-        placeholder_token='<cat-toy>',
-        initialize_token='x',
-    )
-    return MODELS.build({**config, **options})
 
 
 def raw_batch(pictures, prompts=PROMPTS):
@@ -56,15 +45,6 @@ def train(editor, iterations, pictures=None, first=0, lr=5e-3):
         loss.backward()
         optimizer.step()
     return optimizer
-
-
-def randomise(editor, seed=0):
-    """Gives an editor rows as if it had learned."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        editor.embedding.rows.add_(
-            torch.randn(editor.embedding.rows.shape, generator=generator)
-        )
 
 
 def draw(editor, prompt='a <cat-toy>', **options):
