@@ -68,8 +68,9 @@ class ClipFeatures:
             Tensor: (B, P) of length one, on the CPU.
         """
         if self._clip is None:
-            ids = self._sd.vocabulary.encode(texts).to(self._sd.device)
-            return _unit(self._sd.text_encoder(ids).pooler_output)
+            encoder = self._sd.text_encoder
+            ids = self._sd.vocabulary.encode(texts).to(encoder.device)
+            return _unit(encoder(ids).pooler_output)
         rows = self._processor(
             text=texts, return_tensors='pt', padding=True, truncation=True
         ).to(self._sd.device)

@@ -17,6 +17,7 @@ from mmhiper.models.loading import (
     choose_backbone,
     load_parts,
 )
+from mmhiper.models.offload import call_on
 from mmhiper.models.schedulers import DDIM, make_scheduler, split_type
 from mmhiper.models.text_encoders import TextEncoders
 from mmhiper.models.vocabulary import Vocabulary
@@ -46,11 +47,20 @@ class StableDiffusion(nn.Module):
             with; other keys are values of its config
             (``dict(type='DPMSolverMultistepScheduler',
             use_karras_sigmas=True)``).
+        vae_tiling (bool): Whether the autoencoder takes pictures that are
+            larger than it was trained on tile by tile.
+        offload (bool): Whether text encoders and autoencoder stay on the CPU
+            and are copied to the device for as long as they compute. In
+            Textual Inversion that is in each step.
+        gradient_checkpointing (bool): Whether the U-Net computes most of what
+            a gradient needs a second time, in place of keeping it.
 
     Attributes:
         backbone (str): What was really loaded.
         image_size (int): Side of the pictures it was trained on, in pixels.
         samples_with (str): The scheduler that pictures are sampled with.
+        forces_zeros (bool): Whether guidance moves away from zeros, and not
+            from the empty text.
 
     Raises:
         FileNotFoundError: If a local path does not exist.
@@ -74,6 +84,9 @@ class StableDiffusion(nn.Module):
         vae: dict | None = None,
         text_encoder: dict | None = None,
         scheduler: dict | None = None,
+        vae_tiling: bool = False,
+        offload: bool = False,
+        gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
         if dtype not in DTYPES:
@@ -105,6 +118,11 @@ class StableDiffusion(nn.Module):
             check_vocabulary(self.backbone, *pair)
         self.vocabularies = [Vocabulary(each) for each in self.tokenizers]
         self._memory_format = torch.contiguous_format
+        self.offload = offload
+        if vae_tiling:
+            self.vae.enable_tiling()
+        if gradient_checkpointing:
+            self.unet.enable_gradient_checkpointing()
         # Gradients pass through the frozen model to the embedding, none is
         # computed for its weights: 0.69 of the work of a step with them.
         self.requires_grad_(False)
@@ -114,10 +132,42 @@ class StableDiffusion(nn.Module):
         """Stays in evaluation mode: a frozen model has no other."""
         return super().train(False)
 
+    def _apply(self, fn, recurse=True):
+        """Leaves at home what ``offload`` keeps there."""
+        if not self.offload:
+            return super()._apply(fn, recurse)
+        self.unet._apply(fn, recurse)
+        return self
+
+    def _run(self, module: Any, method: str, *args: Any) -> Any:
+        """Calls a method of a frozen part, in its own precision.
+
+        Args:
+            module: Text encoders or autoencoder.
+            method (str): The name of the method.
+            *args: Its arguments, on the device.
+
+        Returns:
+            What it returns, on the device.
+        """
+        with _no_autocast(self.device):
+            if self.offload:
+                return call_on(self.device, module, method, *args)
+            return getattr(module, method)(*args)
+
     @property
     def device(self) -> torch.device:
-        """The device of the weights."""
+        """Where it computes: the device of the U-Net."""
         return next(self.unet.parameters()).device
+
+    @property
+    def devices(self) -> dict[str, torch.device]:
+        """Where the weights of each part lie while nothing is computed."""
+        parts = ('text_encoders', 'vae', 'unet')
+        return {
+            name: next(getattr(self, name).parameters()).device
+            for name in parts
+        }
 
     @property
     def dtype(self) -> torch.dtype:
@@ -240,8 +290,9 @@ class StableDiffusion(nn.Module):
             with the pooled text (B, P).
         """
         ids = [each.to(self.device) for each in ids]
-        with _no_autocast(self.device):
-            encoded: Conditioning = self.text_encoders(ids, rows)
+        encoded: Conditioning = self._run(
+            self.text_encoders, 'forward', ids, rows
+        )
         return encoded
 
     @torch.no_grad()
@@ -258,10 +309,9 @@ class StableDiffusion(nn.Module):
         Returns:
             Tensor: (B, 4, h, w) fp32, times the autoencoder's scaling factor.
         """
-        with _no_autocast(self.device):
-            posterior = self.vae.encode(
-                pixels.to(self.device, self.vae.dtype)
-            ).latent_dist
+        posterior = self._run(
+            self.vae, 'encode', pixels.to(self.device, self.vae.dtype)
+        ).latent_dist
         if generator is None:
             latents = posterior.mean
         else:
@@ -279,8 +329,8 @@ class StableDiffusion(nn.Module):
             Tensor: (B, 3, H, W) fp32, about [-1, 1], not clamped.
         """
         unscaled = latents / self.vae.config.scaling_factor
-        with _no_autocast(self.device):
-            pixels = self.vae.decode(unscaled.to(self.vae.dtype)).sample
+        decoded = self._run(self.vae, 'decode', unscaled.to(self.vae.dtype))
+        pixels: Tensor = decoded.sample
         return pixels.float()
 
     def lay_out(self, memory_format: torch.memory_format) -> None:
@@ -420,5 +470,8 @@ def _no_autocast(device: torch.device) -> Iterator[None]:
     Yields:
         None
     """
+    if not torch.amp.is_autocast_available(device.type):
+        yield
+        return
     with torch.autocast(device.type, enabled=False):
         yield
