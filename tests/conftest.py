@@ -35,9 +35,21 @@ def tiny_sd2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_tiny_folder('sd2', tmp_path_factory.mktemp('sd2'))
 
 
-@pytest.fixture(params=['sd1', 'sd2'])
+@pytest.fixture(scope='session')
+def tiny_sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model of the SDXL family (two text encoders)."""
+    return build_tiny_folder('sdxl', tmp_path_factory.mktemp('sdxl'))
+
+
+@pytest.fixture(params=['sd1', 'sd2', 'sdxl'])
 def tiny_folder(request: pytest.FixtureRequest) -> Path:
     """Each family in turn."""
+    return request.getfixturevalue(f'tiny_{request.param}')
+
+
+@pytest.fixture(params=['sd1', 'sd2'])
+def tiny_one_text(request: pytest.FixtureRequest) -> Path:
+    """Each family with one text encoder."""
     return request.getfixturevalue(f'tiny_{request.param}')
 
 

@@ -39,6 +39,8 @@ UNET = {
     'up_blocks.1.resnets.1': 'output_blocks.3.0',
     'conv_norm_out': 'out.0',
     'conv_out': 'out.2',
+    'add_embedding.linear_1': 'label_emb.0.0',
+    'add_embedding.linear_2': 'label_emb.0.2',
 }
 ATTENTION = {
     'group_norm': 'norm',

@@ -13,17 +13,25 @@ import torch
 from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
+    DiffusionPipeline,
+    EulerDiscreteScheduler,
     PNDMScheduler,
     StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
 from mmengine.logging import MessageHub
 from mmengine.structures import BaseDataElement
 from torch import Tensor
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+)
 from transformers.utils import logging as transformers_logging
 
-from mmhiper.models import HiPer
+from mmhiper.models import EmbeddingEditor, HiPer, TextualInversion
 from mmhiper.registry import MODELS
 
 
@@ -31,17 +39,26 @@ from mmhiper.registry import MODELS
 class Family:
     """What tells the families of Stable Diffusion apart."""
 
-    width: int  # of the conditioning, D
+    widths: tuple[int, ...]  # of the text encoders
     prediction_type: str
     scheduler: type
+
+    @property
+    def width(self) -> int:
+        """Of the conditioning, D."""
+        return sum(self.widths)
 
 
 FAMILIES = {
     # SD 1.x: 768 wide, predicts noise, folders name the PNDM scheduler
-    'sd1': Family(32, 'epsilon', PNDMScheduler),
+    'sd1': Family((32,), 'epsilon', PNDMScheduler),
     # SD 2.x at 768 pixels: 1024 wide, predicts velocity
-    'sd2': Family(64, 'v_prediction', DDIMScheduler),
+    'sd2': Family((64,), 'v_prediction', DDIMScheduler),
+    # SDXL: 768 + 1280 wide, a pooled text, sizes besides the timestep
+    'sdxl': Family((32, 48), 'epsilon', EulerDiscreteScheduler),
 }
+
+POOLED = 40  # width of SDXL's pooled text
 
 
 def _vocabulary() -> dict[str, int]:
@@ -56,11 +73,28 @@ def _vocabulary() -> dict[str, int]:
     return {token: number for number, token in enumerate(tokens)}
 
 
+def _text_encoder(width: int, size: int, projection: int | None):
+    """A CLIP text model, the second one of SDXL with a projection."""
+    config = CLIPTextConfig(
+        vocab_size=size,
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        projection_dim=projection or width,
+        bos_token_id=size - 2,
+        eos_token_id=size - 1,
+        pad_token_id=size - 1,
+    )
+    kind = CLIPTextModelWithProjection if projection else CLIPTextModel
+    return kind(config)
+
+
 def build_tiny_folder(family: str, folder: Path | str) -> Path:
     """Writes a model of one family in the diffusers layout.
 
     Args:
-        family (str): 'sd1' or 'sd2'.
+        family (str): 'sd1', 'sd2' or 'sdxl'.
         folder (Path or str): Where to.
 
     Returns:
@@ -70,6 +104,13 @@ def build_tiny_folder(family: str, folder: Path | str) -> Path:
     vocabulary = _vocabulary()
     with torch.random.fork_rng():
         torch.manual_seed(0)
+        sizes = {}
+        if len(traits.widths) > 1:
+            sizes = dict(
+                addition_embed_type='text_time',
+                addition_time_embed_dim=8,  # of each of six numbers
+                projection_class_embeddings_input_dim=6 * 8 + POOLED,
+            )
         unet = UNet2DConditionModel(
             sample_size=8,
             block_out_channels=(8, 16),
@@ -79,6 +120,7 @@ def build_tiny_folder(family: str, folder: Path | str) -> Path:
             cross_attention_dim=traits.width,
             down_block_types=('DownBlock2D', 'CrossAttnDownBlock2D'),
             up_block_types=('CrossAttnUpBlock2D', 'UpBlock2D'),
+            **sizes,
         )
         # random weights hardly listen to the text; these do
         for name, weight in unet.named_parameters():
@@ -92,19 +134,15 @@ def build_tiny_folder(family: str, folder: Path | str) -> Path:
             norm_num_groups=2,
             latent_channels=4,
         )
-        text_encoder = CLIPTextModel(
-            CLIPTextConfig(
-                vocab_size=len(vocabulary),
-                hidden_size=traits.width,
-                intermediate_size=2 * traits.width,
-                num_hidden_layers=2,
-                num_attention_heads=4,
-                bos_token_id=len(vocabulary) - 2,
-                eos_token_id=len(vocabulary) - 1,
-                pad_token_id=len(vocabulary) - 1,
-            )
+        size = len(vocabulary)
+        texts = [_text_encoder(traits.widths[0], size, None)]
+        texts += [_text_encoder(w, size, POOLED) for w in traits.widths[1:]]
+    tokenizers = [
+        CLIPTokenizer(
+            vocab=vocabulary, merges=[], model_max_length=77, **padding
         )
-    tokenizer = CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=77)
+        for padding in ({}, dict(pad_token='!'))[: len(texts)]
+    ]
     scheduler_config = dict(
         beta_start=0.00085,
         beta_end=0.012,
@@ -115,22 +153,53 @@ def build_tiny_folder(family: str, folder: Path | str) -> Path:
     )
     if traits.scheduler is DDIMScheduler:
         scheduler_config['clip_sample'] = False
-    pipeline = StableDiffusionPipeline(
-        vae=vae,
-        text_encoder=text_encoder,
-        tokenizer=tokenizer,
-        unet=unet,
-        scheduler=traits.scheduler(**scheduler_config),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
+    if traits.scheduler is EulerDiscreteScheduler:
+        del scheduler_config['set_alpha_to_one']
+        scheduler_config['timestep_spacing'] = 'leading'
+    parts = dict(vae=vae, unet=unet)
+    parts['scheduler'] = traits.scheduler(**scheduler_config)
+    for number, suffix in enumerate(('', '_2')[: len(texts)]):
+        parts[f'text_encoder{suffix}'] = texts[number]
+        parts[f'tokenizer{suffix}'] = tokenizers[number]
+    if len(texts) > 1:
+        pipeline = StableDiffusionXLPipeline(**parts)
+    else:
+        pipeline = StableDiffusionPipeline(
+            **parts,
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     pipeline.save_pretrained(folder)
     if bars:
         transformers_logging.enable_progress_bar()
     return Path(folder)
+
+
+def pipeline_of(folder: Path | str) -> DiffusionPipeline:
+    """The unmodified pipeline of a folder's family, on DDIM.
+
+    Args:
+        folder (Path or str): A model in the diffusers layout.
+
+    Returns:
+        DiffusionPipeline: Without a progress bar.
+    """
+    scheduler = DDIMScheduler.from_pretrained(
+        folder,
+        subfolder='scheduler',
+        clip_sample=False,
+        set_alpha_to_one=False,
+    )
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    pipeline = DiffusionPipeline.from_pretrained(folder, scheduler=scheduler)
+    if bars:
+        transformers_logging.enable_progress_bar()
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
 
 
 def make_hiper(folder: Path | str, **options) -> HiPer:
@@ -151,6 +220,39 @@ def make_hiper(folder: Path | str, **options) -> HiPer:
         n_hiper=3,
     )
     return MODELS.build({**config, **options})
+
+
+def make_word(folder: Path | str, **options) -> TextualInversion:
+    """Builds the editor as a config would.
+
+    Args:
+        folder (Path or str): A tiny model.
+        **options: Of ``TextualInversion``, over ``<cat-toy>`` from the
+            letter x.
+
+    Returns:
+        TextualInversion: The editor.
+    """
+    config = dict(
+        type='mmhiper.TextualInversion',
+        sd=dict(type='StableDiffusion', pretrained=str(folder)),
+        placeholder_token='<cat-toy>',
+        initialize_token='x',
+    )
+    return MODELS.build({**config, **options})
+
+
+def randomise(editor: EmbeddingEditor, seed: int = 0) -> None:
+    """Gives an editor an embedding as if it had learned.
+
+    Args:
+        editor (EmbeddingEditor): Changed in place.
+        seed (int): The seed.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in editor.parameters():
+            weight.add_(torch.randn(weight.shape, generator=generator))
 
 
 def picture(seed: int, size: int = 80) -> Tensor:

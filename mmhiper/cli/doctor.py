@@ -18,7 +18,7 @@ import torch
 from packaging.requirements import Requirement
 from torch.nn.functional import scaled_dot_product_attention
 
-from mmhiper.models.sampling import run_ddim
+from mmhiper.models.sampling import run_scheduler
 from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.utils.randomness import draw_noise
 from mmhiper.utils.shipped import shipped
@@ -377,7 +377,7 @@ def draw_once(sd: StableDiffusion) -> torch.Tensor:
     shape = (1, *sd.latent_shape(sd.image_size, sd.image_size))
     noise = draw_noise(shape, torch.Generator().manual_seed(0))
     text = sd.encode_text(['a dog'])
-    latents = run_ddim(
+    latents = run_scheduler(
         lambda z, t: sd.predict_noise(z, t, text),
         noise.to(sd.device),
         sd.scheduler,

@@ -68,8 +68,9 @@ class ClipFeatures:
             Tensor: (B, P) of length one, on the CPU.
         """
         if self._clip is None:
-            ids = self._sd.vocabulary.encode(texts).to(self._sd.device)
-            return _unit(self._sd.text_encoder(ids).pooler_output)
+            encoder = self._sd.text_encoder
+            ids = self._sd.vocabulary.encode(texts).to(encoder.device)
+            return _unit(encoder(ids).pooler_output)
         rows = self._processor(
             text=texts, return_tensors='pt', padding=True, truncation=True
         ).to(self._sd.device)
@@ -87,7 +88,7 @@ def _load_own(sd: StableDiffusion) -> tuple[Any, Any]:
     import transformers
 
     folder = backbone_folder(sd.backbone)
-    width = sd.token_table.shape[1]
+    width = sd.token_tables[0].shape[1]
     if folder is None or not Path(folder, 'image_encoder').is_dir():
         raise ValueError(
             f'The backbone {sd.backbone!r} has no image_encoder/ to compare '

@@ -2,6 +2,7 @@
 
 from mmhiper.io.checkpoint import read_checkpoint, read_learned
 from mmhiper.io.export import read_export, write_export
+from mmhiper.io.kohya_format import XL_NAMES
 from mmhiper.io.merging import merge_token_files
 from mmhiper.io.picture import (
     PictureFolder,
@@ -17,6 +18,7 @@ from mmhiper.io.token_files import (
 
 __all__ = [
     'TOKEN_FORMATS',
+    'XL_NAMES',
     'PictureFolder',
     'TokenFile',
     'merge_token_files',

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mmhiper.io.export import FORMAT as NAME
 from mmhiper.io.file_content import FileContent
+from mmhiper.io.kohya_format import XL_NAMES
 from mmhiper.io.token_file import TokenFile
 from mmhiper.io.token_format import TokenFormat
 
@@ -43,7 +44,12 @@ def read(content: FileContent) -> TokenFile:
             f'export is {editor!r}, whose embedding is no word. '
             'load_editor(config, file) loads it.'
         )
-    return TokenFile(content.entries, FORMAT.name, metadata=metadata)
+    entries = content.entries
+    if set(entries) != set(XL_NAMES):
+        return TokenFile(entries, FORMAT.name, metadata=metadata)
+    word = metadata['placeholder_token']
+    first, second = ({word: entries[name]} for name in XL_NAMES)
+    return TokenFile(first, FORMAT.name, second, metadata)
 
 
 FORMAT = TokenFormat(NAME, matches, read)

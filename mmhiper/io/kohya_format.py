@@ -12,7 +12,9 @@ from mmhiper.io.file_content import FileContent
 from mmhiper.io.token_file import TokenFile, quoted
 from mmhiper.io.token_format import TokenFormat, single
 
-_KEYS = ('emb_params', 'clip_l', 'clip_g')
+# Of the two text encoders of Stable Diffusion XL.
+XL_NAMES = ('clip_l', 'clip_g')
+_KEYS = ('emb_params', *XL_NAMES)
 
 
 def matches(content: FileContent) -> bool:
@@ -48,8 +50,8 @@ def read(content: FileContent) -> TokenFile:
             f"and/or 'clip_g', but got {quoted(entries)}."
         )
     word = content.path.stem
-    first = entries.get('clip_l', entries.get('emb_params'))
-    second = entries.get('clip_g')
+    first = entries.get(XL_NAMES[0], entries.get('emb_params'))
+    second = entries.get(XL_NAMES[1])
     metadata = dict(content.metadata)
     metadata.pop('format', None)
     return TokenFile(
@@ -76,8 +78,8 @@ def write(tokens: TokenFile) -> dict[str, Tensor]:
     word = single(tokens, FORMAT.name)
     if not tokens.second:
         return {'emb_params': tokens.embeddings[word]}
-    pairs = {'clip_l': tokens.embeddings, 'clip_g': tokens.second}
-    return {key: rows[word] for key, rows in pairs.items() if word in rows}
+    pairs = zip(XL_NAMES, (tokens.embeddings, tokens.second), strict=True)
+    return {key: rows[word] for key, rows in pairs if word in rows}
 
 
 FORMAT = TokenFormat('kohya', matches, read, write, ('.safetensors',))

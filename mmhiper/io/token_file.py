@@ -94,6 +94,20 @@ class TokenFile:
             self.widths, 'no Stable Diffusion release has this width'
         )
 
+    def rows_of(self, placeholder: str) -> Tensor:
+        """The rows of a word, for all text encoders side by side.
+
+        Args:
+            placeholder (str): A word of the file.
+
+        Returns:
+            Tensor: (n, D), with two text encoders (n, D_1 + D_2).
+        """
+        tables = (self.embeddings, self.second)
+        return torch.cat(
+            [rows[placeholder] for rows in tables if placeholder in rows], 1
+        )
+
     def only(self, placeholder: str) -> TokenFile:
         """Takes one word out of several.
 

@@ -12,7 +12,7 @@ from mmhiper.models.editors import (
     TextualInversion,
 )
 from mmhiper.models.embeddings import TailEmbedding, TokenEmbedding
-from mmhiper.models.sampling import guided, run_ddim
+from mmhiper.models.sampling import guided, run_scheduler
 from mmhiper.models.stable_diffusion import StableDiffusion
 
 __all__ = [
@@ -29,5 +29,5 @@ __all__ = [
     'TextualInversion',
     'TokenEmbedding',
     'guided',
-    'run_ddim',
+    'run_scheduler',
 ]

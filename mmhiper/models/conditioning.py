@@ -68,6 +68,10 @@ class Conditioning:
         """
         return self._map(lambda tensor: tensor.repeat_interleave(repeats, 0))
 
+    def zeros(self) -> Conditioning:
+        """The same shape, all zero."""
+        return self._map(torch.zeros_like)
+
     def with_tokens(self, tokens: Tensor) -> Conditioning:
         """Replaces the token part and keeps the pooled part.
 

@@ -21,17 +21,8 @@ DTYPES = {
 }
 # What editing needs; the safety checker and the image encoder stay on disk.
 PARTS = ('unet', 'vae', 'text_encoder', 'tokenizer', 'scheduler')
+SECOND_TEXT = ('text_encoder_2', 'tokenizer_2')  # of Stable Diffusion XL
 SINGLE_FILE_SUFFIXES = ('.safetensors', '.ckpt')
-# What a scheduler config that leaves these out means in this family. The
-# defaults of a bare DDIMScheduler are those of other models: clipping would
-# cut latents, and other offsets or end points move every timestep.
-SCHEDULER_DEFAULTS = dict(
-    beta_start=0.00085,
-    beta_end=0.012,
-    beta_schedule='scaled_linear',
-    set_alpha_to_one=False,
-    steps_offset=1,
-)
 
 
 def choose_backbone(pretrained: str, without_cuda: str | None) -> str:
@@ -72,7 +63,7 @@ def backbone_folder(backbone: str) -> Path | None:
 def load_parts(
     backbone: str, dtype: torch.dtype, overrides: dict[str, dict | None]
 ) -> dict[str, Any]:
-    """Loads the five parts that editing needs, and nothing else.
+    """Loads the parts that editing needs, and nothing else.
 
     Args:
         backbone (str): As ``pretrained`` of :class:`StableDiffusion`.
@@ -81,7 +72,9 @@ def load_parts(
             :class:`StableDiffusion`.
 
     Returns:
-        dict: 'unet', 'vae', 'text_encoder', 'tokenizer' and 'scheduler'.
+        dict: 'unet' and 'vae'; 'text_encoders' and 'tokenizers', lists of one
+        or two; 'scheduler', a config of any class; 'forces_zeros', whether
+        the empty text is zeros.
 
     Raises:
         FileNotFoundError: If a local path does not exist.
@@ -108,15 +101,72 @@ def load_parts(
         )
     source = str(path) if path.exists() else backbone
     with quiet():
-        parts = _load_single_file(source, dtype) if single_file else {}
-        for name in PARTS:
+        names: tuple[str, ...] = PARTS
+        forces_zeros = False
+        if single_file:
+            parts = _load_single_file(source, dtype)
+        else:
+            parts = {}
+            names, forces_zeros = _read_index(source)
+        for name in names:
             override = overrides.get(name)
             if name not in parts or (override and 'pretrained' in override):
                 parts[name] = _load_part(name, source, dtype, override)
-        parts['scheduler'] = _as_ddim(
-            parts['scheduler'], overrides.get('scheduler')
+    for name in ('text_encoder', 'tokenizer'):
+        both = (parts.pop(name), parts.pop(f'{name}_2', None))
+        parts[f'{name}s'] = [part for part in both if part is not None]
+    if len(parts['tokenizers']) > 1:
+        _keep_in_range(parts['vae'])
+    return dict(parts, forces_zeros=forces_zeros)
+
+
+def _read_index(source: str) -> tuple[tuple[str, ...], bool]:
+    """Tells from a model's index which family it is of.
+
+    Args:
+        source (str): Folder or hub id.
+
+    Returns:
+        tuple[tuple[str, ...], bool]: The names of the parts to load, and
+        whether the empty text is zeros.
+
+    Raises:
+        ValueError: If it cannot be read, or is no Stable Diffusion.
+    """
+    import diffusers
+
+    try:
+        index = diffusers.DiffusionPipeline.load_config(source)
+    except Exception as error:
+        raise _load_error(source, 'model_index.json', error) from error
+
+    def has(name: str) -> bool:  # parts are [library, class] or nulls
+        entry = index.get(name)
+        return isinstance(entry, list | tuple) and entry[0] is not None
+
+    missing = [name for name in PARTS if not has(name)]
+    second = [name for name in SECOND_TEXT if has(name)]
+    if missing or len(second) == 1 or has('text_encoder_3'):
+        raise ValueError(
+            'Wanted a Stable Diffusion 1.x, 2.x or XL (with '
+            f'{", ".join(PARTS)}), but {source!r} is a '
+            f'{index.get("_class_name")} with '
+            f'{", ".join(filter(has, index)) or "no parts"}. {_REMEDIES}'
         )
-    return parts
+    zeros = bool(second) and index.get('force_zeros_for_empty_prompt', True)
+    return (*PARTS, *second), zeros
+
+
+def _keep_in_range(vae: Any) -> None:
+    """Keeps an autoencoder that overflows in half precision out of it.
+
+    That of Stable Diffusion XL does, and says so in its config.
+
+    Args:
+        vae: An ``AutoencoderKL``, changed in place.
+    """
+    if vae.dtype == torch.float16 and vae.config.force_upcast:
+        vae.float()
 
 
 _REMEDIES = (
@@ -174,12 +224,15 @@ def _load_part(
             return diffusers.DDIMScheduler.load_config(
                 source, subfolder=subfolder
             )
-        if name == 'tokenizer':
+        if name.startswith('tokenizer'):
             return transformers.CLIPTokenizer.from_pretrained(
                 source, subfolder=subfolder
             )
         if name == 'text_encoder':
             load = transformers.CLIPTextModel.from_pretrained
+            options['dtype'] = dtype
+        elif name == 'text_encoder_2':
+            load = transformers.CLIPTextModelWithProjection.from_pretrained
             options['dtype'] = dtype
         elif name == 'vae':
             load = diffusers.AutoencoderKL.from_pretrained
@@ -236,6 +289,12 @@ def _load_single_file(source: str, dtype: torch.dtype) -> dict[str, Any]:
         )
     except Exception as error:
         raise _load_error(source, 'the parts', error) from error
+    if pipeline.unet.config.addition_embed_type is not None:
+        raise ValueError(
+            f'A Stable Diffusion XL cannot be read from the single file '
+            f'{source!r}. Give its folder in the diffusers layout or its hub '
+            'id.'
+        )
     return dict(
         unet=pipeline.unet,
         vae=pipeline.vae,
@@ -243,28 +302,6 @@ def _load_single_file(source: str, dtype: torch.dtype) -> dict[str, Any]:
         tokenizer=pipeline.tokenizer,
         scheduler=dict(pipeline.scheduler.config),
     )
-
-
-def _as_ddim(config: dict, override: dict | None) -> Any:
-    """Makes the DDIM scheduler of a scheduler config of any class.
-
-    Args:
-        config (dict): The config of the model's folder.
-        override (dict, optional): Values to change, and where it came from.
-
-    Returns:
-        diffusers.DDIMScheduler: Ready for training and sampling.
-    """
-    import diffusers
-
-    changes = {
-        key: value
-        for key, value in (override or {}).items()
-        if key not in ('pretrained', 'subfolder')
-    }
-    # Latents are not bounded by [-1, 1]; the pipelines never clip them.
-    merged = {**SCHEDULER_DEFAULTS, **config, 'clip_sample': False, **changes}
-    return diffusers.DDIMScheduler.from_config(merged)
 
 
 def check_vocabulary(backbone: str, tokenizer: Any, text_encoder: Any) -> None:

@@ -3,6 +3,7 @@ callbacks. Only torch is needed; schedulers come as objects."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -35,7 +36,7 @@ def guided(denoise: Denoise, scale: float) -> Denoise:
     return denoise_guided
 
 
-def run_ddim(
+def run_scheduler(
     denoise: Denoise,
     latents: Tensor,
     scheduler: Any,
@@ -44,36 +45,58 @@ def run_ddim(
     eta: float = 0.0,
     generator: Generators | None = None,
 ) -> Tensor:
-    """Walks a scheduler's timesteps (arXiv 2010.02502, eq. 12).
+    """Walks a scheduler's timesteps (arXiv 2010.02502, eq. 12, for DDIM).
 
-    The same loop samples with ``DDIMScheduler`` and inverts with
-    ``DDIMInverseScheduler``.
+    The same loop samples with ``DDIMScheduler`` or any other, and inverts
+    with ``DDIMInverseScheduler``.
 
     Args:
         denoise (callable): ``(latents, t) -> model output``, both
-            (B, 4, h, w), the output in the scheduler's prediction type.
-        latents (Tensor): Where to start, (B, 4, h, w).
-        scheduler: A DDIM scheduler of diffusers; its timesteps are set here.
+            (B, 4, h, w), the output in the scheduler's prediction type; ``t``
+            may be fractional.
+        latents (Tensor): Where to start, (B, 4, h, w): unit normal noise, or
+            clean latents to be inverted.
+        scheduler: A scheduler of diffusers; its timesteps are set here.
         num_steps (int): Number of steps.
         callback (callable, optional): Called after each step with the number
             of steps done, the timestep and the latents, which it may change
-            in place.
+            in place. Schedulers of second order call ``denoise`` twice in a
+            step.
         eta (float): 0 is deterministic DDIM, 1 adds as much noise as DDPM.
-        generator (torch.Generator or list of them, optional): Source of that
+        generator (torch.Generator or list of them, optional): Source of
             noise, one for the batch or one per sample.
 
     Returns:
         Tensor: The latents after the last step, (B, 4, h, w).
+
+    Raises:
+        ValueError: If ``eta`` is not 0 and the scheduler does not know it.
     """
+    known = inspect.signature(scheduler.step).parameters
+    if eta and 'eta' not in known:
+        raise ValueError(
+            f'`eta` belongs to DDIM; {type(scheduler).__name__} does not '
+            f'know it, but got {eta}.'
+        )
+    noise_options = {
+        name: value
+        for name, value in (('eta', eta), ('generator', generator))
+        if name in known
+    }
     scheduler.set_timesteps(num_steps, device=latents.device)
-    noise_options: dict[str, Any] = {}
-    if eta > 0:  # the inverse scheduler knows neither of the two
-        noise_options = dict(eta=eta, generator=generator)
-    for done, timestep in enumerate(scheduler.timesteps, start=1):
-        output = denoise(latents, timestep)
+    latents = latents * scheduler.init_noise_sigma
+    last = len(scheduler.timesteps)
+    for calls, timestep in enumerate(scheduler.timesteps, start=1):
+        scaled = scheduler.scale_model_input(latents, timestep)
         latents = scheduler.step(
-            output, timestep, latents, return_dict=False, **noise_options
+            denoise(scaled, timestep),
+            timestep,
+            latents,
+            return_dict=False,
+            **noise_options,
         )[0]
-        if callback is not None:
-            callback(done, timestep, latents)
+        if callback is not None and (
+            calls % scheduler.order == 0 or calls == last
+        ):
+            callback(-(-calls // scheduler.order), timestep, latents)
     return latents

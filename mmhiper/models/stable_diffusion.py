@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,13 +17,19 @@ from mmhiper.models.loading import (
     choose_backbone,
     load_parts,
 )
+from mmhiper.models.offload import call_on
+from mmhiper.models.schedulers import DDIM, make_scheduler, split_type
+from mmhiper.models.text_encoders import TextEncoders
 from mmhiper.models.vocabulary import Vocabulary
 from mmhiper.registry import MODELS
 
 
 @MODELS.register_module()
 class StableDiffusion(nn.Module):
-    """Text encoder, autoencoder, U-Net and scheduler, all frozen.
+    """Text encoder(s), autoencoder, U-Net and scheduler, all frozen.
+
+    Stable Diffusion 1.x, 2.x and XL; which one is read from the model's own
+    index, so a config names a model and never its family.
 
     Args:
         pretrained (str): A hub id, a local folder in the diffusers layout, a
@@ -35,12 +42,25 @@ class StableDiffusion(nn.Module):
         unet, vae, text_encoder (dict, optional): Overrides of single parts:
             ``pretrained`` and ``subfolder`` say where that part comes from,
             other keys are passed to its ``from_pretrained``.
-        scheduler (dict, optional): The same two keys for the scheduler; other
-            keys are values of its config (``dict(steps_offset=0)``).
+        scheduler (dict, optional): The same two keys for the scheduler, and
+            ``type``, the scheduler of diffusers that pictures are sampled
+            with; other keys are values of its config
+            (``dict(type='DPMSolverMultistepScheduler',
+            use_karras_sigmas=True)``).
+        vae_tiling (bool): Whether the autoencoder takes pictures that are
+            larger than it was trained on tile by tile.
+        offload (bool): Whether text encoders and autoencoder stay on the CPU
+            and are copied to the device for as long as they compute. In
+            Textual Inversion that is in each step.
+        gradient_checkpointing (bool): Whether the U-Net computes most of what
+            a gradient needs a second time, in place of keeping it.
 
     Attributes:
         backbone (str): What was really loaded.
         image_size (int): Side of the pictures it was trained on, in pixels.
+        samples_with (str): The scheduler that pictures are sampled with.
+        forces_zeros (bool): Whether guidance moves away from zeros, and not
+            from the empty text.
 
     Raises:
         FileNotFoundError: If a local path does not exist.
@@ -48,9 +68,11 @@ class StableDiffusion(nn.Module):
 
     Note:
         The scheduler is a ``DDIMScheduler`` with the config of the model's
-        own folder. ``steps_offset`` in particular stays what the folder says:
-        official folders say 1 and the diffusers pipelines run with it, where
-        a bare ``DDIMScheduler`` would have 0 and visit other timesteps.
+        own folder; one that is named by ``type`` takes its place in sampling,
+        while the noise of training stays as it is. ``steps_offset`` in
+        particular stays what the folder says: official folders say 1 and the
+        diffusers pipelines run with it, where a bare ``DDIMScheduler`` would
+        have 0 and visit other timesteps.
     """
 
     def __init__(
@@ -62,6 +84,9 @@ class StableDiffusion(nn.Module):
         vae: dict | None = None,
         text_encoder: dict | None = None,
         scheduler: dict | None = None,
+        vae_tiling: bool = False,
+        offload: bool = False,
+        gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
         if dtype not in DTYPES:
@@ -73,14 +98,31 @@ class StableDiffusion(nn.Module):
             unet=unet, vae=vae, text_encoder=text_encoder, scheduler=scheduler
         )
         parts = load_parts(self.backbone, DTYPES[dtype], overrides)
-        self.tokenizer = parts['tokenizer']
-        self.text_encoder = parts['text_encoder']
+        self.tokenizers = parts['tokenizers']
+        self.text_encoders = TextEncoders(parts['text_encoders'])
         self.vae = parts['vae']
         self.unet = parts['unet']
-        self.scheduler = parts['scheduler']
-        check_vocabulary(self.backbone, self.tokenizer, self.text_encoder)
-        self.vocabulary = Vocabulary(self.tokenizer)
+        changes = {
+            key: value
+            for key, value in (scheduler or {}).items()
+            if key not in ('pretrained', 'subfolder')
+        }
+        self.samples_with, values = split_type(changes)
+        self._scheduler_config = {**parts['scheduler'], **values}
+        # noises pictures in training, and inverts them; any other samples
+        self.scheduler = self.make_sampler(DDIM)
+        self.forces_zeros = parts['forces_zeros']
+        for pair in zip(
+            parts['tokenizers'], parts['text_encoders'], strict=True
+        ):
+            check_vocabulary(self.backbone, *pair)
+        self.vocabularies = [Vocabulary(each) for each in self.tokenizers]
         self._memory_format = torch.contiguous_format
+        self.offload = offload
+        if vae_tiling:
+            self.vae.enable_tiling()
+        if gradient_checkpointing:
+            self.unet.enable_gradient_checkpointing()
         # Gradients pass through the frozen model to the embedding, none is
         # computed for its weights: 0.69 of the work of a step with them.
         self.requires_grad_(False)
@@ -90,10 +132,42 @@ class StableDiffusion(nn.Module):
         """Stays in evaluation mode: a frozen model has no other."""
         return super().train(False)
 
+    def _apply(self, fn: Any, recurse: bool = True) -> StableDiffusion:
+        """Leaves at home what ``offload`` keeps there."""
+        if not self.offload:
+            return super()._apply(fn, recurse)
+        self.unet._apply(fn, recurse)
+        return self
+
+    def _run(self, module: Any, method: str, *args: Any) -> Any:
+        """Calls a method of a frozen part, in its own precision.
+
+        Args:
+            module: Text encoders or autoencoder.
+            method (str): The name of the method.
+            *args: Its arguments, on the device.
+
+        Returns:
+            What it returns, on the device.
+        """
+        with _no_autocast(self.device):
+            if self.offload:
+                return call_on(self.device, module, method, *args)
+            return getattr(module, method)(*args)
+
     @property
     def device(self) -> torch.device:
-        """The device of the weights."""
+        """Where it computes: the device of the U-Net."""
         return next(self.unet.parameters()).device
+
+    @property
+    def devices(self) -> dict[str, torch.device]:
+        """Where the weights of each part lie while nothing is computed."""
+        parts = ('text_encoders', 'vae', 'unet')
+        return {
+            name: next(getattr(self, name).parameters()).device
+            for name in parts
+        }
 
     @property
     def dtype(self) -> torch.dtype:
@@ -111,15 +185,34 @@ class StableDiffusion(nn.Module):
         return self.unet.config.sample_size * self.vae_factor
 
     @property
+    def tokenizer(self) -> Any:
+        """The (first) tokenizer."""
+        return self.tokenizers[0]
+
+    @property
+    def text_encoder(self) -> Any:
+        """The (first) text encoder."""
+        return self.text_encoders.models[0]
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The (first) tokenizer's words."""
+        return self.vocabularies[0]
+
+    @property
+    def is_xl(self) -> bool:
+        """Whether this is a Stable Diffusion XL: two text encoders."""
+        return len(self.text_encoders) > 1
+
+    @property
     def num_positions(self) -> int:
         """Token positions of a text, M (77 in this family)."""
         return self.tokenizer.model_max_length
 
     @property
-    def token_table(self) -> Tensor:
-        """The embeddings of all known tokens, (V, D)."""
-        table: Tensor = self.text_encoder.get_input_embeddings().weight
-        return table
+    def token_tables(self) -> list[Tensor]:
+        """The embeddings of all known tokens, (V, D) per text encoder."""
+        return self.text_encoders.tables
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """The shape of the latents of one picture.
@@ -157,34 +250,50 @@ class StableDiffusion(nn.Module):
                 start and end marks. Defaults to what fits, M - 2.
 
         Returns:
-            Conditioning: Tokens (B, M, D) in fp32.
+            Conditioning: As :meth:`encode_ids`.
         """
-        return self.encode_ids(self.vocabulary.encode(texts, max_tokens))
+        return self.encode_ids(
+            [each.encode(texts, max_tokens) for each in self.vocabularies]
+        )
+
+    @torch.no_grad()
+    def encode_nothing(self, count: int) -> Conditioning:
+        """What guidance moves away from where no negative prompt is given.
+
+        Args:
+            count (int): Rows B.
+
+        Returns:
+            Conditioning: The empty text B times; zeros for a model whose
+            config says ``force_zeros_for_empty_prompt``.
+        """
+        empty = self.encode_text([''])
+        if self.forces_zeros:
+            empty = empty.zeros()
+        return empty.repeat_interleave(count)
 
     def encode_ids(
-        self, ids: Tensor, rows: Tensor | None = None
+        self, ids: Sequence[Tensor], rows: Tensor | None = None
     ) -> Conditioning:
         """Encodes token ids; gradients reach the new rows.
 
         Entry point A of the design: before the text encoder.
 
         Args:
-            ids (Tensor): (B, M) integers; id V + r, with V known tokens, is
-                row r of ``rows``.
-            rows (Tensor, optional): New rows of the token table, (R, D).
+            ids (Sequence[Tensor]): For each text encoder, (B, M) integers; id
+                V + r, with V known tokens, is row r of ``rows``.
+            rows (Tensor, optional): New rows of the token tables, side by
+                side where there are two, (R, D).
 
         Returns:
-            Conditioning: Tokens (B, M, D) in fp32.
+            Conditioning: Tokens (B, M, D) in fp32, for Stable Diffusion XL
+            with the pooled text (B, P).
         """
-        ids = ids.to(self.device)
-        with _no_autocast(self.device):
-            if rows is None:
-                return Conditioning(self.text_encoder(ids)[0].float())
-            new = ids >= self.vocabulary.size
-            picked = rows[(ids - self.vocabulary.size).clamp(min=0)]
-            with _replaced_rows(self.text_encoder, new, picked):
-                tokens = self.text_encoder(ids.masked_fill(new, 0))[0]
-        return Conditioning(tokens.float())
+        ids = [each.to(self.device) for each in ids]
+        encoded: Conditioning = self._run(
+            self.text_encoders, 'forward', ids, rows
+        )
+        return encoded
 
     @torch.no_grad()
     def encode_image(
@@ -200,10 +309,9 @@ class StableDiffusion(nn.Module):
         Returns:
             Tensor: (B, 4, h, w) fp32, times the autoencoder's scaling factor.
         """
-        with _no_autocast(self.device):
-            posterior = self.vae.encode(
-                pixels.to(self.device, self.dtype)
-            ).latent_dist
+        posterior = self._run(
+            self.vae, 'encode', pixels.to(self.device, self.vae.dtype)
+        ).latent_dist
         if generator is None:
             latents = posterior.mean
         else:
@@ -221,8 +329,8 @@ class StableDiffusion(nn.Module):
             Tensor: (B, 3, H, W) fp32, about [-1, 1], not clamped.
         """
         unscaled = latents / self.vae.config.scaling_factor
-        with _no_autocast(self.device):
-            pixels = self.vae.decode(unscaled.to(self.dtype)).sample
+        decoded = self._run(self.vae, 'decode', unscaled.to(self.vae.dtype))
+        pixels: Tensor = decoded.sample
         return pixels.float()
 
     def lay_out(self, memory_format: torch.memory_format) -> None:
@@ -238,6 +346,26 @@ class StableDiffusion(nn.Module):
         if self._memory_format != memory_format:
             self.unet.to(memory_format=memory_format)
             self._memory_format = memory_format
+
+    def make_sampler(self, scheduler: str | dict | None = None) -> Any:
+        """Makes a scheduler with the noise schedule of this model.
+
+        Args:
+            scheduler (str or dict, optional): The name of a class of
+                diffusers, or a dict with it as ``type`` and values of its
+                config. Defaults to what the config of this model names, and
+                that to DDIM.
+
+        Returns:
+            A new scheduler.
+
+        Raises:
+            ValueError: If there is no such scheduler, or it has no such
+                value.
+        """
+        return make_scheduler(
+            self._scheduler_config, scheduler or self.samples_with
+        )
 
     def add_noise(
         self, latents: Tensor, noise: Tensor, timesteps: Tensor
@@ -290,13 +418,19 @@ class StableDiffusion(nn.Module):
         Args:
             latents (Tensor): Noised latents, (B, 4, h, w).
             timesteps (Tensor): One integer, or (B,).
-            conditioning (Conditioning): Tokens (B, M, D), and values where
+            conditioning (Conditioning): Tokens (B, M, D), for Stable
+                Diffusion XL with the pooled text, and values where
                 cross-attention can take them (inside ``attention_control``).
 
         Returns:
             Tensor: (B, 4, h, w) fp32, the raw output: epsilon or v.
         """
-        options = {}
+        options: dict[str, Any] = {}
+        if conditioning.pooled is not None:
+            options['added_cond_kwargs'] = dict(
+                text_embeds=conditioning.pooled.to(self.dtype),
+                time_ids=self._time_ids(latents),
+            )
         if conditioning.values is not None:
             # the U-Net's own attention would ignore them
             assert has_split_attention(self.unet)
@@ -310,6 +444,21 @@ class StableDiffusion(nn.Module):
             **options,
         )[0].float()
 
+    def _time_ids(self, latents: Tensor) -> Tensor:
+        """What Stable Diffusion XL is told about the size of a picture.
+
+        Args:
+            latents (Tensor): (B, 4, h, w).
+
+        Returns:
+            Tensor: Original size, corner of the crop and target size, in
+            pixels, (B, 6). A picture that was never made smaller or cut, in
+            training as in sampling: so what is learned of one is met again.
+        """
+        size = [side * self.vae_factor for side in latents.shape[-2:]]
+        numbers = torch.tensor([*size, 0, 0, *size], dtype=self.dtype)
+        return numbers.to(latents.device).expand(len(latents), -1)
+
 
 @contextlib.contextmanager
 def _no_autocast(device: torch.device) -> Iterator[None]:
@@ -321,33 +470,8 @@ def _no_autocast(device: torch.device) -> Iterator[None]:
     Yields:
         None
     """
+    if not torch.amp.is_autocast_available(device.type):
+        yield
+        return
     with torch.autocast(device.type, enabled=False):
         yield
-
-
-@contextlib.contextmanager
-def _replaced_rows(
-    text_encoder: nn.Module, new: Tensor, picked: Tensor
-) -> Iterator[None]:
-    """Puts learned rows in place of looked-up ones.
-
-    A hook, because CLIP's text encoder takes ids and no embeddings.
-
-    Args:
-        text_encoder (nn.Module): With a table of token embeddings.
-        new (Tensor): Where, (B, M) bool.
-        picked (Tensor): What, (B, M, D).
-
-    Yields:
-        None
-    """
-
-    def replace(module: nn.Module, args: tuple, output: Tensor) -> Tensor:
-        return torch.where(new[..., None], picked.to(output.dtype), output)
-
-    table = text_encoder.get_input_embeddings()  # type: ignore[operator]
-    hook = table.register_forward_hook(replace)
-    try:
-        yield
-    finally:
-        hook.remove()

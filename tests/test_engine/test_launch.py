@@ -22,6 +22,7 @@ from runs import (
     options,
 )
 
+from mmhiper.apis import load_editor
 from mmhiper.cli import main
 from mmhiper.engine.hooks import PlainCheckpointHook
 from mmhiper.engine.launch import (
@@ -74,6 +75,23 @@ def test_resumed_run_equals_an_uninterrupted_one(tiny_sd1, tmp_path):
     assert not checkpoint.exists()  # the whole run was not stopped there
     assert not torch.equal(half, whole)
     assert torch.equal(resumed, whole)
+
+
+def test_a_word_for_sdxl_resumes_and_is_used(tiny_sdxl, tmp_path):
+    every = {'file': TOY, 'default_hooks.checkpoint.interval': 2}
+    whole = learn(config(tmp_path, tiny_sdxl, iters=4, **every))
+    cfg = config(tmp_path, tiny_sdxl, iters=2, **every)
+    cfg.work_dir = str(tmp_path / 'parts')
+    learn(cfg)
+    cfg.train_cfg.max_iters = 4
+    resumed = learn(cfg, resume='auto')
+
+    assert whole.shape == (1, 32 + 48)
+    assert torch.equal(resumed, whole)
+    folder = Path(cfg.work_dir)
+    for name in ('iter_4.pth', 'iter_4.safetensors'):
+        editor = load_editor(folder, folder / name, device='cpu')
+        assert torch.equal(editor.embedding.rows.detach(), whole)
 
 
 def test_killed_run_resumes_to_the_same_embedding(tiny_sd1, tmp_path):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import DDIMInverseScheduler, DDIMScheduler
 
-from mmhiper.models import guided, run_ddim
+from mmhiper.models import guided, run_scheduler
 
 CONFIG = dict(
     beta_start=0.00085,
@@ -44,7 +44,7 @@ def test_steps_are_those_of_the_ddim_paper():
     start = noise(2, 1, 4, 2, 2)
     seen = []
 
-    end = run_ddim(
+    end = run_scheduler(
         lambda z, t: target,
         start,
         scheduler,
@@ -73,10 +73,12 @@ def test_the_same_loop_inverts():
     constant = noise(3, 1, 4, 2, 2)
     clean = noise(4, 1, 4, 2, 2)
 
-    noised = run_ddim(
+    noised = run_scheduler(
         lambda z, t: constant, clean, DDIMInverseScheduler(**CONFIG), 10
     )
-    back = run_ddim(lambda z, t: constant, noised, DDIMScheduler(**CONFIG), 10)
+    back = run_scheduler(
+        lambda z, t: constant, noised, DDIMScheduler(**CONFIG), 10
+    )
 
     assert (noised - clean).abs().max() > 0.1
     torch.testing.assert_close(back, clean, rtol=0, atol=1e-4)
@@ -91,7 +93,7 @@ def test_noise_on_the_way_comes_from_the_generators(single):
         if not single:
             other = torch.Generator().manual_seed(seed + 1)
             generator = [generator, other]
-        return run_ddim(
+        return run_scheduler(
             lambda z, t: 0.1 * z,
             start,
             DDIMScheduler(**CONFIG),

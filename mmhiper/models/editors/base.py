@@ -16,7 +16,8 @@ from tqdm.auto import tqdm
 
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.embeddings import Identity
-from mmhiper.models.sampling import guided, run_ddim
+from mmhiper.models.pipelines import EmbedsPipeline, make_pipeline
+from mmhiper.models.sampling import guided, run_scheduler
 from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.registry import MODELS, SCOPE
 from mmhiper.utils.pictures import source_panel, to_pil, to_uint8
@@ -420,6 +421,8 @@ class EmbeddingEditor(BaseModel):
         show_progress: bool = True,
         seed: int = 1,
         return_type: str = 'image',
+        *,
+        scheduler: str | dict[str, Any] | None = None,
         **options: Any,
     ) -> dict[str, Any]:
         """Draws pictures of prompts.
@@ -428,12 +431,14 @@ class EmbeddingEditor(BaseModel):
             prompt (str or list[str]): P prompts.
             height (int, optional): In pixels, by default the backbone's own.
             width (int, optional): Likewise.
-            num_inference_steps (int): DDIM steps.
+            num_inference_steps (int): Steps of the scheduler.
             guidance_scale (float): Classifier-free guidance; none up to 1.
             negative_prompt (str or list[str], optional): What to move away
-                from, one for all prompts or one each. Defaults to ''.
+                from, one for all prompts or one each. Defaults to ''; for a
+                backbone whose config says so (Stable Diffusion XL), to zeros.
             num_images_per_prompt (int): Pictures per prompt.
-            eta (float): 0 is deterministic DDIM, 1 as noisy as DDPM.
+            eta (float): 0 is deterministic DDIM, 1 as noisy as DDPM; of DDIM
+                alone.
             generator (torch.Generator or list of them, optional): Source of
                 randomness in place of ``seed``, one for the batch or one per
                 picture.
@@ -445,6 +450,9 @@ class EmbeddingEditor(BaseModel):
                 same picture in any batch and whatever ran before. The global
                 generators are neither used nor changed.
             return_type (str): 'image', 'tensor' or 'numpy'.
+            scheduler (str or dict, optional): A scheduler of diffusers, such
+                as 'DPMSolverMultistepScheduler'; see
+                :meth:`StableDiffusion.make_sampler`.
             **options: What this editor adds, see its :meth:`condition`.
 
         Returns:
@@ -454,9 +462,6 @@ class EmbeddingEditor(BaseModel):
         Raises:
             ValueError: If an argument is out of its range.
         """
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        check_texts('prompt', prompts)
-        negatives = _expand_negative(negative_prompt, len(prompts))
         if not 0 <= eta <= 1:
             raise ValueError(f'`eta` must be in [0, 1], but got {eta}.')
         if return_type not in RETURN_TYPES:
@@ -472,18 +477,15 @@ class EmbeddingEditor(BaseModel):
                 raise ValueError(
                     f'`{name}` must be at least 1, but got {number}.'
                 )
-        conditioning = self.condition(prompts, **options)
-        negative = None
-        if guidance_scale > 1:
-            negative = self.encode_negative(negatives).repeat_interleave(
-                num_images_per_prompt
-            )
+        conditioning, negative = self.condition_pair(
+            prompt, negative_prompt, **options
+        )
         with tqdm(
             total=num_inference_steps, disable=not show_progress
         ) as progress:
             pixels = self.sample(
                 conditioning.repeat_interleave(num_images_per_prompt),
-                negative,
+                negative.repeat_interleave(num_images_per_prompt),
                 height=height,
                 width=width,
                 num_inference_steps=num_inference_steps,
@@ -492,6 +494,7 @@ class EmbeddingEditor(BaseModel):
                 generator=generator,
                 latents=latents,
                 seed=seed,
+                scheduler=scheduler,
                 callback=lambda *_: progress.update(),
             )
         if return_type == 'tensor':
@@ -499,6 +502,35 @@ class EmbeddingEditor(BaseModel):
         if return_type == 'numpy':
             return dict(samples=pixels.cpu().numpy())
         return dict(samples=[to_pil(picture) for picture in pixels])
+
+    def condition_pair(
+        self,
+        prompt: str | list[str],
+        negative_prompt: str | list[str] | None = None,
+        **options: Any,
+    ) -> tuple[Conditioning, Conditioning]:
+        """What guidance moves towards, and what away from.
+
+        Args:
+            prompt (str or list[str]): P prompts.
+            negative_prompt (str or list[str], optional): See :meth:`infer`.
+            **options: Of :meth:`condition`.
+
+        Returns:
+            tuple[Conditioning, Conditioning]: P texts each.
+
+        Raises:
+            ValueError: If a prompt is empty or the numbers differ.
+        """
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        check_texts('prompt', prompts)
+        if negative_prompt is None:
+            negative = self.sd.encode_nothing(len(prompts))
+        else:
+            negative = self.encode_negative(
+                _expand_negative(negative_prompt, len(prompts))
+            )
+        return self.condition(prompts, **options), negative
 
     def encode_negative(self, texts: list[str]) -> Conditioning:
         """Encodes what to move away from; plain texts for most editors.
@@ -525,6 +557,7 @@ class EmbeddingEditor(BaseModel):
         generator: Generators | None = None,
         latents: Tensor | None = None,
         seed: int = 1,
+        scheduler: str | dict[str, Any] | None = None,
         callback: Any = None,
     ) -> Tensor:
         """Draws pictures of a conditioning; see :meth:`infer`.
@@ -535,13 +568,14 @@ class EmbeddingEditor(BaseModel):
                 default the empty text.
             height (int, optional): In pixels.
             width (int, optional): In pixels.
-            num_inference_steps (int): DDIM steps.
+            num_inference_steps (int): Steps of the scheduler.
             guidance_scale (float): Classifier-free guidance; none up to 1.
             eta (float): Noise added per step, in [0, 1].
             generator (torch.Generator or list of them, optional): Randomness.
             latents (Tensor, optional): (B, 4, h, w).
             seed (int): Where no generator is given.
-            callback (callable, optional): See :func:`run_ddim`.
+            scheduler (str or dict, optional): See :meth:`infer`.
+            callback (callable, optional): See :func:`run_scheduler`.
 
         Returns:
             Tensor: (B, 3, H, W) in [-1, 1] fp32.
@@ -549,6 +583,7 @@ class EmbeddingEditor(BaseModel):
         Raises:
             ValueError: If sizes or shapes do not fit.
         """
+        sampler = self.sd.make_sampler(scheduler)
         count = len(conditioning)
         shape = (count, *self._latent_shape(height, width))
         if generator is None:
@@ -568,16 +603,16 @@ class EmbeddingEditor(BaseModel):
         guide = guidance_scale > 1
         if guide:
             if negative is None:
-                negative = self.sd.encode_text(['']).repeat_interleave(count)
+                negative = self.sd.encode_nothing(count)
             conditioning = Conditioning.cat([negative, conditioning])
 
         def denoise(z: Tensor, t: Tensor) -> Tensor:
             return self.sd.predict_noise(z, t, conditioning)
 
-        final = run_ddim(
+        final = run_scheduler(
             guided(denoise, guidance_scale) if guide else denoise,
             start,
-            self.sd.scheduler,
+            sampler,
             num_inference_steps,
             callback=callback,
             eta=eta,
@@ -621,7 +656,7 @@ class EmbeddingEditor(BaseModel):
         noise, so they differ by their conditioning alone.
 
         Args:
-            num_inference_steps (int): DDIM steps.
+            num_inference_steps (int): Steps of the scheduler.
             guidance_scale (float): Classifier-free guidance.
             seed (int): Seed of the noise.
 
@@ -660,6 +695,15 @@ class EmbeddingEditor(BaseModel):
         if 0 not in self._sources:
             return []
         return [source_panel(*self._sources[0])]
+
+    def to_diffusers(self) -> Any:
+        """This editor as a plain pipeline of diffusers.
+
+        Returns:
+            EmbedsPipeline: See :func:`mmhiper.to_diffusers`; an editor may
+            return a pipeline alone.
+        """
+        return EmbedsPipeline(make_pipeline(self.sd), self)
 
     # ---------------------------------------------------------- checkpoints
     def learned_state(self) -> dict[str, Tensor]:
@@ -770,20 +814,18 @@ def check_texts(name: str, texts: Sequence[str]) -> None:
             )
 
 
-def _expand_negative(
-    negative: str | list[str] | None, count: int
-) -> list[str]:
+def _expand_negative(negative: str | list[str], count: int) -> list[str]:
     """One negative prompt per prompt.
 
     Args:
-        negative (str or list[str], optional): One for all, or one each.
+        negative (str or list[str]): One for all, or one each.
         count (int): The number of prompts.
 
     Returns:
         list[str]: As many.
     """
-    if negative is None or isinstance(negative, str):
-        return [negative or ''] * count
+    if isinstance(negative, str):
+        return [negative] * count
     if len(negative) != count:
         raise ValueError(
             f'`negative_prompt` must be one text or one for each of {count} '

@@ -51,6 +51,11 @@ class HiPer(EmbeddingEditor):
         decomposition is by position, the recombination a concatenation.
 
     Note:
+        The pooled text that Stable Diffusion XL wants besides is that of the
+        text that is drawn, in training as in an edit. It stays plain: what is
+        learned is in the last positions alone.
+
+    Note:
         K images learn K independent embeddings: the loss is the *sum* over
         images of each one's mean, so that an image's gradient is what it would
         be alone. Give each batch (or the batches of all processes together)
@@ -59,6 +64,7 @@ class HiPer(EmbeddingEditor):
 
     embedding: TailEmbedding
     content: Tensor
+    pooled: Tensor | None
 
     def __init__(
         self,
@@ -98,6 +104,7 @@ class HiPer(EmbeddingEditor):
         self.embedding = TailEmbedding(source.tokens[:, -n_hiper:])
         # encoded once; not in checkpoints, the config makes it again
         self.register_buffer('content', source.tokens, persistent=False)
+        self.register_buffer('pooled', source.pooled, persistent=False)
 
     @property
     def num_images(self) -> int:
@@ -141,7 +148,8 @@ class HiPer(EmbeddingEditor):
             Conditioning: B texts.
         """
         images = self.image_indices(data_samples).to(self.content.device)
-        return Conditioning(self.embedding(self.content[images], images))
+        source = Conditioning(self.content, self.pooled)[images]
+        return source.with_tokens(self.embedding(source.tokens, images))
 
     def condition(
         self,

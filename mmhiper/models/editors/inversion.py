@@ -34,7 +34,8 @@ from mmhiper.models.prompt_to_prompt import (
     LocalBlend,
     PromptToPrompt,
 )
-from mmhiper.models.sampling import guided, run_ddim
+from mmhiper.models.sampling import guided, run_scheduler
+from mmhiper.models.schedulers import DDIM
 from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.utils.pictures import overlay_heat, to_pil, to_uint8
 from mmhiper.utils.randomness import Generators
@@ -106,6 +107,7 @@ class InversionEditor(EmbeddingEditor):
         val_prompts: str | list[str] | None = None,
     ) -> None:
         super().__init__(sd, data_preprocessor, val_prompts)
+        self._check_backbone()
         check_texts('source_text', [source_text])
         if target_text is not None:
             check_texts('target_text', [target_text])
@@ -134,6 +136,27 @@ class InversionEditor(EmbeddingEditor):
         # z*_T; zero until a picture is inverted
         self.register_buffer('start', torch.zeros(1, *shape))
         self._inversion: Inversion | None = None
+
+    def _check_backbone(self) -> None:
+        """Refuses backbones that this way of editing does not know."""
+        if self.sd.is_xl:
+            raise ValueError(
+                f'{type(self).__name__} edits with a Stable Diffusion 1.x or '
+                f'2.x, but {self.sd.backbone!r} is a Stable Diffusion XL. '
+                'HiPer and TextualInversion work with it.'
+            )
+        if self.sd.unet.is_gradient_checkpointing:
+            raise ValueError(
+                f'{type(self).__name__} learns by what attention is made to '
+                'do, which `sd.gradient_checkpointing` would not repeat. Set '
+                'it to False.'
+            )
+        if self.sd.samples_with != DDIM:
+            raise ValueError(
+                f'{type(self).__name__} goes the way of its inversion back, '
+                f'which is {DDIM}, but `sd.scheduler` has the type '
+                f'{self.sd.samples_with!r}. Take it out.'
+            )
 
     def _apply(self, fn: Any, recurse: bool = True) -> InversionEditor:
         """Forgets what lies on the old device."""
@@ -238,6 +261,19 @@ class InversionEditor(EmbeddingEditor):
         texts = [self.source_text, self.target_text or self.source_text]
         return [(text, self.condition([text])) for text in texts]
 
+    def to_diffusers(self) -> Any:
+        """Impossible for an editor of this kind.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError(
+            f'{type(self).__name__} cannot become a plain pipeline: besides '
+            'the text it starts from an inverted picture and changes '
+            'attention in every step, which no pipeline of diffusers does. '
+            'Draw with `editor.infer`.'
+        )
+
     # ------------------------------------------------------------ inversion
     @torch.no_grad()
     def invert(
@@ -298,7 +334,7 @@ class InversionEditor(EmbeddingEditor):
                 self.sd.scheduler.config
             )
         with self.control(store):
-            run_ddim(denoise, latents[0], inverse, self.num_steps, keep)
+            run_scheduler(denoise, latents[0], inverse, self.num_steps, keep)
         return Inversion(key, latents, maps)
 
     def control(self, *controls: AttentionControl) -> Any:
@@ -330,6 +366,8 @@ class InversionEditor(EmbeddingEditor):
         seed: int = 1,
         return_type: str = 'image',
         return_reconstruction: bool = False,
+        *,
+        scheduler: str | dict[str, Any] | None = None,
         **edit: Any,
     ) -> dict[str, Any]:
         """Edits the inverted picture.
@@ -355,6 +393,7 @@ class InversionEditor(EmbeddingEditor):
             return_type (str): 'image', 'tensor' or 'numpy'.
             return_reconstruction (bool): Whether to return, beside each
                 edit, the reconstruction it was made with.
+            scheduler (str, optional): That of the inversion, DDIM.
             **edit: See :class:`EditOptions`: ``edit_type``, ``tau_v``,
                 ``tau_c``, ``tau_s``, ``tau_u``, ``blend_words``,
                 ``reweight``, ``cross_replace``.
@@ -377,6 +416,7 @@ class InversionEditor(EmbeddingEditor):
             (num_inference_steps, self.num_steps, 'num_inference_steps'),
             (num_images_per_prompt, 1, 'num_images_per_prompt'),
             (eta, 0, 'eta'),
+            (scheduler, DDIM, 'scheduler'),
             (latents, None, 'latents'),
         )
         if return_type not in RETURN_TYPES:
@@ -511,7 +551,7 @@ class InversionEditor(EmbeddingEditor):
             at_step (callable): Unconditional rows, then conditional ones.
             rows (int): Pictures B.
             guidance_scale (float): Classifier-free guidance.
-            callback (callable, optional): See :func:`run_ddim`; it may
+            callback (callable, optional): See :func:`run_scheduler`; it may
                 change the latents in place.
             show_progress (bool): Whether to show a progress bar.
 
@@ -533,7 +573,7 @@ class InversionEditor(EmbeddingEditor):
                 if callback is not None:
                     callback(done, t, z)
 
-            return run_ddim(
+            return run_scheduler(
                 guided(denoise, guidance_scale),
                 self.start.repeat(rows, 1, 1, 1),
                 self.sd.scheduler,

@@ -11,10 +11,11 @@ import torch
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 
-from mmhiper.io import read_token_file
+from mmhiper.io import XL_NAMES, TokenFile, read_token_file
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.editors.base import EmbeddingEditor, check_texts
 from mmhiper.models.embeddings import TokenEmbedding
+from mmhiper.models.pipelines import make_pipeline
 from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.models.vocabulary import Vocabulary
 from mmhiper.registry import MODELS
@@ -53,6 +54,11 @@ class TextualInversion(EmbeddingEditor):
         ValueError: If the placeholder is no new word, the initialiser is
             several tokens, a number is out of range, or a validation prompt
             lacks the placeholder.
+
+    Note:
+        Stable Diffusion XL has two text encoders with a table each. A row is
+        then the rows of both side by side, as its conditioning is the outputs
+        of both side by side.
 
     Note:
         The official code penalises the mean of the vectors' whole Gram matrix
@@ -97,11 +103,12 @@ class TextualInversion(EmbeddingEditor):
         self.num_vectors_per_token = num_vectors_per_token
         self.progressive_interval = progressive_interval
         self.embedding_reg_weight = embedding_reg_weight
-        self.vocabulary = Vocabulary(self.sd.tokenizer)
-        self.vocabulary.add(placeholder_token, num_vectors_per_token)
         self._image_tokens = [f'<|image{i}|>' for i in range(per_image_tokens)]
-        for token in self._image_tokens:
-            self.vocabulary.add(token, 1)
+        self.vocabularies = [each.copy() for each in self.sd.vocabularies]
+        for vocabulary in self.vocabularies:
+            vocabulary.add(placeholder_token, num_vectors_per_token)
+            for token in self._image_tokens:
+                vocabulary.add(token, 1)
         self._loaded: dict[str, Tensor] = {}
         self._check_val_prompts()
         self.embedding = TokenEmbedding(
@@ -110,6 +117,11 @@ class TextualInversion(EmbeddingEditor):
             if per_image_tokens
             else None,
         )
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The words of the (first) text encoder, with the new ones."""
+        return self.vocabularies[0]
 
     def _check_val_prompts(self) -> None:
         """Refuses a validation prompt without the placeholder."""
@@ -127,15 +139,18 @@ class TextualInversion(EmbeddingEditor):
         if self.initialize_token is None:
             return self._random_rows(count, self.placeholder_token)
         token = self.sd.vocabulary.single_token(self.initialize_token)
-        return self.sd.token_table[token].float().repeat(count, 1)
+        row = torch.cat([each[token].float() for each in self.sd.token_tables])
+        return row.repeat(count, 1).to(self.sd.device)
 
     def _random_rows(self, count: int, origin: str) -> Tensor:
-        """Random rows like those of the table, (count, D)."""
-        table = self.sd.token_table.float()
+        """Random rows like those of the tables, (count, D)."""
+        tables = [table.float() for table in self.sd.token_tables]
+        mean = torch.cat([table.mean(0) for table in tables])
+        std = torch.cat([table.std(0) for table in tables])
         noise = torch.randn(
-            (count, table.shape[1]), generator=generator_of('rows', origin)
-        ).to(table.device)
-        return table.mean(0) + noise * table.std(0)
+            (count, len(mean)), generator=generator_of('rows', origin)
+        ).to(mean.device)
+        return (mean + noise * std).to(self.sd.device)
 
     # --------------------------------------------------------- conditioning
     def train_condition(
@@ -205,7 +220,7 @@ class TextualInversion(EmbeddingEditor):
             Conditioning: B texts; gradients reach the learned rows.
         """
         own = {self.placeholder_token: int(self.embedding.num_active)}
-        ids = self.vocabulary.encode(texts, lengths=own)
+        ids = [each.encode(texts, lengths=own) for each in self.vocabularies]
         table = self.embedding.table()
         rows = [each.to(table) for each in self._loaded.values()]
         return self.sd.encode_ids(ids, torch.cat([table, *rows]))
@@ -352,7 +367,9 @@ class TextualInversion(EmbeddingEditor):
         rename = rename or {}
         added: dict[str, Tensor] = {}
         for path in [paths] if isinstance(paths, str | Path) else paths:
-            for name, rows in read_token_file(path).embeddings.items():
+            tokens = read_token_file(path)
+            self._check_widths(tokens, path)
+            for name in tokens.placeholders:
                 placeholder = rename.get(name, name)
                 if placeholder in added or placeholder in self.placeholders:
                     raise ValueError(
@@ -360,38 +377,61 @@ class TextualInversion(EmbeddingEditor):
                         'taken. Give it another one by '
                         f"`rename={{{name!r}: '<new-name>'}}`."
                     )
-                self._check_width(rows, path)
-                added[placeholder] = rows
-        vocabulary = self.vocabulary.copy()
+                added[placeholder] = tokens.rows_of(name)
+        vocabularies = [each.copy() for each in self.vocabularies]
         for placeholder, rows in added.items():
-            vocabulary.add(placeholder, len(rows))
-        self.vocabulary = vocabulary
+            for vocabulary in vocabularies:
+                vocabulary.add(placeholder, len(rows))
+        self.vocabularies = vocabularies
         self._loaded.update(added)
         return list(added)
 
-    def _check_width(self, rows: Tensor, path: str | Path) -> None:
-        """Refuses rows that were learned for another text encoder."""
-        wanted = self.embedding.rows.shape[1]
-        if rows.shape[1] != wanted:
+    def _check_widths(self, tokens: TokenFile, path: str | Path) -> None:
+        """Refuses rows that were learned for other text encoders."""
+        wanted = ' + '.join(map(str, self._widths))
+        if tokens.width != wanted:
             raise ValueError(
                 f'An embedding for {self.sd.backbone!r} must be {wanted} '
-                f'wide, but that of {str(path)!r} is {rows.shape[1]} wide: it '
+                f'wide, but that of {str(path)!r} is {tokens.width} wide: it '
                 'belongs to another family (Stable Diffusion 1.x: 768, 2.x: '
-                '1024).'
+                '1024, XL: 768 + 1280).'
             )
+
+    @property
+    def _widths(self) -> list[int]:
+        """How wide the rows of each text encoder are."""
+        return [table.shape[1] for table in self.sd.token_tables]
+
+    def to_diffusers(self) -> Any:
+        """A plain pipeline with the learned word and the loaded ones.
+
+        Returns:
+            StableDiffusionPipeline: Or that of XL, with text encoders and
+            tokenizers of its own.
+        """
+        learned = {self.placeholder_token: self.embedding.active_rows}
+        return make_pipeline(self.sd, {**learned, **self._loaded})
 
     # ---------------------------------------------------------- checkpoints
     def learned_state(self) -> dict[str, Tensor]:
-        """The placeholder's rows under its own name, as the field has them.
+        """The placeholder's rows, named as the field names them.
 
-        So an export is a file that ``load_textual_inversion`` of diffusers
-        reads as it is.
+        So an export is a file that others read as it is: with one text
+        encoder ``load_textual_inversion`` of diffusers, whose name is the
+        placeholder itself; with the two of Stable Diffusion XL the tools that
+        know ``clip_l`` and ``clip_g``.
 
         Returns:
-            dict[str, Tensor]: One entry, (k, D), on the CPU.
+            dict[str, Tensor]: (k, D) per text encoder, on the CPU.
         """
-        rows = self.embedding.active_rows.detach().cpu().clone()
-        return {self.placeholder_token: rows}
+        rows = self.embedding.active_rows.detach().cpu()
+        parts = [each.clone() for each in rows.split(self._widths, dim=1)]
+        return dict(zip(self._export_names, parts, strict=True))
+
+    @property
+    def _export_names(self) -> tuple[str, ...]:
+        """Names of the tensors of an export."""
+        return XL_NAMES if self.sd.is_xl else (self.placeholder_token,)
 
     def export_metadata(self) -> dict[str, str]:
         """Editor, backbone and what the word was made of, as plain text.
@@ -409,9 +449,10 @@ class TextualInversion(EmbeddingEditor):
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any
     ) -> None:
-        """Takes an export too, whose tensor is named by the placeholder."""
-        exported = state_dict.pop(prefix + self.placeholder_token, None)
-        if exported is not None:
+        """Takes an export too, whose tensors have names of their own."""
+        names = [prefix + name for name in self._export_names]
+        if all(name in state_dict for name in names):
+            exported = torch.cat([state_dict.pop(name) for name in names], 1)
             rows = self.embedding.initial.cpu().clone()
             if exported.shape[1:] == rows.shape[1:]:
                 # fewer, where later ones were never in use

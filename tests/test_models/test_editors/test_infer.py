@@ -1,11 +1,13 @@
 """Drawing pictures: contract C3, and parity with the diffusers pipeline."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, StableDiffusionPipeline
 from PIL import Image
-from tiny import at_step, batch_of, make_hiper, picture
+from tiny import at_step, batch_of, make_hiper, picture, pipeline_of
 
 STEPS = 3
 
@@ -15,29 +17,26 @@ def draw(editor, prompt='a cat', **options):
     return editor.infer(prompt, show_progress=False, **options)['samples']
 
 
-def pipeline_of(folder) -> StableDiffusionPipeline:
-    """The unmodified pipeline, with DDIM as the SD 2.x folder has it."""
-    pipeline = StableDiffusionPipeline.from_pretrained(
-        folder,
-        scheduler=DDIMScheduler.from_pretrained(
-            folder, subfolder='scheduler', clip_sample=False
-        ),
-        safety_checker=None,
-    )
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
-
-
 @pytest.fixture(scope='module')
 def editor(tiny_sd1):
     return make_hiper(tiny_sd1)
 
 
-@pytest.fixture(params=['sd1', 'sd2'])
-def pair(request):
+@pytest.fixture
+def pair(tiny_folder):
     """An editor and the pipeline of the same folder."""
-    folder = request.getfixturevalue(f'tiny_{request.param}')
-    return make_hiper(folder), pipeline_of(folder)
+    return make_hiper(tiny_folder), pipeline_of(tiny_folder)
+
+
+def embeds(text, negative=None) -> dict:
+    """Conditionings as arguments of a pipeline."""
+    named = dict(prompt_embeds=text.tokens)
+    if text.pooled is not None:
+        named['pooled_prompt_embeds'] = text.pooled
+    if negative is not None:
+        rest = embeds(negative.repeat_interleave(len(text)))
+        named |= {f'negative_{name}': tensor for name, tensor in rest.items()}
+    return named
 
 
 @pytest.mark.parametrize(
@@ -54,10 +53,14 @@ def pair(request):
 )
 def test_it_draws_what_the_pipeline_draws(pair, options):
     editor, pipeline = pair
-    options = {'num_inference_steps': STEPS} | options
+    defaults = dict(num_inference_steps=STEPS, guidance_scale=7.5)
+    options = defaults | options
     with torch.no_grad():
         condition = editor.condition(['a cat', 'a dog on the beach'])
-        negative = editor.sd.encode_text([options.get('negative_prompt', '')])
+        if 'negative_prompt' in options:
+            negative = editor.sd.encode_text([options['negative_prompt']])
+        else:
+            negative = editor.sd.encode_nothing(1)
     count = 2 * options.get('num_images_per_prompt', 1)
     shape = editor.sd.latent_shape(
         options.get('height', 64), options.get('width', 64)
@@ -75,8 +78,7 @@ def test_it_draws_what_the_pipeline_draws(pair, options):
     )
     options.pop('negative_prompt', None)
     theirs = pipeline(
-        prompt_embeds=condition.tokens,
-        negative_prompt_embeds=negative.tokens.expand(2, -1, -1),
+        **embeds(condition, negative),
         latents=latents,
         generator=torch.Generator().manual_seed(6),
         output_type='pt',
@@ -88,6 +90,49 @@ def test_it_draws_what_the_pipeline_draws(pair, options):
     torch.testing.assert_close(ours / 2 + 0.5, theirs, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize('negative', [None, '', 'blurry'])
+def test_plain_texts_are_drawn_as_by_the_pipeline(pair, negative):
+    editor, pipeline = pair
+    shape = editor.sd.latent_shape(64, 96)
+    latents = torch.randn(
+        (1, *shape), generator=torch.Generator().manual_seed(5)
+    )
+    options = dict(height=64, width=96, num_inference_steps=STEPS)
+    away = None if negative is None else editor.sd.encode_text([negative])
+
+    ours = editor.sample(
+        editor.sd.encode_text(['a cat!']), away, latents=latents, **options
+    )
+    theirs = pipeline(
+        'a cat!',
+        negative_prompt=negative,
+        guidance_scale=7.5,
+        latents=latents,
+        output_type='pt',
+        **options,
+    ).images
+
+    torch.testing.assert_close(ours / 2 + 0.5, theirs, rtol=0, atol=1e-5)
+
+
+def test_sdxl_moves_away_from_zeros_where_its_index_says_so(
+    tiny_sdxl, tmp_path
+):
+    editor = make_hiper(tiny_sdxl)
+    assert not editor.sd.encode_nothing(2).tokens.any()
+    assert not editor.sd.encode_nothing(2).pooled.any()
+
+    folder = tmp_path / 'other'
+    shutil.copytree(tiny_sdxl, folder)
+    path = folder / 'model_index.json'
+    index = json.loads(path.read_text())
+    index['force_zeros_for_empty_prompt'] = False
+    path.write_text(json.dumps(index))
+    other = make_hiper(folder)
+    empty = other.sd.encode_nothing(2)
+    assert torch.equal(empty.tokens, other.sd.encode_text(['', '']).tokens)
+
+
 def test_seeded_noise_is_that_of_the_pipeline_with_generators(pair):
     editor, pipeline = pair
     with torch.no_grad():
@@ -95,10 +140,10 @@ def test_seeded_noise_is_that_of_the_pipeline_with_generators(pair):
 
     ours = draw(editor, num_images_per_prompt=2, seed=7)
     theirs = pipeline(
-        prompt_embeds=condition.tokens,
-        negative_prompt_embeds=editor.sd.encode_text(['']).tokens,
+        **embeds(condition, editor.sd.encode_nothing(1)),
         num_images_per_prompt=2,
         num_inference_steps=STEPS,
+        guidance_scale=7.5,
         generator=[torch.Generator().manual_seed(7 + i) for i in range(2)],
         output_type='pt',
     ).images

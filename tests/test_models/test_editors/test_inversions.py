@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from inversion import batch, make, train
 from tiny import picture
 
-from mmhiper.models import guided, run_ddim
+from mmhiper.models import guided, run_scheduler
 
 pytestmark = pytest.mark.filterwarnings('ignore:0 of 4 timesteps')
 
@@ -24,15 +24,15 @@ def inverted(folder, kind, **options):
     return editor
 
 
-def test_ddim_inversion_learns_nothing(tiny_folder):
-    editor = inverted(tiny_folder, 'DDIMInversion')
+def test_ddim_inversion_learns_nothing(tiny_one_text):
+    editor = inverted(tiny_one_text, 'DDIMInversion')
 
     assert not list(editor.parameters())
     assert list(editor.state_dict()) == ['start']
     sd = editor.sd
     text = sd.encode_text(['', 'a dog'])
     with torch.no_grad():
-        plain = run_ddim(
+        plain = run_scheduler(
             guided(lambda z, t: sd.predict_noise(z, t, text), 7.5),
             editor.start,
             sd.scheduler,
@@ -42,13 +42,13 @@ def test_ddim_inversion_learns_nothing(tiny_folder):
     torch.testing.assert_close(ours, plain, rtol=0, atol=1e-2)
 
 
-def test_negative_prompt_inversion_cancels_guidance(tiny_folder):
-    editor = inverted(tiny_folder, 'NegativePromptInversion')
+def test_negative_prompt_inversion_cancels_guidance(tiny_one_text):
+    editor = inverted(tiny_one_text, 'NegativePromptInversion')
     sd = editor.sd
     text = sd.encode_text(['a dog'])
 
     with torch.no_grad():
-        unguided = run_ddim(
+        unguided = run_scheduler(
             lambda z, t: sd.predict_noise(z, t, text),
             editor.start,
             sd.scheduler,
@@ -58,7 +58,7 @@ def test_negative_prompt_inversion_cancels_guidance(tiny_folder):
 
     # nothing is amplified: equal branches, whatever the scale
     torch.testing.assert_close(ours, unguided, rtol=0, atol=1e-3)
-    ddim = inverted(tiny_folder, 'DDIMInversion')
+    ddim = inverted(tiny_one_text, 'DDIMInversion')
     assert reconstruction_error(editor) < reconstruction_error(ddim)
 
 
@@ -91,8 +91,8 @@ def test_null_text_inversion_meets_the_picture(tiny_sd1):
     ]
 
 
-def test_the_loss_of_null_text_inversion_is_its_formula(tiny_folder):
-    editor = make(tiny_folder, 'NullTextInversion')
+def test_the_loss_of_null_text_inversion_is_its_formula(tiny_one_text):
+    editor = make(tiny_one_text, 'NullTextInversion')
     data = batch(editor, picture(0))
     inversion = editor.invert(**data)
     with torch.no_grad():
@@ -144,3 +144,9 @@ def test_embeddings_of_different_editors_are_told_apart(tiny_sd1):
 
     with pytest.raises(ValueError, match='does not belong'):
         make(tiny_sd1, 'NegativePromptInversion').load_state_dict(state)
+
+
+@pytest.mark.parametrize('kind', ['DDIMInversion', 'StyleDiffusion'])
+def test_a_stable_diffusion_xl_is_refused(tiny_sdxl, kind):
+    with pytest.raises(ValueError, match=f'{kind}.* is a Stable Diffusion XL'):
+        make(tiny_sdxl, kind)

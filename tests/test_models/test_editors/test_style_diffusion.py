@@ -11,7 +11,7 @@ from inversion import TOKENS, batch, make, train, with_image_encoder
 from tiny import FAMILIES, batch_of, picture
 from transformers import CLIPVisionModelWithProjection
 
-from mmhiper.models import Conditioning, guided, run_ddim
+from mmhiper.models import Conditioning, guided, run_scheduler
 from mmhiper.models.attention import attention_control
 from mmhiper.models.prompt_to_prompt import EditOptions
 
@@ -94,7 +94,9 @@ def test_the_inverse_of_the_inversion(sd1):
     editor.sd.predict_noise = lambda z, t, c: constant
     latents = editor.invert(**batch(editor, picture(0))).latents
 
-    back = run_ddim(lambda z, t: constant, latents[-1], editor.sd.scheduler, 4)
+    back = run_scheduler(
+        lambda z, t: constant, latents[-1], editor.sd.scheduler, 4
+    )
 
     torch.testing.assert_close(back, latents[0], rtol=0, atol=2e-5)
 
@@ -473,7 +475,7 @@ def test_with_all_fractions_zero_it_is_plain_sampling(folder, negative):
         ('a dog', '', reconstructed),
     ):
         text = sd.encode_text([empty, prompt])
-        plain = run_ddim(
+        plain = run_scheduler(
             guided(lambda z, t, c=text: sd.predict_noise(z, t, c), 7.5),
             editor.start,
             sd.scheduler,

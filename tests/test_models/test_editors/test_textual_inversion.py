@@ -4,27 +4,20 @@ import warnings
 
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
 from mmengine.optim import OptimWrapper
-from safetensors.torch import save_file
-from tiny import at_step, batch_of, picture
+from safetensors.torch import load_file, save_file
+from tiny import at_step, batch_of, picture, pipeline_of, randomise
+from tiny import make_word as make
 
-from mmhiper.io import read_checkpoint, write_export, write_token_file
+from mmhiper.io import (
+    read_checkpoint,
+    read_token_file,
+    write_export,
+    write_token_file,
+)
 from mmhiper.models.loading import backbone_folder
-from mmhiper.registry import MODELS
 
 PROMPTS = ('a <cat-toy>', 'the <cat-toy> at night', 'my <cat-toy>')
-
-
-def make(folder, **options):
-    """An editor with ``<cat-toy>`` from the letter x."""
-    config = dict(
-        type='mmhiper.TextualInversion',
-        sd=dict(type='StableDiffusion', pretrained=str(folder)),
-        placeholder_token='<cat-toy>',
-        initialize_token='x',
-    )
-    return MODELS.build({**config, **options})
 
 
 def raw_batch(pictures, prompts=PROMPTS):
@@ -54,15 +47,6 @@ def train(editor, iterations, pictures=None, first=0, lr=5e-3):
     return optimizer
 
 
-def randomise(editor, seed=0):
-    """Gives an editor rows as if it had learned."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        editor.embedding.rows.add_(
-            torch.randn(editor.embedding.rows.shape, generator=generator)
-        )
-
-
 def draw(editor, prompt='a <cat-toy>', **options):
     """A picture of two steps."""
     return editor.infer(
@@ -86,12 +70,12 @@ def test_it_starts_as_the_initialiser_word(tiny_folder):
 
 def test_only_the_new_rows_train(tiny_folder):
     editor = make(tiny_folder, num_vectors_per_token=2)
-    table = editor.sd.token_table.clone()
+    table = editor.sd.token_tables[0].clone()
     frozen = {k: v.clone() for k, v in editor.sd.state_dict().items()}
     start = editor.embedding.rows.detach().clone()
     optimizer = train(editor, 3)
 
-    assert torch.equal(editor.sd.token_table, table)
+    assert torch.equal(editor.sd.token_tables[0], table)
     for name, weight in editor.sd.state_dict().items():
         assert torch.equal(weight, frozen[name]), name
     assert (editor.embedding.rows != start).any(1).all()
@@ -114,19 +98,23 @@ def test_the_gradient_is_that_of_a_trainable_table(tiny_folder):
     losses['loss'].backward()
 
     plain = make(tiny_folder)
-    table = plain.sd.token_table
     token = plain.sd.vocabulary.single_token('x')
-    table.data[token] = editor.embedding.rows.data[0]
-    table.requires_grad_(True)
+    tables = plain.sd.token_tables
+    widths = [table.shape[1] for table in tables]
+    for table, rows in zip(
+        tables, editor.embedding.rows.data.split(widths, 1), strict=True
+    ):
+        table.data[token] = rows[0]
+        table.requires_grad_(True)
     plain.train_condition = lambda samples: plain.sd.encode_ids(
-        plain.sd.vocabulary.encode(['a x x'])
+        [each.encode(['a x x']) for each in plain.sd.vocabularies]
     )
     expected = plain(**batch(plain, [picture(0)]), mode='loss')
     expected['loss'].backward()
     assert torch.equal(losses['loss'], expected['loss'])
-    assert torch.allclose(
-        editor.embedding.rows.grad[0], table.grad[token], rtol=1e-5
-    )
+    gradient = torch.cat([table.grad[token] for table in tables])
+    assert gradient.any()
+    assert torch.allclose(editor.embedding.rows.grad[0], gradient, rtol=1e-5)
 
 
 def test_the_sentence_depends_on_seed_picture_and_iteration(tiny_sd1):
@@ -264,7 +252,7 @@ def test_a_random_start_is_reproducible_and_of_the_tables_size(tiny_sd1):
     two = make(tiny_sd1, initialize_token=None, num_vectors_per_token=8)
 
     assert torch.equal(one.embedding.rows, two.embedding.rows)
-    ratio = one.embedding.rows.std() / one.sd.token_table.std()
+    ratio = one.embedding.rows.std() / one.sd.token_tables[0].std()
     assert 0.8 < ratio < 1.25
 
 
@@ -318,7 +306,7 @@ def test_several_concepts_in_one_prompt(tiny_sd1, tmp_path):
         ours = editor.condition(['a <cat-toy> as <sketchy>']).tokens
     plain = make(tiny_sd1).sd
     for letter, row in zip('bcd', rows, strict=True):
-        plain.token_table[plain.vocabulary.single_token(letter)] = row
+        plain.token_tables[0][plain.vocabulary.single_token(letter)] = row
     assert torch.equal(ours, plain.encode_text(['a x x as b c d']).tokens)
     assert list(editor.state_dict()) == list(make(tiny_sd1).state_dict())
 
@@ -360,37 +348,93 @@ def test_a_loaded_word_may_stand_in_a_negative_prompt(tiny_sd1, tmp_path):
 
 
 # --------------------------------------------------------- leaving the house
-@pytest.mark.parametrize('count', [1, 3])
-def test_the_export_gives_the_same_picture_in_diffusers(
-    tiny_folder, tmp_path, count
-):
-    editor = make(tiny_folder, num_vectors_per_token=count)
-    randomise(editor)
-    path = tmp_path / 'iter_1.safetensors'
-    write_export(path, editor.learned_state(), editor.export_metadata())
-    pipeline = StableDiffusionPipeline.from_pretrained(
-        tiny_folder, safety_checker=None
-    )
-    pipeline.scheduler = editor.sd.scheduler
-    pipeline.set_progress_bar_config(disable=True)
-    pipeline.load_textual_inversion(path)
-
-    prompt = 'A photo of <cat-toy>, at night'
+def same_picture(editor, pipeline):
+    """Whether both draw a prompt with the learned word alike."""
+    prompt = 'A photo of <cat-toy>, at night!'
     latents = torch.randn(
         (1, *editor._latent_shape(None, None)),
         generator=torch.Generator().manual_seed(3),
     )
-    theirs = pipeline(
-        prompt, num_inference_steps=4, latents=latents, output_type='pt'
-    ).images
+    options = dict(num_inference_steps=4, guidance_scale=7.5, latents=latents)
+    theirs = pipeline(prompt, output_type='pt', **options).images
     ours = editor.infer(
-        prompt,
-        num_inference_steps=4,
-        latents=latents,
-        show_progress=False,
-        return_type='tensor',
+        prompt, show_progress=False, return_type='tensor', **options
     )['samples']
     assert torch.allclose((ours + 1) / 2, theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize('count', [1, 3])
+def test_the_export_gives_the_same_picture_in_diffusers(
+    tiny_one_text, tmp_path, count
+):
+    editor = make(tiny_one_text, num_vectors_per_token=count)
+    randomise(editor)
+    path = tmp_path / 'iter_1.safetensors'
+    write_export(path, editor.learned_state(), editor.export_metadata())
+    pipeline = pipeline_of(tiny_one_text)
+    pipeline.load_textual_inversion(path)
+    same_picture(editor, pipeline)
+
+
+@pytest.mark.parametrize('count', [1, 3])
+def test_an_export_for_sdxl_gives_the_same_picture_in_diffusers(
+    tiny_sdxl, tmp_path, count
+):
+    editor = make(tiny_sdxl, num_vectors_per_token=count)
+    randomise(editor)
+    path = tmp_path / 'iter_1.safetensors'
+    write_export(path, editor.learned_state(), editor.export_metadata())
+    pipeline = pipeline_of(tiny_sdxl)
+    rows = load_file(path)
+    pipeline.load_textual_inversion(
+        rows['clip_l'],
+        token='<cat-toy>',
+        text_encoder=pipeline.text_encoder,
+        tokenizer=pipeline.tokenizer,
+    )
+    pipeline.load_textual_inversion(
+        rows['clip_g'],
+        token='<cat-toy>',
+        text_encoder=pipeline.text_encoder_2,
+        tokenizer=pipeline.tokenizer_2,
+    )
+    same_picture(editor, pipeline)
+
+
+def test_files_for_sdxl_come_and_go(tiny_sdxl, tmp_path):
+    editor = make(tiny_sdxl, num_vectors_per_token=2)
+    randomise(editor)
+    export = tmp_path / 'iter_1.safetensors'
+    write_export(export, editor.learned_state(), editor.export_metadata())
+    kohya = tmp_path / '<cat-toy>.safetensors'
+    write_token_file(kohya, read_token_file(export), 'kohya')
+    assert set(load_file(kohya)) == {'clip_l', 'clip_g'}
+
+    other = make(tiny_sdxl, placeholder_token='<other>')
+    assert other.load_embeddings([kohya]) == ['<cat-toy>']
+    with torch.no_grad():
+        ours = editor.condition(['a <cat-toy>!'])
+        theirs = other.condition(['a <cat-toy>!'])
+    assert torch.equal(ours.tokens, theirs.tokens)
+    assert torch.equal(ours.pooled, theirs.pooled)
+    again = make(tiny_sdxl, num_vectors_per_token=2)
+    again.load_state_dict(read_checkpoint(export))
+    assert torch.equal(draw(again), draw(editor))
+
+
+def test_a_word_for_other_text_encoders_is_refused(
+    tiny_sd1, tiny_sdxl, tmp_path
+):
+    both = make(tiny_sdxl).learned_state()
+    save_file(both, tmp_path / 'both.safetensors')
+    save_file({'clip_l': both['clip_l']}, tmp_path / 'one.safetensors')
+
+    with pytest.raises(ValueError, match=r'32 wide, but .* 32 \+ 48 wide'):
+        make(tiny_sd1).load_embeddings([tmp_path / 'both.safetensors'])
+    with pytest.raises(ValueError, match=r'32 \+ 48 wide, but .* 32 wide'):
+        make(tiny_sdxl).load_embeddings([tmp_path / 'one.safetensors'])
+    with pytest.raises(ValueError, match='does not belong'):
+        make(tiny_sd1).load_state_dict(both)
 
 
 def test_checkpoint_and_export_load_back(tiny_sd1, tmp_path):
@@ -438,11 +482,7 @@ def test_a_written_file_gives_the_same_picture_of_the_bundled_model(tmp_path):
     randomise(editor)
     path = tmp_path / 'toy.safetensors'
     write_token_file(path, editor.learned_state())
-    pipeline = StableDiffusionPipeline.from_pretrained(
-        backbone_folder('mini-sd'), safety_checker=None
-    )
-    pipeline.scheduler = editor.sd.scheduler
-    pipeline.set_progress_bar_config(disable=True)
+    pipeline = pipeline_of(backbone_folder('mini-sd'))
     pipeline.load_textual_inversion(path)
 
     prompt = 'a photo of a sitting <cat-toy> on the beach'

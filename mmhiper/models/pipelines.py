@@ -1,0 +1,182 @@
+"""Editors as plain pipelines of diffusers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from mmhiper.models.conditioning import Conditioning
+from mmhiper.models.loading import quiet
+from mmhiper.models.stable_diffusion import StableDiffusion
+
+if TYPE_CHECKING:
+    from mmhiper.models.editors import EmbeddingEditor
+
+
+def to_diffusers(editor: EmbeddingEditor) -> Any:
+    """Takes an editor out of this package, into diffusers.
+
+    The pipeline is an unmodified ``StableDiffusionPipeline`` or
+    ``StableDiffusionXLPipeline`` without a safety checker, on the device of
+    the editor. With the same scheduler, steps, guidance and noise it draws
+    what ``editor.infer`` draws. It shares the U-Net and the autoencoder with
+    the editor, so moving one of them moves both.
+
+    Args:
+        editor (EmbeddingEditor): In any state of training.
+
+    Returns:
+        For Textual Inversion the pipeline, which knows the learned word and
+        the loaded ones; for HiPer an :class:`EmbedsPipeline`.
+
+    Raises:
+        ValueError: If the editor does more than to condition (those that
+            invert a picture, such as StyleDiffusion).
+
+    Examples:
+        >>> pipeline = mmhiper.to_diffusers(textual_inversion)
+        >>> pipeline('a <cat-toy> on the beach').images[0]
+        >>> hiper = mmhiper.to_diffusers(hiper_editor)
+        >>> hiper.pipeline(**hiper.embeds('a sitting dog')).images[0]
+    """
+    return editor.to_diffusers()
+
+
+@dataclass(frozen=True)
+class EmbedsPipeline:
+    """A pipeline, and what to call it with for a prompt.
+
+    Attributes:
+        pipeline: An unmodified pipeline of diffusers.
+        editor (EmbeddingEditor): What conditions it.
+    """
+
+    pipeline: Any
+    editor: EmbeddingEditor
+
+    @torch.no_grad()
+    def embeds(
+        self,
+        prompt: str | list[str],
+        negative_prompt: str | list[str] | None = None,
+        **options: Any,
+    ) -> dict[str, Tensor]:
+        """The arguments of the pipeline for prompts.
+
+        Args:
+            prompt (str or list[str]): P prompts.
+            negative_prompt (str or list[str], optional): What to move away
+                from, one for all prompts or one each.
+            **options: What the editor adds, such as ``strength``.
+
+        Returns:
+            dict[str, Tensor]: ``prompt_embeds`` and
+            ``negative_prompt_embeds``, (P, M, D); for Stable Diffusion XL
+            ``pooled_prompt_embeds`` and ``negative_pooled_prompt_embeds``,
+            (P, pooled width), too.
+
+        Raises:
+            ValueError: If a prompt is empty or an option out of its range.
+        """
+        # a pipeline that was moved has taken the frozen model along
+        self.editor.to(self.pipeline.device)
+        text, negative = self.editor.condition_pair(
+            prompt, negative_prompt, **options
+        )
+        arguments = _named(text, '') | _named(negative, 'negative_')
+        dtype = self.pipeline.unet.dtype
+        return {name: each.to(dtype) for name, each in arguments.items()}
+
+
+def _named(text: Conditioning, start: str) -> dict[str, Tensor]:
+    """A conditioning by the names of a pipeline's arguments."""
+    arguments = {f'{start}prompt_embeds': text.tokens}
+    if text.pooled is not None:
+        arguments[f'{start}pooled_prompt_embeds'] = text.pooled
+    return arguments
+
+
+def make_pipeline(
+    sd: StableDiffusion, words: Mapping[str, Tensor] | None = None
+) -> Any:
+    """Makes a plain pipeline of a frozen model.
+
+    Args:
+        sd (StableDiffusion): The model, whose parts it shares.
+        words (Mapping[str, Tensor], optional): Rows (n, D) by placeholder,
+            those of two text encoders side by side. With words the pipeline
+            has tokenizers and text encoders of its own.
+
+    Returns:
+        A ``StableDiffusionPipeline`` or a ``StableDiffusionXLPipeline``, on
+        the device of the model.
+    """
+    import diffusers
+
+    tokenizers, models = sd.tokenizers, list(sd.text_encoders.models)
+    if words:
+        tokenizers = deepcopy(tokenizers)
+        models = [deepcopy(model).cpu() for model in models]
+    sd.lay_out(torch.contiguous_format)  # that of pipelines, bit for bit
+    parts = dict(vae=sd.vae, unet=sd.unet, scheduler=sd.scheduler)
+    for suffix, tokenizer, model in zip(
+        ['', '_2'][: len(models)], tokenizers, models, strict=True
+    ):
+        parts[f'tokenizer{suffix}'] = tokenizer
+        parts[f'text_encoder{suffix}'] = model
+    with quiet():
+        if sd.is_xl:
+            pipeline = diffusers.StableDiffusionXLPipeline(
+                **parts,
+                force_zeros_for_empty_prompt=sd.forces_zeros,
+                add_watermarker=False,
+            )
+        else:
+            pipeline = diffusers.StableDiffusionPipeline(
+                **parts,
+                safety_checker=None,
+                feature_extractor=None,
+                requires_safety_checker=False,
+            )
+    # set afterwards: constructors change schedulers that they think outdated
+    pipeline.scheduler = sd.make_sampler()
+    if words:
+        widths = [table.shape[1] for table in sd.token_tables]
+        for number, (tokenizer, model) in enumerate(
+            zip(tokenizers, models, strict=True)
+        ):
+            rows = {
+                word: each.detach().split(widths, dim=1)[number]
+                for word, each in words.items()
+            }
+            _add_words(pipeline, tokenizer, model, rows)
+    return pipeline.to(sd.device)
+
+
+def _add_words(
+    pipeline: Any, tokenizer: Any, model: Any, words: Mapping[str, Tensor]
+) -> None:
+    """Gives a text encoder of a pipeline new words.
+
+    Args:
+        pipeline: Of :func:`make_pipeline`.
+        tokenizer: That of the text encoder, changed in place.
+        model: The text encoder, on the CPU, changed in place.
+        words (Mapping[str, Tensor]): Rows (n, D) by placeholder.
+    """
+    # new rows are drawn at random before they get their values
+    with quiet(), torch.random.fork_rng(devices=[]):
+        for word, rows in words.items():
+            pipeline.load_textual_inversion(
+                rows, token=word, tokenizer=tokenizer, text_encoder=model
+            )
+    # A config may leave the end mark of a text, where its pooled vector is
+    # taken from, to be found as its highest id, which a new word now has.
+    model.config.eos_token_id = tokenizer.eos_token_id
+    inner = getattr(model, 'text_model', model)
+    inner.eos_token_id = tokenizer.eos_token_id

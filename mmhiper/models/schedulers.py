@@ -1,0 +1,103 @@
+"""Schedulers of diffusers, made of the config that a model comes with."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from mmhiper.models.loading import quiet
+
+DDIM = 'DDIMScheduler'
+# Besides those that diffusers calls compatible: they sample from models that
+# were distilled, such as Stable Diffusion with the weights of LCM merged in.
+OF_DISTILLED_MODELS = ('LCMScheduler', 'TCDScheduler')
+# What a scheduler config that leaves these out means in this family. The
+# defaults of a bare DDIMScheduler are those of other models: clipping would
+# cut latents, and other offsets or end points move every timestep.
+DEFAULTS = dict(
+    beta_start=0.00085,
+    beta_end=0.012,
+    beta_schedule='scaled_linear',
+    set_alpha_to_one=False,
+    steps_offset=1,
+)
+
+
+def scheduler_names() -> list[str]:
+    """The schedulers of diffusers that sample from a Stable Diffusion.
+
+    Returns:
+        list[str]: Names of classes, sorted. Those that need a library which
+        is not installed are missing.
+    """
+    from diffusers import DDIMScheduler
+
+    names = {*DDIMScheduler._compatibles, *OF_DISTILLED_MODELS}
+    return sorted(name for name in names if _takes_betas(name))
+
+
+def _takes_betas(name: str) -> bool:
+    """Whether a scheduler can be told a model's noise schedule."""
+    return 'beta_start' in _options_of(name)
+
+
+def _options_of(name: str) -> set[str]:
+    """The values that the config of a scheduler may have."""
+    import diffusers
+
+    return set(inspect.signature(getattr(diffusers, name).__init__).parameters)
+
+
+def split_type(scheduler: str | Mapping) -> tuple[str, dict[str, Any]]:
+    """Checks what a user calls a scheduler.
+
+    Args:
+        scheduler (str or Mapping): The name of a class, or a mapping with it
+            as 'type' and values of its config.
+
+    Returns:
+        tuple[str, dict]: Name, by default DDIM, and values.
+
+    Raises:
+        ValueError: If there is no such scheduler, or it has no such value.
+    """
+    if isinstance(scheduler, str):
+        scheduler = dict(type=scheduler)
+    values = dict(scheduler)
+    name = values.pop('type', DDIM)
+    known = scheduler_names()
+    if name not in known:
+        raise ValueError(
+            f'`scheduler` must be one of {", ".join(known)}, but got {name!r}.'
+        )
+    options = _options_of(name) | _options_of(DDIM)
+    for value in values:
+        if value not in options:
+            raise ValueError(
+                f'{name} has no {value!r}; it has '
+                f'{", ".join(sorted(options - {"self"}))}.'
+            )
+    return name, values
+
+
+def make_scheduler(config: Mapping, scheduler: str | Mapping) -> Any:
+    """Makes a scheduler that a model can be sampled with.
+
+    Args:
+        config (Mapping): The scheduler config of the model, of any class.
+        scheduler (str or Mapping): See :func:`split_type`.
+
+    Returns:
+        A new scheduler; two runs never share their state.
+
+    Raises:
+        ValueError: See :func:`split_type`.
+    """
+    import diffusers
+
+    name, values = split_type(scheduler)
+    # Latents are not bounded by [-1, 1]; the pipelines never clip them.
+    merged = {**DEFAULTS, **config, 'clip_sample': False, **values}
+    with quiet():  # it does not know all values of the others
+        return getattr(diffusers, name).from_config(merged)
