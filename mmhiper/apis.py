@@ -134,8 +134,8 @@ def find_run(
 def _config_of(editor: str, checkpoint: Path | None) -> Config:
     """The config of an editor, as its checkpoint says it was.
 
-    It is the first one in this package for the editor, with the backbone and
-    the options that the checkpoint records.
+    The parts are those of the first config in this package for the editor,
+    backbone and options those that the checkpoint records.
 
     Args:
         editor (str): Its type.
@@ -168,13 +168,13 @@ def _config_of(editor: str, checkpoint: Path | None) -> Config:
             f'This package has no config for the editor {editor!r}. Name the '
             'config that it was trained with.'
         )
-    model = config.model
-    known = {*model, *inspect.signature(MODELS.get(editor)).parameters}
-    for key in known & set(record):
-        model[key] = _plain(record[key])
-    model.sd.pretrained = record['backbone']
-    model.sd.without_cuda = None
-    return config
+    given = config.model
+    known = {*given, *inspect.signature(MODELS.get(editor)).parameters}
+    # parts are those of the config; its texts and numbers are of another run
+    model = {key: val for key, val in given.items() if isinstance(val, dict)}
+    model |= {key: _plain(record[key]) for key in known & set(record)}
+    model['sd'].update(pretrained=record['backbone'], without_cuda=None)
+    return Config(dict(model=dict(model, type=editor)))
 
 
 def _plain(text: str) -> Any:

@@ -6,16 +6,19 @@ import itertools
 import json
 
 import diffusers
+import inversion
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from PIL import Image
-from tiny import make_hiper
+from safetensors.torch import save_file
+from tiny import make_hiper, picture
 
 import mmhiper
 from mmhiper.apis import EditInferencer, load_editor
 from mmhiper.io import read_picture_record, write_export
+from mmhiper.registry import MODELS
 
 STEPS = dict(num_inference_steps=2, show_progress=False)
 
@@ -193,6 +196,52 @@ def test_an_editor_in_hand(run, inferencer, tiny_sd1):
     expected = inferencer('a cat', **STEPS)['samples'][0].tobytes()
     assert after == expected != before
     assert learned.facts == inferencer.facts
+
+
+def test_a_learned_word_by_its_name_with_words_from_elsewhere(
+    tiny_sd1, tmp_path
+):
+    editor = MODELS.build(
+        dict(
+            type='mmhiper.TextualInversion',
+            sd=dict(type='StableDiffusion', pretrained=str(tiny_sd1)),
+            placeholder_token='<toy>',
+            initialize_token='x',
+            num_vectors_per_token=2,
+        )
+    )
+    editor.embedding.rows.data += 1
+    file = tmp_path / 'toy.safetensors'
+    write_export(file, editor.learned_state(), editor.export_metadata())
+    other = tmp_path / 'other.safetensors'
+    save_file({'<other>': torch.ones(1, 32)}, other)
+
+    named = EditInferencer('TextualInversion', file, 'cpu', [other])
+
+    assert named.words == ['<other>']
+    prompt = 'a <toy> and <other>'
+    result = named(prompt, seed=2, **STEPS)
+    editor.load_embeddings([other])
+    expected = editor.infer(prompt, seed=2, **STEPS)['samples'][0]
+    assert result['samples'][0].tobytes() == expected.tobytes()
+    digest = hashlib.sha256(other.read_bytes()).hexdigest()
+    assert result['records'][0]['embeddings'] == [
+        dict(file='other.safetensors', sha256=digest)
+    ]
+
+
+def test_an_editor_that_draws_nothing_at_random(tiny_sd1):
+    editor = inversion.make(tiny_sd1, 'DDIMInversion')
+    editor.invert(**inversion.batch(editor, picture(0)))
+    result = EditInferencer(editor)(
+        ['a cat', 'a dog'], batch_size=2, show_progress=False
+    )
+
+    record = result['records'][0]
+    assert record['seed'] is None
+    assert record['learned']['num_steps'] == '4'
+    expected = editor.infer('a cat', show_progress=False)['samples'][0]
+    assert result['samples'][0].tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize(

@@ -310,7 +310,7 @@ def user_errors(debug: bool = False) -> Iterator[None]:
             # Every process finds the same mistake. The first one tells, and
             # the launcher ends the others at its exit; unless it has not
             # found it, on another machine for instance.
-            time.sleep(10)
+            time.sleep(30)
         print(f'error: {words}', file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt as stop:
