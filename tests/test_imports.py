@@ -26,6 +26,7 @@ LAYERS = [
     ['models.editors'],
     ['datasets', 'engine', 'evaluation'],
     ['apis'],
+    ['cli', '__main__'],
 ]
 # Packages gather what they hold, for their users.
 GATHERERS = {'models', ''}

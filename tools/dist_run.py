@@ -1,8 +1,8 @@
 """``torch.distributed.run`` that lets train.py's own words stand alone.
 
 Its report of a failed process, a traceback and two tables, is the only word
-on a crash, but buries the one line by which train.py reports a user's
-mistake. Called by dist_train.sh.
+on a process that was killed, but buries the one line by which train.py
+reports a user's mistake. Called by dist_train.sh.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import sys
 from torch.distributed import run
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-USER_ERRORS = (2, 130)  # exit codes of a mistake and of Ctrl-C
+# exit codes of what has said itself what happened: a mistake or a crash of
+# Python, a wrong command line, Ctrl-C
+TOLD = (1, 2, 130)
 
 
 def main() -> None:
-    """Run, and report crashes only."""
+    """Run, and report processes that were killed."""
     # Says at once what the report says at the end.
     logging.getLogger(
         'torch.distributed.elastic.multiprocessing.api'
@@ -26,7 +28,7 @@ def main() -> None:
         run.main()
     except ChildFailedError as error:
         _, failure = error.get_first_failure()
-        if failure.exitcode not in USER_ERRORS:
+        if failure.exitcode not in TOLD:
             raise
         sys.exit(failure.exitcode)
 

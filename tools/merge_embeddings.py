@@ -1,83 +1,8 @@
-"""Merge embedding files into one, with a placeholder for each word.
+"""Merge embedding files into one: ``mmhiper merge``."""
 
-    python tools/merge_embeddings.py cat.safetensors toy.pt --out both.bin \
-        --rename "toy.pt:<cat>=<toy>"
-"""
-
-from __future__ import annotations
-
-import argparse
 import sys
-from pathlib import Path
 
-from mmhiper.engine.launch import check_writable, user_errors
-from mmhiper.io import (
-    TOKEN_FORMATS,
-    merge_token_files,
-    read_token_file,
-    write_token_file,
-)
-
-
-def parse_args() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description='Merge embedding files of Textual Inversion into one.'
-    )
-    parser.add_argument('files', nargs='+', help='of any format')
-    parser.add_argument('--out', required=True, help='the file to write')
-    parser.add_argument(
-        '--rename',
-        nargs='+',
-        action='extend',
-        default=[],
-        metavar='[FILE:]OLD=NEW',
-        help='call a word something else, in all files or in the one named '
-        '(as on this command line)',
-    )
-    parser.add_argument(
-        '--format',
-        choices=TOKEN_FORMATS,
-        help='of the file to write (diffusers, for .safetensors and .bin)',
-    )
-    parser.add_argument(
-        '--force', action='store_true', help='replace a file that is there'
-    )
-    return parser.parse_args()
-
-
-def ask(question: str) -> str:
-    """Ask for a placeholder on the terminal."""
-    try:
-        return input(question)
-    except EOFError:
-        raise ValueError('No placeholder was given.') from None
-
-
-def main() -> None:
-    """Read all files, settle the placeholders, write."""
-    args = parse_args()
-    out = Path(args.out)
-    if out.exists() and not args.force:
-        raise ValueError(
-            f'{args.out!r} is already there. Choose another name, or replace '
-            'it with --force.'
-        )
-    if len(set(args.files)) < len(args.files):
-        raise ValueError(
-            'Wanted each file once, but got one of them again: '
-            f'{", ".join(args.files)}.'
-        )
-    merged = merge_token_files(
-        {file: read_token_file(file) for file in args.files},
-        args.rename,
-        ask if sys.stdin.isatty() else None,
-    )
-    check_writable(out.parent)
-    write_token_file(out, merged, args.format)
-    print(f'written   {out}\n{read_token_file(out).describe()}')
-
+from mmhiper.cli import main
 
 if __name__ == '__main__':
-    with user_errors():
-        main()
+    sys.exit(main(['merge', *sys.argv[1:]]))

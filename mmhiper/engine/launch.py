@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import io
 import logging
 import os
 import re
+import shlex
 import sys
 import tempfile
 import time
@@ -29,6 +31,8 @@ from mmhiper.utils import register_all_modules
 from mmhiper.utils.work_dir import find_checkpoint
 
 _MMENGINE = os.path.dirname(mmengine.__file__)
+# of the operating system, to write
+_REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC)
 # What mmengine says about its own affairs, in messages that cannot be told
 # from others by where they come from.
 _OWN_AFFAIRS = re.compile(
@@ -194,6 +198,7 @@ def train(
     Raises:
         ValueError: If an option or an input file is wrong.
         FileNotFoundError: If an input file does not exist.
+        KeyboardInterrupt: At Ctrl-C; it says what is saved.
     """
     register_all_modules()
     # Read the images first: a missing one should not cost the loading, or
@@ -202,15 +207,38 @@ def train(
     check_writable(cfg.work_dir)
     note = None if resume is None else set_resume(cfg, resume)
     set_up_processes(cfg, launcher)
+    runner = None
     try:
         runner = ConciseRunner.from_cfg(cfg)
         if note:
             runner.logger.info(note)
         runner.train()
         return runner
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_what_is_saved(runner)) from None
     finally:
         if is_distributed():
             distributed.destroy_process_group()
+
+
+def _what_is_saved(runner: Runner | None) -> str:
+    """What a run that was stopped leaves, and how it goes on.
+
+    Args:
+        runner (Runner, optional): None if it was stopped before it was built.
+
+    Returns:
+        str: A sentence or two.
+    """
+    last = runner and runner.message_hub.get_info('last_ckpt')
+    if not runner or not last:
+        return 'Nothing is saved yet.'
+    name = runner.cfg.filename or f'{runner.timestamp}.py'
+    config = Path(runner.work_dir, Path(name).name)  # as it was run
+    return (
+        f'Saved: {last}; iteration {runner.iter} was reached.\n'
+        f'To go on: {shlex.join(["mmhiper", "train", str(config)])} --resume'
+    )
 
 
 def _found_by_us(error: BaseException) -> bool:
@@ -226,35 +254,67 @@ def _found_by_us(error: BaseException) -> bool:
     )
 
 
+def _mistake(error: Exception) -> str | None:
+    """What to tell a user whose mistake an error is.
+
+    Args:
+        error (Exception): Any.
+
+    Returns:
+        str, optional: None if it is a bug.
+    """
+    words = str(error)
+    if isinstance(error, FileNotFoundError):
+        if error.filename:
+            return f'There is no file {error.filename!r}. Check the path.'
+        return words
+    if isinstance(error, ValueError) and _found_by_us(error):
+        return words
+    if isinstance(error, torch.OutOfMemoryError):
+        return (
+            'The memory of the device is used up. Draw fewer pictures at a '
+            "time, load the backbone in half (model.sd.dtype='bf16'), or free "
+            'memory that other programs hold ("mmhiper doctor" shows it).'
+        )
+    if isinstance(error, OSError) and error.errno in _REFUSALS:
+        return f'{error.strerror}: {error.filename or "no file is named"}.'
+    if isinstance(error, TypeError) and 'unexpected keyword' in words:
+        return f'{words} (check the options, and the config)'
+    if isinstance(error, KeyError) and ' registry' in words:
+        # of mmengine: an unknown `type` in a config
+        return str(error.args[0])
+    return None
+
+
 @contextmanager
-def user_errors() -> Iterator[None]:
+def user_errors(debug: bool = False) -> Iterator[None]:
     """Report a user's mistake in one line instead of a traceback.
 
-    A mistake is a ``ValueError`` that this package raised, a file that does
-    not exist, or an unknown option in a config. Everything else is a bug
-    and keeps its traceback.
+    Ends the process with code 1 after a mistake, 130 after Ctrl-C. A mistake
+    is a ``ValueError`` that this package raised, a file that does not exist,
+    cannot be written or finds no space, an unknown option or type in a
+    config, or too little memory. Everything else is a bug and keeps its
+    traceback.
+
+    Args:
+        debug (bool): Whether a mistake keeps its traceback too.
     """
+    first = int(os.environ.get('RANK', 0)) == 0
     try:
         yield
-    except (ValueError, FileNotFoundError, TypeError) as error:
-        unknown_option = 'unexpected keyword argument' in str(error)
-        if not (
-            (isinstance(error, ValueError) and _found_by_us(error))
-            or isinstance(error, FileNotFoundError)
-            or (isinstance(error, TypeError) and unknown_option)
-        ):
+    except Exception as error:
+        words = _mistake(error)
+        if debug or words is None:
             raise
-        hint = ' (check the config and --cfg-options)' * unknown_option
-        if int(os.environ.get('RANK', 0)) > 0:
+        if not first:
             # Every process finds the same mistake. The first one tells, and
             # the launcher ends the others at its exit; unless it has not
             # found it, on another machine for instance.
             time.sleep(10)
-        words = str(error)
-        if isinstance(error, FileNotFoundError) and error.filename:
-            words = f'There is no file {error.filename!r}. Check the path.'
-        print(f'error: {words}{hint}', file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print('\nInterrupted.', file=sys.stderr)
+        print(f'error: {words}', file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt as stop:
+        if first:
+            # on a line of its own, not behind a progress bar
+            print(f'\nInterrupted. {stop}'.rstrip(), file=sys.stderr)
         sys.exit(130)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import torch
 from PIL import Image
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from mmhiper.evaluation.clip_features import ClipFeatures
 from mmhiper.models.editors import EmbeddingEditor
 from mmhiper.utils.pictures import to_pil
 
+NUM_STEPS = 50  # of DDIM
 # a prompt in plain words, pictures with what was learned, and without
 Drawn = tuple[str, list[Image.Image], list[Image.Image]]
 
@@ -30,14 +32,20 @@ def draw_comparison(
         list[Drawn]: One per prompt.
     """
     drawn = []
-    for text, learned, plain in editor.comparisons():
-        both = []
-        for conditioning in (learned, plain):
-            pixels = editor.sample(
-                conditioning.repeat_interleave(num_images), seed=seed
-            )
-            both.append([to_pil(picture) for picture in pixels])
-        drawn.append((text, both[0], both[1]))
+    comparisons = editor.comparisons()
+    steps = 2 * NUM_STEPS * len(comparisons)
+    with tqdm(total=steps, desc='drawing', unit='step', disable=None) as bar:
+        for text, learned, plain in comparisons:
+            both = []
+            for conditioning in (learned, plain):
+                pixels = editor.sample(
+                    conditioning.repeat_interleave(num_images),
+                    num_inference_steps=NUM_STEPS,
+                    seed=seed,
+                    callback=lambda *_: bar.update(),
+                )
+                both.append([to_pil(picture) for picture in pixels])
+            drawn.append((text, both[0], both[1]))
     return drawn
 
 

@@ -1,8 +1,13 @@
 """Embedding files: reading and writing, one module per format family."""
 
-from mmhiper.io.checkpoint import read_checkpoint
+from mmhiper.io.checkpoint import read_checkpoint, read_learned
 from mmhiper.io.export import read_export, write_export
 from mmhiper.io.merging import merge_token_files
+from mmhiper.io.picture import (
+    PictureFolder,
+    read_picture_record,
+    write_picture,
+)
 from mmhiper.io.token_file import TokenFile
 from mmhiper.io.token_files import (
     TOKEN_FORMATS,
@@ -12,11 +17,15 @@ from mmhiper.io.token_files import (
 
 __all__ = [
     'TOKEN_FORMATS',
+    'PictureFolder',
     'TokenFile',
     'merge_token_files',
     'read_checkpoint',
     'read_export',
+    'read_learned',
+    'read_picture_record',
     'read_token_file',
     'write_export',
+    'write_picture',
     'write_token_file',
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from torch import Tensor
 
 from mmhiper.io.export import read_export
 from mmhiper.io.file_content import read_content
+
+_OWN = ('editor', 'backbone')  # what every state dict of an editor says
 
 
 def read_checkpoint(path: str | Path) -> OrderedDict[str, Tensor]:
@@ -29,10 +32,30 @@ def read_checkpoint(path: str | Path) -> OrderedDict[str, Tensor]:
         FileNotFoundError: If there is no such file.
         ValueError: If it is no checkpoint.
     """
+    return read_learned(path)[0]
+
+
+def read_learned(
+    path: str | Path,
+) -> tuple[OrderedDict[str, Tensor], dict[str, str]]:
+    """Reads a checkpoint or an export with what its tensors belong to.
+
+    Args:
+        path (str or Path): A ``.pth`` or ``.safetensors`` file.
+
+    Returns:
+        tuple[OrderedDict[str, Tensor], dict[str, str]]: As of
+        :func:`read_checkpoint`, and what ``editor.export_metadata()`` was,
+        with 'step' and 'seed'; empty where the file does not say.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no checkpoint.
+    """
     path = Path(path)
     if path.suffix == '.safetensors':
         tensors, record = read_export(path)
-        return _with_record(tensors, record)
+        return _with_record(tensors, record), record
     if not path.is_file():
         raise FileNotFoundError(f'There is no checkpoint {str(path)!r}.')
     try:
@@ -46,8 +69,12 @@ def read_checkpoint(path: str | Path) -> OrderedDict[str, Tensor]:
             f'{str(path)!r} is not a training checkpoint: it has no '
             "'state_dict'."
         )
-    state: OrderedDict[str, Tensor] = content['state_dict']
-    return state
+    state, meta = content['state_dict'], content.get('meta')
+    noted = meta.get('embedding') if isinstance(meta, Mapping) else None
+    if not noted:  # a stock runner wrote it
+        own = getattr(state, '_metadata', {}).get('', {})
+        noted = {key: own[key] for key in _OWN if key in own}
+    return state, dict(noted)
 
 
 def _with_record(

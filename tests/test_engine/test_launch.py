@@ -292,7 +292,7 @@ def test_mistake_becomes_one_line(capsys):
     with pytest.raises(SystemExit) as exit_, user_errors():
         check_writable('/dev/null/run')
 
-    assert exit_.value.code == 2
+    assert exit_.value.code == 1
     assert capsys.readouterr().err.startswith('error: Cannot write')
 
 

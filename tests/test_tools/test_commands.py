@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageChops
 from runs import DOG, REPO, draw_image, options
 from safetensors.torch import save_file
+
+from mmhiper.io import read_picture_record
 
 TOOLS = REPO / 'tools'
 
@@ -20,7 +22,11 @@ def call(monkeypatch, tool: str, *words: object) -> None:
     """Runs a tool in this process, as the shell would."""
     argv = [str(TOOLS / tool), *map(str, words)]
     monkeypatch.setattr(sys, 'argv', argv)
-    runpy.run_path(argv[0], run_name='__main__')
+    try:
+        runpy.run_path(argv[0], run_name='__main__')
+    except SystemExit as exit_:
+        if exit_.code:
+            raise
 
 
 def shell(*words: object) -> subprocess.CompletedProcess:
@@ -99,7 +105,10 @@ def test_infer_draws_files_that_sort_and_a_grid(
     call(monkeypatch, *words, '--out-dir', tmp_path / 'a')
 
     names = ['000.png', '001.png', '002.png', '003.png', 'grid.png']
-    assert sorted(os.listdir(tmp_path / 'a')) == names
+    assert sorted(os.listdir(tmp_path / 'a')) == [*names, 'pictures.json']
+    record = read_picture_record(tmp_path / 'a' / '002.png')
+    assert (record['prompt'], record['seed']) == ('a cat', 111111)
+    assert record['checkpoint']['file'] == 'iter_2.pth'
     printed = capsys.readouterr()
     assert str(tmp_path / 'a') in printed.out
     assert 'drawing' in printed.err  # the progress bar
@@ -112,11 +121,20 @@ def test_infer_draws_files_that_sort_and_a_grid(
     words += ['--seed', 111112, '--strength', 0]
     call(monkeypatch, *words, '--out-dir', tmp_path / 'c')
 
+    # the work_dir alone has all that is needed
+    words = ['infer.py', folder, '--prompt', 'a sitting dog']
+    words += ['--num-images', 2, '--batch-size', 2]
+    call(monkeypatch, *words, '--out-dir', tmp_path / 'd')
+
     def pixels(name: str) -> bytes:
         return Image.open(tmp_path / name).tobytes()
 
     assert pixels('a/001.png') == pixels('b/000.png')
     assert pixels('c/000.png') != pixels('b/000.png')
+    difference = ImageChops.difference(
+        *(Image.open(tmp_path / name) for name in ('a/001.png', 'd/001.png'))
+    )
+    assert max(high for _, high in difference.getextrema()) <= 1
 
 
 @pytest.mark.parametrize(
@@ -131,7 +149,7 @@ def test_infer_refuses(trained, monkeypatch, capsys, words, message):
     with pytest.raises(SystemExit) as exit_:
         call(monkeypatch, 'infer.py', folder, folder / 'iter_2.pth', *words)
 
-    assert exit_.value.code == 2
+    assert exit_.value.code == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith('error: ') and message in error
 
@@ -154,8 +172,17 @@ def test_edit_in_one_command(tiny_sd1, tmp_path, monkeypatch, capsys):
     checkpoint = torch.load(out / 'iter_3.pth')
     assert checkpoint['state_dict']['embedding.tail'].shape == (1, 2, 32)
     assert checkpoint['meta']['embedding']['strength'] == '0.9'
+    record = read_picture_record(out / '001.png')
+    assert record['prompt'] == 'a standing dog' and record['seed'] == 3
+    assert record['options']['strength'] == 1
+    assert record['checkpoint']['file'] == 'iter_3.pth'
+    assert read_picture_record(out / '003.png')['learned']['strength'] == '0.9'
+    assert read_picture_record(out / 'sheet.png')['targets'] == [
+        'a sitting dog',
+        'a dog on the beach',
+    ]
     printed = capsys.readouterr()
-    assert 'sheet.png' in printed.out
+    assert 'sheet.png' in printed.out and ' KB)' in printed.out
     assert 'personalising' in printed.err and 'Iter(train)' not in printed.out
 
 
@@ -177,7 +204,7 @@ def test_mistakes_are_one_line(
     with pytest.raises(SystemExit) as exit_:
         call(monkeypatch, 'train.py', DOG, *cfg_options(values))
 
-    assert exit_.value.code == 2
+    assert exit_.value.code == 1
     error = capsys.readouterr().err.strip()
     assert error.startswith('error: ') and message in error
     assert 'Traceback' not in error
@@ -206,7 +233,7 @@ def test_mistake_from_two_processes_is_one_line(tmp_path, tiny_sd1):
         'bash', TOOLS / 'dist_train.sh', DOG, 2, *cfg_options(values)
     )
 
-    assert result.returncode == 2
+    assert result.returncode == 1
     assert (
         result.stdout == 'error: `n_hiper` must be in [1, 76], but got 99.\n'
     )
@@ -266,7 +293,7 @@ def test_infer_refuses_words_for_an_editor_without(
     words = ['infer.py', folder / 'dog.py', folder / 'iter_2.pth']
     with pytest.raises(SystemExit):
         call(monkeypatch, *words, '--prompt', 'a', '--embedding', 'x.pt')
-    assert 'needs an editor whose texts' in capsys.readouterr().err
+    assert 'need an editor whose texts' in capsys.readouterr().err
 
 
 def test_the_gate_reports_both_sides(word, tmp_path):

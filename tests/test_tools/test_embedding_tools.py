@@ -45,11 +45,10 @@ def call(monkeypatch, capsys):
             sys.stdin, 'isatty', lambda: answers is not None, raising=False
         )
         monkeypatch.setattr(builtins, 'input', answer)
-        try:
+        with pytest.raises(SystemExit) as exit_:
             runpy.run_path(path, run_name='__main__')
-        except SystemExit as exit_:
-            assert exit_.code == 2
         out, error = capsys.readouterr()
+        assert exit_.value.code == bool(error)
         return out, error, asked
 
     return run

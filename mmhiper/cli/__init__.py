@@ -1,0 +1,101 @@
+"""The command line: ``mmhiper COMMAND ...``, also ``python -m mmhiper``.
+
+One module per command, imported when its command is called. It has a
+docstring that says what it does, an ``EXAMPLE``, ``add_arguments(parser)``
+and ``run(args)``. The scripts in ``tools/`` call the same commands.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from mmhiper.version import __version__
+
+COMMANDS = {
+    'edit': 'personalise a photo and edit it by texts, in one go',
+    'train': 'run the training that a config describes',
+    'infer': 'draw pictures from texts with a trained editor',
+    'test': 'report whether pictures were learned and texts are followed',
+    'merge': 'merge embedding files into one',
+    'convert': 'convert an embedding file between formats',
+    'info': 'say what a checkpoint, an embedding or a picture holds',
+    'doctor': 'examine this machine, and say what to do about problems',
+}
+_EXIT_CODES = (
+    'Exit codes: 0 fine, 1 a mistake or a failure, 2 a wrong command line, '
+    '130 stopped by Ctrl-C.'
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    Args:
+        argv (Sequence[str], optional): Its name and its options, by default
+            those of the process.
+
+    Returns:
+        int: The exit code, 0 if all is fine.
+
+    Raises:
+        SystemExit: With code 1 after a user's mistake, 2 if the command line
+            is wrong, 130 after Ctrl-C; with 0 after ``--help``.
+    """
+    words = sys.argv[1:] if argv is None else list(argv)
+    if not words or words[0] not in COMMANDS:
+        _front_parser().parse_args(words)  # helps, or says what is wrong
+    # after the front: it takes torch along
+    from mmhiper.engine.launch import user_errors
+
+    with user_errors('--debug' in words):
+        command = importlib.import_module(f'mmhiper.cli.{words[0]}')
+        args = _parser_of(words[0], command).parse_args(words[1:])
+        return command.run(args) or 0
+
+
+def _front_parser() -> argparse.ArgumentParser:
+    """The parser of ``mmhiper`` alone, which knows the commands by name."""
+    parser = argparse.ArgumentParser(
+        'mmhiper',
+        description='Personalise a picture, then edit it by text.',
+        epilog='"mmhiper COMMAND --help" shows the options of a command and '
+        f'an example. {_EXIT_CODES}',
+    )
+    parser.add_argument(
+        '--version', action='version', version=f'mmhiper {__version__}'
+    )
+    commands = parser.add_subparsers(
+        title='commands', metavar='COMMAND', required=True
+    )
+    for name, summary in COMMANDS.items():
+        commands.add_parser(name, help=summary)
+    return parser
+
+
+def _parser_of(name: str, command: Any) -> argparse.ArgumentParser:
+    """The parser of a command.
+
+    Args:
+        name (str): The command.
+        command (module): Its module.
+
+    Returns:
+        argparse.ArgumentParser: With an example below the options.
+    """
+    parser = argparse.ArgumentParser(
+        f'mmhiper {name}',
+        description=command.__doc__,
+        epilog=f'example:\n{command.EXAMPLE}',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_arguments(parser)
+    parser.add_argument(
+        '--debug',
+        action='store_true',
+        help='show the traceback of an error in place of one line',
+    )
+    return parser

@@ -1,0 +1,70 @@
+"""Convert an embedding file between formats, or show what it holds."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from mmhiper.engine.launch import check_writable
+from mmhiper.io import TOKEN_FORMATS, read_token_file, write_token_file
+
+EXAMPLE = """\
+  mmhiper convert cat-toy.pt cat-toy.safetensors
+  mmhiper convert cat-toy.safetensors --info"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describes the options."""
+    parser.add_argument('file', help='an embedding file of any format')
+    parser.add_argument('out', nargs='?', help='the file to write')
+    parser.add_argument(
+        '--format',
+        choices=TOKEN_FORMATS,
+        help='of the file to write (diffusers, for .safetensors and .bin)',
+    )
+    parser.add_argument(
+        '--only',
+        metavar='PLACEHOLDER',
+        help='take this word out of a file with several',
+    )
+    parser.add_argument(
+        '--placeholder', metavar='NEW', help='call the word this'
+    )
+    parser.add_argument(
+        '--force', action='store_true', help='replace a file that is there'
+    )
+    parser.add_argument(
+        '--info', action='store_true', help='show what the file holds'
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Read, choose and rename, write; show what is in the result."""
+    if bool(args.out) == args.info:
+        raise ValueError(
+            'Wanted the file to write, or --info to see what is in '
+            f'{args.file!r}, but got {"both" if args.info else "neither"}.'
+        )
+    tokens = read_token_file(args.file)
+    if args.only:
+        tokens = tokens.only(args.only)
+    if args.placeholder:
+        if len(tokens.placeholders) > 1:
+            raise ValueError(
+                '--placeholder renames one word, but the file has '
+                f'{", ".join(tokens.placeholders)}. Choose one with --only.'
+            )
+        tokens = tokens.renamed({tokens.placeholders[0]: args.placeholder})
+    if args.out:
+        out = Path(args.out)
+        if out.exists() and not args.force:
+            raise ValueError(
+                f'{args.out!r} is already there. Choose another name, or '
+                'replace it with --force.'
+            )
+        check_writable(out.parent)
+        write_token_file(out, tokens, args.format)
+        # as others will find it
+        tokens = read_token_file(out)
+        print(f'written   {out}')
+    print(tokens.describe())

@@ -1,0 +1,176 @@
+"""Personalise a photo and edit it by texts, in one go."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.runner import Runner
+from PIL import Image
+from tqdm import tqdm
+
+from mmhiper.apis import EditInferencer
+from mmhiper.engine.launch import train
+from mmhiper.io import PictureFolder, write_picture
+from mmhiper.utils.config_file import read_config
+from mmhiper.utils.sheet import Panel, draw_sheet
+from mmhiper.utils.shipped import shipped
+from mmhiper.utils.units import plain_size, plain_time
+
+EXAMPLE = """\
+  mmhiper edit data/dog.png --source "a standing dog" \\
+      --target "a sitting dog" --target "a lying dog" --out-dir out"""
+
+CONFIG = shipped('configs/hiper/dog.py')
+COLUMNS = 4
+SOURCE_SIZE = 512  # pixels of the source on the sheet, at most
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describes the options."""
+    photo = parser.add_argument_group('the photo')
+    photo.add_argument('photo', help='an image file')
+    photo.add_argument(
+        '--source', required=True, metavar='TEXT', help='what the photo shows'
+    )
+    edits = parser.add_argument_group('the edits')
+    edits.add_argument(
+        '--target',
+        action='append',
+        required=True,
+        metavar='TEXT',
+        help='what to make of it; give it again for more edits',
+    )
+    edits.add_argument(
+        '--strength',
+        type=float,
+        help='more keeps more of the photo, less follows the text more freely',
+    )
+    learning = parser.add_argument_group('the personalisation')
+    learning.add_argument('--iters', type=int, help='iterations')
+    learning.add_argument('--n-hiper', type=int, help='learned positions N')
+    learning.add_argument(
+        '--pretrained', help="backbone: hub id, folder, file or 'mini-sd'"
+    )
+    learning.add_argument('--seed', type=int, help='of all randomness')
+    parser.add_argument(
+        '--out-dir', help='folder of the results (work_dirs/edit_<photo>)'
+    )
+
+
+def make_config(args: argparse.Namespace, out_dir: Path) -> Config:
+    """The config of dog.py with the options in it.
+
+    Args:
+        args (argparse.Namespace): The options.
+        out_dir (Path): Folder of the results.
+
+    Returns:
+        Config: Of the personalisation.
+    """
+    cfg = read_config(CONFIG)
+    cfg.merge_from_dict(
+        {
+            'work_dir': str(out_dir),
+            'train_dataloader.dataset.img': args.photo,
+            'model.source_text': args.source,
+            'model.target_text': args.target[0],
+        }
+    )
+    given = {
+        'train_cfg.max_iters': args.iters,
+        'model.n_hiper': args.n_hiper,
+        'model.strength': args.strength,
+        'model.sd.pretrained': args.pretrained,
+        'randomness.seed': args.seed,
+    }
+    cfg.merge_from_dict({key: v for key, v in given.items() if v is not None})
+    if args.pretrained:
+        cfg.model.sd.without_cuda = None
+    cfg.default_hooks.logger = None
+    # A progress bar and one sheet at the end, in place of log lines and
+    # previews on the way.
+    cfg.custom_hooks = [
+        dict(type='PlainCheckpointHook'),
+        dict(type='ExportHook'),
+        dict(type='ProgressBarHook', description='personalising'),
+    ]
+    return cfg
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train, draw all targets, put them on one sheet."""
+    start = time.monotonic()
+    out_dir = Path(args.out_dir or f'work_dirs/edit_{Path(args.photo).stem}')
+    runner = train(make_config(args, out_dir))
+    checkpoint = runner.message_hub.get_info('last_ckpt')
+    sheet = out_dir / 'sheet.png'
+    panels = draw(runner, checkpoint, args, out_dir)
+    rows = [
+        panels[first : first + COLUMNS]
+        for first in range(0, len(panels), COLUMNS)
+    ]
+    write_picture(
+        sheet, draw_sheet(rows), dict(source=args.source, targets=args.target)
+    )
+    print(
+        f'Result sheet  {sheet}\n'
+        f'Pictures      {out_dir}/000.png (source), 001.png '
+        f'(reconstruction), 002.png ...\n'
+        f'Checkpoint    {checkpoint} '
+        f'({plain_size(Path(checkpoint).stat().st_size)})\n'
+        f'Time          {plain_time(time.monotonic() - start)}'
+    )
+
+
+def draw(
+    runner: Runner, checkpoint: str, args: argparse.Namespace, out_dir: Path
+) -> list[Panel]:
+    """Draws the reconstruction and the edits, and saves each at once.
+
+    Args:
+        runner (Runner): Of the personalisation.
+        checkpoint (str): Its last one.
+        args (argparse.Namespace): The options.
+        out_dir (Path): Folder of the results.
+
+    Returns:
+        list[Panel]: Captions and pictures, the source first.
+
+    Raises:
+        KeyboardInterrupt: At Ctrl-C; it says what is saved.
+    """
+    inferencer = EditInferencer(runner.model, checkpoint)
+    seed = {} if args.seed is None else {'seed': args.seed}
+    # The reconstruction shows what was learned: whole strength, own text.
+    edits: list[tuple[str, str, dict[str, Any]]]
+    edits = [('reconstruction', args.source, {'strength': 1.0})]
+    edits += [(target, target, {}) for target in args.target]
+    panels = [('source', source_of(runner))]
+    folder = PictureFolder(out_dir, len(edits) + 1)
+    folder.add(panels[0][1], dict(photo=args.photo))
+    try:
+        for caption, prompt, options in tqdm(
+            edits, 'drawing', unit='picture', dynamic_ncols=True
+        ):
+            result = inferencer(prompt, show_progress=False, **seed, **options)
+            panels.append((caption, result['samples'][0]))
+            folder.add(panels[-1][1], result['records'][0])
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f'Saved: {checkpoint}, and {len(panels)} of {len(edits) + 1} '
+            f'pictures in {out_dir}.'
+        ) from None
+    return panels
+
+
+def source_of(runner: Runner) -> Image.Image:
+    """The photo as it was learned from, upright and cropped."""
+    # (3, H, W) uint8
+    pixels = runner.train_dataloader.dataset[0]['inputs']
+    source = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+    source.thumbnail((SOURCE_SIZE, SOURCE_SIZE))
+    return source

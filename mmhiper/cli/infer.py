@@ -1,0 +1,130 @@
+"""Draw pictures from texts with a trained editor."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from mmhiper.apis import EditInferencer, find_run
+from mmhiper.engine.launch import check_writable
+from mmhiper.io import write_picture
+from mmhiper.utils.sheet import draw_sheet
+
+EXAMPLE = '''\
+  mmhiper infer configs/hiper/dog.py work_dirs/dog/iter_1200.pth \\
+      --prompt "a sitting dog"'''
+
+GRID_COLUMNS = 5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describes the options."""
+    parser.add_argument(
+        'config',
+        help='the config it was trained with, the work_dir of its training, '
+        'or the name of an editor (HiPer)',
+    )
+    parser.add_argument(
+        'checkpoint',
+        nargs='?',
+        help='iter_N.pth, or the iter_N.safetensors beside it (the newest of '
+        'the work_dir)',
+    )
+    parser.add_argument(
+        '--prompt',
+        nargs='+',
+        action='extend',
+        required=True,
+        metavar='TEXT',
+        help='one or more texts, each in quotes',
+    )
+    parser.add_argument(
+        '--num-images',
+        type=int,
+        help='per text (10; 1 for editors that draw nothing at random)',
+    )
+    parser.add_argument(
+        '--batch-size',
+        type=int,
+        default=1,
+        help='pictures drawn at the same time; more need more memory (1)',
+    )
+    parser.add_argument(
+        '--seed',
+        type=int,
+        default=111111,
+        help='of the first picture, the next ones count on (111111)',
+    )
+    parser.add_argument(
+        '--strength',
+        type=float,
+        help='weight of the personalisation; more keeps more of the source, '
+        "less follows the text more freely (the config's)",
+    )
+    parser.add_argument(
+        '--embedding',
+        nargs='+',
+        default=[],
+        metavar='FILE',
+        help='words learned elsewhere, to be used in the texts (Textual '
+        'Inversion; diffusers, A1111, kohya and other formats)',
+    )
+    parser.add_argument(
+        '--out-dir', help='folder of the pictures (infer/ by the checkpoint)'
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Draw, save each picture as soon as it is done, then the grid."""
+    if args.num_images is not None and args.num_images < 1:
+        raise ValueError(
+            f'--num-images must be at least 1, but got {args.num_images}.'
+        )
+    config, checkpoint = find_run(args.config, args.checkpoint)
+    if checkpoint is None:
+        raise ValueError(
+            f'Wanted what an editor has learned, but {args.config!r} is a '
+            'config alone. Name a checkpoint behind it, or give the work_dir '
+            'of a run in its place.'
+        )
+    out_dir = Path(args.out_dir or checkpoint.parent / 'infer')
+    check_writable(out_dir)
+    inferencer = EditInferencer(config, checkpoint, embeddings=args.embedding)
+    if inferencer.words:
+        print(f'Words: {", ".join(inferencer.words)}')
+    once = inferencer.editor.deterministic
+    options = {} if args.strength is None else {'strength': args.strength}
+    result = inferencer(
+        args.prompt,
+        num_images=args.num_images or (1 if once else 10),
+        batch_size=args.batch_size,
+        seed=args.seed,
+        out_dir=out_dir,
+        **options,
+    )
+    write_picture(
+        out_dir / 'grid.png',
+        draw_grid(result, len(args.prompt)),
+        dict(result['records'][0], prompt='; '.join(args.prompt)),
+    )
+    print(f'{len(result["files"])} picture(s) and grid.png in {out_dir}')
+
+
+def draw_grid(result: dict[str, Any], num_prompts: int) -> Image.Image:
+    """All pictures on one sheet; each prompt begins a row."""
+    panels = [
+        (record['prompt'], image)
+        for record, image in zip(
+            result['records'], result['samples'], strict=True
+        )
+    ]
+    each = len(panels) // num_prompts
+    rows = [
+        panels[first + start : first + min(start + GRID_COLUMNS, each)]
+        for first in range(0, len(panels), each)
+        for start in range(0, each, GRID_COLUMNS)
+    ]
+    return draw_sheet(rows)

@@ -1,0 +1,122 @@
+"""Say what a checkpoint, an export, an embedding file or a picture holds."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from mmhiper.io import (
+    read_learned,
+    read_picture_record,
+    read_token_file,
+)
+from mmhiper.io.export import FORMAT
+from mmhiper.io.file_content import FileContent, read_content
+from mmhiper.utils.units import plain_size
+
+EXAMPLE = """\
+  mmhiper info work_dirs/dog/iter_1200.pth
+  mmhiper info out/003.png"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describes the options."""
+    parser.add_argument(
+        'file',
+        help='a checkpoint or export of this package, an embedding of any '
+        'format, or a picture that this package drew',
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Print one fact per line."""
+    path = Path(args.file)
+    if path.is_dir():
+        raise ValueError(
+            f'Wanted a file, but {args.file!r} is a folder. Name a file in it.'
+        )
+    if not path.is_file():
+        raise FileNotFoundError(
+            f'There is no file {args.file!r}. Check the path.'
+        )
+    facts = dict(facts_of(path))  # a bad file is an error and nothing else
+    _show('file', f'{path} ({plain_size(path.stat().st_size)})')
+    _show('sha256', hashlib.sha256(path.read_bytes()).hexdigest())
+    for name, value in facts.items():
+        _show(name, value)
+
+
+def facts_of(path: Path) -> Iterator[tuple[str, Any]]:
+    """Finds out what a file holds.
+
+    Args:
+        path (Path): A file.
+
+    Yields:
+        tuple[str, Any]: A name, and a value, a mapping or a text.
+
+    Raises:
+        ValueError: If the file is damaged or of an unknown kind.
+    """
+    try:
+        with Image.open(path) as image:
+            size = f'{image.width} x {image.height} pixels'
+    except UnidentifiedImageError:
+        pass
+    else:
+        record = read_picture_record(path)
+        yield 'kind', f'picture, {size}'
+        yield from record.items()
+        return
+    content = read_content(path)
+    if not _is_ours(content):
+        yield 'kind', 'embedding of Textual Inversion'
+        yield '', read_token_file(path).describe()
+        return
+    tensors, record = read_learned(path)
+    yield (
+        'kind',
+        (
+            'training checkpoint, which can be resumed'
+            if 'state_dict' in content.entries
+            else 'export of what was learned'
+        ),
+    )
+    yield from record.items()
+    for name, tensor in tensors.items():
+        yield name, _describe(tensor)
+
+
+def _is_ours(content: FileContent) -> bool:
+    """Whether a training of this package wrote a file."""
+    state = content.entries.get('state_dict')
+    if isinstance(state, Mapping):
+        # also where a stock runner wrote it; others have the whole model
+        own = getattr(state, '_metadata', {}).get('', {})
+        return 'editor' in own
+    return content.metadata.get('format') == FORMAT
+
+
+def _describe(tensor: Tensor) -> str:
+    """Shape, kind and norm of a learned tensor."""
+    words = f'{tuple(tensor.shape)} {str(tensor.dtype).split(".")[-1]}'
+    if tensor.is_floating_point():
+        words += f', norm {tensor.norm():.4g}'
+    return words
+
+
+def _show(name: str, value: Any) -> None:
+    """Prints a fact; the facts in it each on a line of its own."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            _show(f'{name} {key}', inner)
+    elif name:
+        print(f'{name:28s} {value}')
+    else:
+        print(value)

@@ -1,0 +1,73 @@
+"""Merge embedding files into one, with a placeholder for each word."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from mmhiper.engine.launch import check_writable
+from mmhiper.io import (
+    TOKEN_FORMATS,
+    merge_token_files,
+    read_token_file,
+    write_token_file,
+)
+
+EXAMPLE = '''\
+  mmhiper merge cat.safetensors toy.pt --out both.bin \\
+      --rename "toy.pt:<cat>=<toy>"'''
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describes the options."""
+    parser.add_argument('files', nargs='+', help='of any format')
+    parser.add_argument('--out', required=True, help='the file to write')
+    parser.add_argument(
+        '--rename',
+        nargs='+',
+        action='extend',
+        default=[],
+        metavar='[FILE:]OLD=NEW',
+        help='call a word something else, in all files or in the one named '
+        '(as on this command line)',
+    )
+    parser.add_argument(
+        '--format',
+        choices=TOKEN_FORMATS,
+        help='of the file to write (diffusers, for .safetensors and .bin)',
+    )
+    parser.add_argument(
+        '--force', action='store_true', help='replace a file that is there'
+    )
+
+
+def ask(question: str) -> str:
+    """Ask for a placeholder on the terminal."""
+    try:
+        return input(question)
+    except EOFError:
+        raise ValueError('No placeholder was given.') from None
+
+
+def run(args: argparse.Namespace) -> None:
+    """Read all files, settle the placeholders, write."""
+    out = Path(args.out)
+    if out.exists() and not args.force:
+        raise ValueError(
+            f'{args.out!r} is already there. Choose another name, or replace '
+            'it with --force.'
+        )
+    if len(set(args.files)) < len(args.files):
+        raise ValueError(
+            'Wanted each file once, but got one of them again: '
+            f'{", ".join(args.files)}.'
+        )
+    merged = merge_token_files(
+        {file: read_token_file(file) for file in args.files},
+        args.rename,
+        ask if sys.stdin.isatty() else None,
+    )
+    check_writable(out.parent)
+    write_token_file(out, merged, args.format)
+    print(f'written   {out}\n{read_token_file(out).describe()}')

@@ -1,0 +1,125 @@
+"""Report whether an editor has learned its pictures, and follows its texts."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from PIL import Image
+
+from mmhiper.apis import load_editor
+from mmhiper.engine.launch import check_writable
+from mmhiper.evaluation import ClipFeatures, compare_with_plain
+from mmhiper.evaluation.learned import Drawn, draw_comparison
+from mmhiper.registry import DATASETS
+from mmhiper.utils import register_all_modules
+from mmhiper.utils.config_file import read_config
+from mmhiper.utils.sheet import draw_sheet
+from mmhiper.utils.shipped import shipped
+
+EXAMPLE = """\
+  mmhiper test configs/textual_inversion/textual_inversion.py \\
+      work_dirs/textual_inversion/iter_3000.pth"""
+
+MINI_SD_TOOLS = shipped('tools/mini_sd')
+SHOWN = 4  # pictures of each prompt on the sheet
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describes the options."""
+    parser.add_argument('config', help='the config it was trained with')
+    parser.add_argument(
+        'checkpoint', help='iter_N.pth, or the iter_N.safetensors beside it'
+    )
+    parser.add_argument(
+        '--num-images', type=int, default=10, help='per prompt (10)'
+    )
+    parser.add_argument(
+        '--seed', type=int, default=1, help='of the first picture (1)'
+    )
+    parser.add_argument(
+        '--clip',
+        metavar='NAME',
+        help='CLIP model to compare with, a hub id or a folder (default: the '
+        "backbone's own image_encoder/)",
+    )
+    parser.add_argument(
+        '--judge',
+        type=Path,
+        metavar='PATH',
+        help='also ask the judge of the mini world, trained by '
+        'tools/mini_sd/judge.py',
+    )
+    parser.add_argument(
+        '--out-dir', help='folder of the results (test/ by the checkpoint)'
+    )
+
+
+def read_sources(config: Config) -> list[Image.Image]:
+    """The pictures that the config trains on, upright and cropped."""
+    register_all_modules()  # the dataset's transforms have no scope
+    dataset = DATASETS.build(config.train_dataloader.dataset)
+    return [
+        Image.fromarray(item['inputs'].permute(1, 2, 0).numpy())
+        for item in dataset
+    ]
+
+
+def ask_judge(
+    path: Path, sources: list[Image.Image], drawn: list[Drawn]
+) -> dict[str, dict[str, float]]:
+    """What the judge says; it knows the mini world alone."""
+    sys.path.insert(0, str(MINI_SD_TOOLS))
+    from evaluate_textual_inversion import measure_pictures
+
+    from judge import load_judge
+
+    judge = load_judge(path)
+    texts, learned, plain = zip(*drawn, strict=True)
+    return {
+        name: measure_pictures(judge, sources, list(texts), list(pictures))
+        for name, pictures in (('learned', learned), ('plain', plain))
+    }
+
+
+def show(report: dict[str, dict[str, Any]]) -> str:
+    """The report as a table."""
+    lines = [f'{"":22s}{"learned":>10s}{"plain text":>12s}']
+    for name, value in report['learned'].items():
+        plain = report['plain'][name]
+        lines.append(f'{name:22s}{value:10.3f}{plain:12.3f}')
+    return '\n'.join(lines)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Draw, measure, report."""
+    if args.num_images < 1:
+        raise ValueError(
+            f'--num-images must be at least 1, but got {args.num_images}.'
+        )
+    out_dir = Path(args.out_dir or Path(args.checkpoint).parent / 'test')
+    check_writable(out_dir)
+    config = read_config(args.config)
+    sources = read_sources(config)
+    editor = load_editor(config, args.checkpoint)
+    features = ClipFeatures(editor.sd, args.clip)
+    drawn = draw_comparison(editor, args.num_images, args.seed)
+    report = compare_with_plain(features, sources, drawn)
+    if args.judge:
+        for side, said in ask_judge(args.judge, sources, drawn).items():
+            report[side].update(said)
+
+    rows = [[('learned from', image) for image in sources[:SHOWN]]]
+    for text, learned, plain in drawn:
+        rows.append([(f'{text}, learned', image) for image in learned[:SHOWN]])
+        rows.append([(f'{text}, plain', image) for image in plain[:SHOWN]])
+    size = drawn[0][1][0].size
+    rows = [[(c, image.resize(size)) for c, image in row] for row in rows]
+    draw_sheet(rows).save(out_dir / 'sheet.png')
+    (out_dir / 'report.json').write_text(json.dumps(report, indent=2) + '\n')
+    print(show(report))
+    print(f'Sheet and report.json in {out_dir}')

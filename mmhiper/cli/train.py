@@ -1,0 +1,77 @@
+"""Run the training that a config describes."""
+
+from __future__ import annotations
+
+import argparse
+import os.path as osp
+
+import torch
+from mmengine.config import DictAction
+
+from mmhiper.engine.launch import train
+from mmhiper.utils.config_file import read_config
+
+EXAMPLE = """\
+  mmhiper train configs/hiper/dog.py --work-dir work_dirs/my_dog \\
+      --cfg-options train_dataloader.dataset.img=my_dog.jpg"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describes the options."""
+    parser.add_argument(
+        'config', help='path of a config, or its name (hiper/dog)'
+    )
+    parser.add_argument(
+        '--work-dir', help='folder of the results (work_dirs/<config name>)'
+    )
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='PATH',
+        help='continue a run: from this checkpoint, or from the latest one '
+        'in the work dir',
+    )
+    parser.add_argument(
+        '--amp', action='store_true', help='mixed precision (needs CUDA)'
+    )
+    parser.add_argument('--seed', type=int, help="in place of the config's")
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='values in place of those of the config, for instance '
+        'model.n_hiper=10 train_cfg.max_iters=600',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch'],
+        default='none',
+        help='set by dist_train.sh',
+    )
+    # Old launchers pass the rank; it is read from the environment.
+    parser.add_argument(
+        '--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Assemble the config and train."""
+    cfg = read_config(args.config)
+    if args.cfg_options:
+        cfg.merge_from_dict(args.cfg_options)
+    if args.seed is not None:
+        cfg.merge_from_dict({'randomness.seed': args.seed})
+    if args.work_dir:
+        cfg.work_dir = args.work_dir
+    elif not cfg.get('work_dir'):
+        name = osp.splitext(osp.basename(args.config))[0]
+        cfg.work_dir = osp.join('work_dirs', name)
+    if args.amp:
+        if not torch.cuda.is_available():
+            raise ValueError(
+                '--amp needs a CUDA device, but none was found. Leave it out.'
+            )
+        cfg.optim_wrapper.update(type='AmpOptimWrapper', loss_scale='dynamic')
+    train(cfg, args.launcher, args.resume)
