@@ -20,7 +20,7 @@ from mmhiper.io import PictureFolder, read_checkpoint, read_learned
 from mmhiper.registry import MODELS, SCOPE
 from mmhiper.utils.config_file import read_config
 from mmhiper.utils.pictures import to_pil
-from mmhiper.utils.shipped import config_path, shipped
+from mmhiper.utils.shipped import shipped
 from mmhiper.utils.work_dir import find_checkpoint, find_config
 from mmhiper.version import __version__
 
@@ -119,16 +119,17 @@ def find_run(
         return read_config(find_config(place)), (
             path or find_checkpoint(place)
         )
-    if str(config) in list_editors():
+    if str(config) in list_editors() and not place.is_file():
         return _config_of(str(config), path), path
     try:
-        place = config_path(place)
+        return read_config(place), path
     except FileNotFoundError as error:
+        if place.is_file():  # a config that it is based on
+            raise
         raise FileNotFoundError(
-            f'{error} It is no work_dir either, nor an editor of that name: '
-            f'{", ".join(list_editors())}.'
+            f'{error} There is no such work_dir, nor an editor of that name; '
+            f'those are {", ".join(list_editors())}.'
         ) from None
-    return read_config(place), path
 
 
 def _config_of(editor: str, checkpoint: Path | None) -> Config:

@@ -18,7 +18,9 @@ EXAMPLE = """\
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describes the options."""
-    parser.add_argument('config', help='path of a config')
+    parser.add_argument(
+        'config', help='path of a config, or its name (hiper/dog)'
+    )
     parser.add_argument(
         '--work-dir', help='folder of the results (work_dirs/<config name>)'
     )

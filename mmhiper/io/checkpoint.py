@@ -71,11 +71,10 @@ def read_learned(
         )
     state, meta = content['state_dict'], content.get('meta')
     noted = meta.get('embedding') if isinstance(meta, Mapping) else None
-    if noted:
-        return state, dict(noted)
-    # a stock runner wrote it
-    own = getattr(state, '_metadata', {}).get('', {})
-    return state, {key: own[key] for key in _OWN if key in own}
+    if not noted:  # a stock runner wrote it
+        own = getattr(state, '_metadata', {}).get('', {})
+        noted = {key: own[key] for key in _OWN if key in own}
+    return state, dict(noted)
 
 
 def _with_record(

@@ -16,7 +16,7 @@ def read_config(path: str | Path) -> Config:
 
     Args:
         path (str or Path): The file, or the name of a config that comes with
-            the project ('hiper/dog').
+            the project, see :func:`config_path`.
 
     Returns:
         Config: With a ``model``.

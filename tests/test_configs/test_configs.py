@@ -13,6 +13,11 @@ from mmhiper.engine.launch import train
 from mmhiper.registry import DATASETS, MODELS
 from mmhiper.utils.shipped import config_path, list_configs
 
+CONFIGS = [config_path(name) for name in list_configs()]
+every_config = pytest.mark.parametrize(
+    'file', CONFIGS, ids=lambda file: f'{file.parent.name}/{file.stem}'
+)
+
 
 def family_of(cfg: Config) -> str:
     """The family of the backbone that a config names."""
@@ -22,10 +27,9 @@ def family_of(cfg: Config) -> str:
     return 'sd2' if 'stable-diffusion-2' in name else 'sd1'
 
 
-@pytest.mark.parametrize('name', list_configs())
-def test_runs_two_iterations(name, request, tmp_path):
+@every_config
+def test_runs_two_iterations(file, request, tmp_path):
     """Every config, on a tiny model of its family, by our own launcher."""
-    file = config_path(name)
     family = family_of(Config.fromfile(file))
     folder = request.getfixturevalue(f'tiny_{family}')
     more = {}
@@ -49,9 +53,9 @@ def test_runs_two_iterations(name, request, tmp_path):
     )
 
 
-@pytest.mark.parametrize('name', list_configs())
-def test_is_short_and_says_what_it_is(name):
-    text = config_path(name).read_text()
+@every_config
+def test_is_short_and_says_what_it_is(file):
+    text = file.read_text()
 
     assert text.startswith(('"""', 'r"""'))
     assert len(text.splitlines()) < 60
