@@ -123,7 +123,11 @@ def make_pipeline(
         tokenizers = deepcopy(tokenizers)
         models = [deepcopy(model).cpu() for model in models]
     sd.lay_out(torch.contiguous_format)  # that of pipelines, bit for bit
-    parts = dict(vae=sd.vae, unet=sd.unet, scheduler=sd.scheduler)
+    vae = sd.vae
+    if vae.dtype != sd.dtype:
+        # it decodes in full precision here; that pipeline sees to it itself
+        vae = deepcopy(vae).to(sd.dtype)
+    parts = dict(vae=vae, unet=sd.unet, scheduler=sd.scheduler)
     for suffix, tokenizer, model in zip(
         ['', '_2'][: len(models)], tokenizers, models, strict=True
     ):
@@ -155,7 +159,8 @@ def make_pipeline(
                 for word, each in words.items()
             }
             _add_words(pipeline, tokenizer, model, rows)
-    return pipeline.to(sd.device)
+    with quiet():
+        return pipeline.to(sd.device)
 
 
 def _add_words(

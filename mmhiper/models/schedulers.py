@@ -31,15 +31,19 @@ def scheduler_names() -> list[str]:
         list[str]: Names of classes, sorted. Those that need a library which
         is not installed are missing.
     """
+    return sorted(filter(_fits, _candidates()))
+
+
+def _candidates() -> set[str]:
+    """What may be in the list."""
     from diffusers import DDIMScheduler
 
-    names = {*DDIMScheduler._compatibles, *OF_DISTILLED_MODELS}
-    return sorted(name for name in names if _takes_betas(name))
+    return {*DDIMScheduler._compatibles, *OF_DISTILLED_MODELS}
 
 
-def _takes_betas(name: str) -> bool:
+def _fits(name: str) -> bool:
     """Whether a scheduler can be told a model's noise schedule."""
-    return 'beta_start' in _options_of(name)
+    return name in _candidates() and 'beta_start' in _options_of(name)
 
 
 def _options_of(name: str) -> set[str]:
@@ -66,10 +70,10 @@ def split_type(scheduler: str | Mapping) -> tuple[str, dict[str, Any]]:
         scheduler = dict(type=scheduler)
     values = dict(scheduler)
     name = values.pop('type', DDIM)
-    known = scheduler_names()
-    if name not in known:
+    if not _fits(name):
         raise ValueError(
-            f'`scheduler` must be one of {", ".join(known)}, but got {name!r}.'
+            f'`scheduler` must be one of {", ".join(scheduler_names())}, but '
+            f'got {name!r}.'
         )
     options = _options_of(name) | _options_of(DDIM)
     for value in values:

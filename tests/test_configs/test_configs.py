@@ -75,6 +75,21 @@ def test_dog_has_the_setting_of_the_paper():
     assert cfg.randomness.seed == 200000
 
 
+@pytest.mark.parametrize(
+    'file', (REPO / 'configs' / '_base_').glob('sd*.py'), ids=lambda f: f.stem
+)
+def test_every_backbone_is_in_use_and_has_a_substitute(file):
+    sd = Config.fromfile(file).model.sd
+    users = [
+        path.stem
+        for path in CONFIGS
+        if Config.fromfile(path).model.sd.pretrained == sd.pretrained
+    ]
+
+    assert users
+    assert sd.without_cuda == 'mini-sd'
+
+
 def test_picture_of_the_dog_is_there():
     cfg = Config.fromfile(REPO / 'configs' / 'hiper' / 'dog.py')
     dataset = DATASETS.build(

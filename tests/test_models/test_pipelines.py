@@ -182,6 +182,17 @@ def test_embeds_have_the_precision_of_the_pipeline(tiny_sd1):
     assert not any(each.requires_grad for each in text.values())
 
 
+def test_sdxl_in_half_precision_decodes_in_full(tiny_sdxl):
+    sd = dict(type='StableDiffusion', pretrained=str(tiny_sdxl), dtype='fp16')
+    editor = make_hiper(tiny_sdxl, sd=sd)
+    out = mmhiper.to_diffusers(editor)
+
+    picture = theirs(out.pipeline, **out.embeds('a cat'))
+    # noise and latents are of half precision there, and full precision here
+    close(picture.float(), ours(editor, 'a cat'), 0.05)
+    assert editor.sd.vae.dtype == torch.float32
+
+
 def test_editors_that_invert_say_why_they_cannot(tiny_sd1):
     editor = make_inversion(tiny_sd1, 'DDIMInversion')
 
