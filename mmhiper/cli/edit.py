@@ -130,6 +130,8 @@ def make_config(args: argparse.Namespace, out_dir: Path) -> Config:
     cfg.merge_from_dict({key: v for key, v in given.items() if v is not None})
     if args.pretrained:
         cfg.model.sd.without_cuda = None
+    if args.mask:  # or nothing holds what is around the subject
+        cfg.model.hold_outside = 1.0
     for transform in cfg.train_dataloader.dataset.pipeline:
         if transform.type == 'SquareCrop':
             transform.crop = args.crop

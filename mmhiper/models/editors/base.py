@@ -47,9 +47,14 @@ class EmbeddingEditor(BaseModel):
             default :class:`ImagePreprocessor` at the backbone's resolution.
         val_prompts (str or list[str], optional): Prompts that previews draw
             too, with what was learned.
+        hold_outside (float): Weight of a second term in the loss of a picture
+            with a mask: outside of it, the mean squared difference to what
+            the frozen model predicts from plain words
+            (:meth:`plain_condition`). It holds the surroundings, of which a
+            mask leaves nothing to learn, for one more pass through the U-Net.
 
     Raises:
-        ValueError: If a validation prompt is empty.
+        ValueError: If a validation prompt is empty, or the weight negative.
 
     Note:
         The frozen model is an attribute, ``self.sd``, but not a registered
@@ -70,7 +75,12 @@ class EmbeddingEditor(BaseModel):
         sd: dict[str, Any] | StableDiffusion,
         data_preprocessor: dict[str, Any] | None = None,
         val_prompts: str | list[str] | None = None,
+        hold_outside: float = 0.0,
     ) -> None:
+        if hold_outside < 0:
+            raise ValueError(
+                f'`hold_outside` must not be negative, but got {hold_outside}.'
+            )
         # Inner types are ours whatever the scope of the importing project.
         if isinstance(sd, StableDiffusion):
             frozen = sd
@@ -90,6 +100,7 @@ class EmbeddingEditor(BaseModel):
         self.val_prompts = list(val_prompts or [])
         if self.val_prompts:
             check_texts('val_prompts', self.val_prompts)
+        self.hold_outside = hold_outside
         self._latents: dict[tuple[int, str], Tensor] = {}
         # The pictures as last seen, (3, S, S), and their masks, (S, S).
         self._sources: dict[int, tuple[Tensor, Tensor | None]] = {}
@@ -232,8 +243,38 @@ class EmbeddingEditor(BaseModel):
         Returns:
             Tensor: (B,).
         """
-        return masked_means(
-            *self.predict_training_step(inputs, data_samples), data_samples
+        step = self._draw_step(inputs, data_samples)
+        output, target = self._denoise(
+            *step, self.train_condition(data_samples)
+        )
+        masks = [sample.get('loss_mask') for sample in data_samples]
+        losses = masked_means(output, target, masks)
+        if not self.hold_outside or all(mask is None for mask in masks):
+            return losses
+        with torch.no_grad():
+            plain, _ = self._denoise(*step, self.plain_condition(data_samples))
+        whole = output.new_ones(inputs.shape[-2:])
+        outside = [whole - (whole if m is None else m) for m in masks]
+        held = masked_means(output, plain, outside)
+        return losses + self.hold_outside * held
+
+    def plain_condition(
+        self, data_samples: list[BaseDataElement]
+    ) -> Conditioning:
+        """The conditioning of a training step, had nothing been learned.
+
+        Args:
+            data_samples (list[BaseDataElement]): See :meth:`forward`.
+
+        Returns:
+            Conditioning: B texts.
+
+        Raises:
+            ValueError: If this editor has none.
+        """
+        raise ValueError(
+            f'{type(self).__name__} has no plain words of a training step: '
+            'leave out `hold_outside`.'
         )
 
     def predict_training_step(
@@ -252,6 +293,24 @@ class EmbeddingEditor(BaseModel):
         Returns:
             tuple[Tensor, Tensor]: Output and target, both (B, 4, h, w) fp32.
         """
+        return self._denoise(
+            *self._draw_step(inputs, data_samples),
+            self.train_condition(data_samples),
+        )
+
+    def _draw_step(
+        self, inputs: Tensor, data_samples: list[BaseDataElement]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Encodes the pictures and draws their noise and timesteps.
+
+        Args:
+            inputs (Tensor): (B, 3, S, S) in [-1, 1].
+            data_samples (list[BaseDataElement]): See :meth:`forward`.
+
+        Returns:
+            tuple[Tensor, Tensor, Tensor]: Latents and noise, (B, 4, h, w),
+            and timesteps, (B,).
+        """
         seed, iteration = run_state()
         device = self.sd.device
         num_timesteps = self.sd.scheduler.config.num_train_timesteps
@@ -267,11 +326,10 @@ class EmbeddingEditor(BaseModel):
                 torch.randint(num_timesteps, (1,), generator=generator)
             )
             noises.append(torch.randn(latents[-1].shape, generator=generator))
-        return self._denoise(
-            torch.cat(latents),  # (B, 4, h, w)
+        return (
+            torch.cat(latents),
             torch.cat(noises).to(device),
             torch.cat(timesteps).to(device),
-            self.train_condition(data_samples),
         )
 
     def _denoise(
@@ -329,7 +387,8 @@ class EmbeddingEditor(BaseModel):
             output, target = self._denoise(
                 z, noise, t.to(z.device), self.fixed_condition(sample)
             )
-            losses.append(masked_means(output, target, [sample]))
+            masks = [sample.get('loss_mask')]
+            losses.append(masked_means(output, target, masks))
         return torch.cat(losses).mean().item()
 
     def fixed_condition(self, sample: BaseDataElement) -> Conditioning:
@@ -765,23 +824,22 @@ class EmbeddingEditor(BaseModel):
 
 
 def masked_means(
-    output: Tensor, target: Tensor, data_samples: list[BaseDataElement]
+    output: Tensor, target: Tensor, masks: Sequence[Tensor | None]
 ) -> Tensor:
     """The mean squared error of each picture, over its subject.
 
     Args:
         output (Tensor): (B, 4, h, w) fp32.
         target (Tensor): Likewise.
-        data_samples (list[BaseDataElement]): B elements; one with a
-            ``loss_mask``, (S, S) in [0, 1], counts each latent by the share
-            of its pixels that is subject.
+        masks (Sequence[Tensor | None]): B times (S, S) in [0, 1]: a latent
+            counts by the share of its pixels that is subject. None counts
+            all; of an empty mask the mean is 0.
 
     Returns:
         Tensor: (B,).
     """
     errors = (output - target).square()
     means = errors.flatten(1).mean(1)
-    masks = [sample.get('loss_mask') for sample in data_samples]
     if all(mask is None for mask in masks):
         return means
     result = []
@@ -789,7 +847,8 @@ def masked_means(
         if mask is not None:
             # (S, S) -> (1, h, w); all channels have the same weights
             weights = F.adaptive_avg_pool2d(mask[None], error.shape[-2:])
-            mean = (error.mean(0) * weights[0]).sum() / weights.sum()
+            area = weights.sum().clamp_min(1e-6)
+            mean = (error.mean(0) * weights[0]).sum() / area
         result.append(mean)
     return torch.stack(result)
 

@@ -40,6 +40,7 @@ class HiPer(EmbeddingEditor):
         data_preprocessor (dict, optional): See :class:`EmbeddingEditor`.
         val_prompts (str or list[str], optional): More edits that previews
             show, of the first image.
+        hold_outside (float): See :class:`EmbeddingEditor`.
 
     Raises:
         ValueError: If a text is empty, the numbers of texts differ, or
@@ -75,8 +76,9 @@ class HiPer(EmbeddingEditor):
         strength: float = 0.8,
         data_preprocessor: dict[str, Any] | None = None,
         val_prompts: str | list[str] | None = None,
+        hold_outside: float = 0.0,
     ) -> None:
-        super().__init__(sd, data_preprocessor, val_prompts)
+        super().__init__(sd, data_preprocessor, val_prompts, hold_outside)
         most = self.sd.num_positions - 1
         if not 1 <= n_hiper <= most:
             raise ValueError(
@@ -150,6 +152,20 @@ class HiPer(EmbeddingEditor):
         images = self.image_indices(data_samples).to(self.content.device)
         source = Conditioning(self.content, self.pooled)[images]
         return source.with_tokens(self.embedding(source.tokens, images))
+
+    def plain_condition(
+        self, data_samples: list[BaseDataElement]
+    ) -> Conditioning:
+        """The plain source text of each element.
+
+        Args:
+            data_samples (list[BaseDataElement]): B elements.
+
+        Returns:
+            Conditioning: B texts.
+        """
+        images = self.image_indices(data_samples).to(self.content.device)
+        return Conditioning(self.content[images])
 
     def condition(
         self,

@@ -49,6 +49,7 @@ class TextualInversion(EmbeddingEditor):
             between the vectors and their start values (sec. 5.2).
         data_preprocessor (dict, optional): See :class:`EmbeddingEditor`;
             ``dict(random_flip=True)`` mirrors pictures half the time.
+        hold_outside (float): See :class:`EmbeddingEditor`.
 
     Raises:
         ValueError: If the placeholder is no new word, the initialiser is
@@ -79,10 +80,11 @@ class TextualInversion(EmbeddingEditor):
         per_image_tokens: int = 0,
         embedding_reg_weight: float = 0.0,
         data_preprocessor: dict[str, Any] | None = None,
+        hold_outside: float = 0.0,
     ) -> None:
         if val_prompts is None:
             val_prompts = f'a photo of {placeholder_token}'
-        super().__init__(sd, data_preprocessor, val_prompts)
+        super().__init__(sd, data_preprocessor, val_prompts, hold_outside)
         most = self.sd.num_positions - 2
         if not 1 <= num_vectors_per_token <= most:
             raise ValueError(
@@ -168,20 +170,48 @@ class TextualInversion(EmbeddingEditor):
         Returns:
             Conditioning: B texts.
         """
-        seed, iteration = run_state()
+        _, iteration = run_state()
         if self.progressive_interval:
             active = 1 + iteration // self.progressive_interval
             active = min(active, self.num_vectors_per_token)
             self.embedding.num_active.fill_(active)
-        texts = []
-        for sample in data_samples:
-            prompts = self._prompts_of(sample)
-            generator = generator_of(
-                seed, sample.image_key, iteration, 'prompt'
-            )
-            pick = torch.randint(len(prompts), (1,), generator=generator)
-            texts.append(self._with_image_token(prompts[int(pick)], sample))
-        return self.encode(texts)
+        return self.encode(
+            [
+                self._with_image_token(self._sentence_of(sample), sample)
+                for sample in data_samples
+            ]
+        )
+
+    def plain_condition(
+        self, data_samples: list[BaseDataElement]
+    ) -> Conditioning:
+        """The same sentences with the initialiser in them.
+
+        Args:
+            data_samples (list[BaseDataElement]): B elements with ``prompts``.
+
+        Returns:
+            Conditioning: B texts.
+        """
+        return self.sd.encode_text(
+            [
+                self._in_plain_words(self._sentence_of(sample))
+                for sample in data_samples
+            ]
+        )
+
+    def _in_plain_words(self, text: str) -> str:
+        """A text with the initialiser in the place of the new word."""
+        word = self.initialize_token or 'thing'
+        return text.replace(self.placeholder_token, word)
+
+    def _sentence_of(self, sample: BaseDataElement) -> str:
+        """The sentence of a picture at this iteration of the run."""
+        seed, iteration = run_state()
+        prompts = self._prompts_of(sample)
+        generator = generator_of(seed, sample.image_key, iteration, 'prompt')
+        pick = torch.randint(len(prompts), (1,), generator=generator)
+        return prompts[int(pick)]
 
     def _prompts_of(self, sample: BaseDataElement) -> Sequence[str]:
         """The sentences of a picture, checked."""
@@ -305,10 +335,9 @@ class TextualInversion(EmbeddingEditor):
         Returns:
             list[tuple[str, Conditioning, Conditioning]]: One per prompt.
         """
-        word = self.initialize_token or 'thing'
         cases = []
         for prompt in self.val_prompts:
-            text = prompt.replace(self.placeholder_token, word)
+            text = self._in_plain_words(prompt)
             plain = self.sd.encode_text([text])
             cases.append((text, self.condition([prompt]), plain))
         return cases

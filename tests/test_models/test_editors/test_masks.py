@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from mmengine.structures import BaseDataElement
 from PIL import Image
 from runs import REPO, config, draw_image, learn
 from tiny import at_step, batch_of, make_hiper, picture
@@ -20,14 +19,6 @@ def left_half(size=80, columns=None):
     mask = torch.zeros(size, size, dtype=torch.uint8)
     mask[:, : columns or size // 2] = 255
     return mask
-
-
-def sample_with(mask=None):
-    """A data element as the preprocessor leaves it."""
-    sample = BaseDataElement()
-    if mask is not None:
-        sample.set_data(dict(loss_mask=mask))
-    return sample
 
 
 def losses_and_step(editor, images, masks):
@@ -51,9 +42,7 @@ def test_a_masked_mean_is_over_the_subject_whatever_its_size():
     output[1, :, :, 5:] += torch.randn(4, 8, 3, generator=generator)
     mask = (left_half(64, 40) / 255).float()  # five of eight columns
 
-    plain, masked = masked_means(
-        output, target, [sample_with(), sample_with(mask)]
-    )
+    plain, masked = masked_means(output, target, [None, mask])
 
     torch.testing.assert_close(plain, torch.tensor(9.0))
     torch.testing.assert_close(masked, torch.tensor(9.0))
@@ -65,7 +54,7 @@ def test_a_latent_counts_by_its_share_of_the_subject():
     mask = torch.zeros(8, 16)
     mask[:, :10] = 1  # all of the first, a quarter of the second
 
-    (loss,) = masked_means(output, target, [sample_with(mask)])
+    (loss,) = masked_means(output, target, [mask])
 
     torch.testing.assert_close(loss, torch.tensor((1 + 9 / 4) / 1.25))
 
@@ -94,6 +83,33 @@ def test_a_mask_changes_what_counts_and_no_random_number(tiny_folder):
     assert torch.equal(target, plain[2])
     by_hand = (output - target)[..., :4].square().mean()
     torch.testing.assert_close(masked[0][0], by_hand)
+
+
+def test_the_outside_is_held_to_the_plain_text(tiny_folder):
+    held = make_hiper(tiny_folder, hold_outside=2.0)
+    image, mask = [picture(0)], [left_half()]
+    plain, before, target = losses_and_step(held, image, mask)
+    masked = (before - target)[..., :4].square().mean()
+    torch.testing.assert_close(plain[0], masked)  # nothing is learned yet
+
+    with torch.no_grad():
+        held.embedding.tail.neg_()
+    losses, output, target = losses_and_step(held, image, mask)
+
+    subject = (output - target)[..., :4].square().mean()
+    outside = (output - before)[..., 4:].square().mean()
+    assert outside > 1e-6
+    torch.testing.assert_close(losses[0], subject + 2 * outside)
+    # without an outside it is the plain loss
+    whole = [left_half(columns=80)]
+    unheld = make_hiper(tiny_folder)
+    with torch.no_grad():
+        unheld.embedding.tail.neg_()
+    for masks in (whole, [None]):
+        torch.testing.assert_close(
+            losses_and_step(held, image, masks)[0],
+            losses_and_step(unheld, image, [None])[0],
+        )
 
 
 def test_the_preview_fades_what_is_not_learned(tiny_sd1):
@@ -154,8 +170,11 @@ def test_a_word_is_learned_by_masks_from_a_config(tmp_path, tiny_sd1):
             config(tmp_path, tiny_sd1, file=TEXTUAL_INVERSION, **options)
         )
 
-    masked = run(**{'train_dataloader.dataset.mask_dir': 'masks'})
+    masks = {'train_dataloader.dataset.mask_dir': 'masks'}
+    masked = run(**masks)
     assert (masked - run()).abs().max() > 1e-6
+    held = run(**masks, **{'model.hold_outside': 1.0})
+    assert (held - masked).abs().max() > 1e-6
 
 
 def test_an_inversion_refuses_a_mask(tmp_path, tiny_sd1):
