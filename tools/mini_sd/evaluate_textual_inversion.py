@@ -184,12 +184,16 @@ def draw_concepts(
 def measure_textual_inversion(
     args: argparse.Namespace, judge: Judge
 ) -> dict[str, dict[str, float]]:
-    """Measure words of every asked number of vectors, and the plain words."""
-    concepts = [make_concept(i) for i in range(args.individuals)]
+    """Measure words of every asked number of vectors, and the plain words.
+
+    The first ``args.individuals`` of 20 concepts are learned.
+    """
+    concepts = [make_concept(i) for i in range(CONCEPTS)]
+    shown = concepts[: args.individuals]
     report: dict[str, dict[str, float]] = {}
     for vectors in args.vectors:
         learned, plain = [], []
-        for index, concept in enumerate(tqdm(concepts, 'concepts')):
+        for index, concept in enumerate(tqdm(shown, 'concepts')):
             editor = learn(concept, index, vectors, args)
             pictures = draw_comparison(editor, PER_PROMPT, seed=1000 * index)
             learned.append([image for _, row, _ in pictures for image in row])
@@ -198,6 +202,6 @@ def measure_textual_inversion(
             report['initialiser word'] = score(judge, concepts, plain)
         name = f'vectors{vectors}'
         report[name] = score(judge, concepts, learned)
-        picture = draw_concepts(concepts, learned)
+        picture = draw_concepts(shown, learned)
         picture.save(args.out_dir / f'textual_inversion_{name}.png')
     return report

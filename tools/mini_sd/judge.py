@@ -20,6 +20,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from recipe.common import autocast
 from torch import Tensor, nn
 
 from world import (
@@ -43,6 +44,8 @@ ANSWERS: dict[str, tuple[str, ...]] = {
     # each on its own: a model may draw two where a drawing has one
     **dict.fromkeys(ACCESSORIES, ('no', 'yes')),
 }
+WARP = 0.08  # of half a side: five pixels
+STAIN = 0.25  # of [-1, 1]
 DEFAULT_PATH = Path('work_dirs/mini_sd/judge.pth')
 TRAIN_SEED, TEST_SEED = 71, 72  # namespaces, disjoint from the model's own
 
@@ -66,7 +69,7 @@ def truth(scene: Scene) -> dict[str, str | None]:
 class Judge(nn.Module):
     """Classifiers and an identity feature on one convolutional trunk."""
 
-    def __init__(self, width: int = 20, feature: int = 64) -> None:
+    def __init__(self, width: int = 16, feature: int = 64) -> None:
         super().__init__()
         w = width
         layers: list[nn.Module] = []
@@ -183,19 +186,42 @@ def _blurred(pixels: Tensor, factor: int) -> Tensor:
 
 
 def _augment(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """Blur, tint and noise, so that no answer hangs on crisp edges.
+    """Blur, warp, stain, tint and noise.
 
-    Generated pictures are softer than drawings: half of the batch is blurred
-    so far that a hat is four to six pixels wide.
+    So that no answer hangs on crisp edges, exact shapes or exact paints,
+    which generated pictures do not have. Half of the batch is blurred so far
+    that a hat is four to six pixels wide.
     """
     b = len(pixels)
-    softer = torch.rand(b, 1, 1, 1, generator=generator) < 0.5
+
+    def uniform(*shape: int) -> Tensor:
+        """Random numbers in [-1, 1]."""
+        return 2 * torch.rand(shape, generator=generator) - 1
+
+    def smooth(channels: int, cells: int) -> Tensor:
+        """Random fields (B, channels, 128, 128), about [-1, 1]."""
+        return F.interpolate(
+            uniform(b, channels, cells, cells),
+            pixels.shape[-2:],
+            mode='bicubic',
+        )
+
+    softer = uniform(b, 1, 1, 1) < 0
     soft = torch.where(softer, _blurred(pixels, 4), _blurred(pixels, 2))
-    share = torch.rand(b, 1, 1, 1, generator=generator)
-    pixels = pixels + share * (soft - pixels)
-    gain = 1 + 0.12 * (torch.rand(b, 3, 1, 1, generator=generator) - 0.5)
+    pixels = pixels + uniform(b, 1, 1, 1).abs() * (soft - pixels)
+    still = F.affine_grid(
+        torch.eye(2, 3).expand(b, 2, 3), list(pixels.shape), False
+    )
+    shift = WARP * uniform(b, 1, 1, 1) * smooth(2, 6)
+    pixels = F.grid_sample(
+        pixels,
+        still + shift.permute(0, 2, 3, 1),
+        padding_mode='border',
+        align_corners=False,
+    )
+    pixels = pixels + STAIN * uniform(b, 1, 1, 1) * smooth(3, 8)
     noise = torch.randn(pixels.shape, generator=generator)
-    return pixels * gain + 0.04 * noise
+    return pixels * (1 + 0.06 * uniform(b, 3, 1, 1)) + 0.04 * noise
 
 
 def train(path: Path, individuals: int = 8000, epochs: int = 16) -> Judge:
@@ -204,7 +230,7 @@ def train(path: Path, individuals: int = 8000, epochs: int = 16) -> Judge:
     generator = torch.Generator().manual_seed(TRAIN_SEED)
     with torch.random.fork_rng():
         torch.manual_seed(TRAIN_SEED)
-        judge = Judge()
+        judge = Judge().to(memory_format=torch.channels_last)
     batch = 64
     steps = epochs * (individuals // batch)
     optimizer = torch.optim.AdamW(judge.parameters(), weight_decay=1e-2)
@@ -218,9 +244,11 @@ def train(path: Path, individuals: int = 8000, epochs: int = 16) -> Judge:
         pair = torch.rand(batch, 4, generator=generator).argsort(1)[:, :2]
         x = pixels[who[:, None], pair].flatten(0, 1).float() / 127.5 - 1
         y = answers[who[:, None], pair].flatten(0, 1)
-        logits, feature = judge(_augment(x, generator))
+        with autocast():
+            logits, feature = judge(_augment(x, generator))
+        feature = feature.float()
         losses = [
-            F.cross_entropy(logits[name], y[:, i])
+            F.cross_entropy(logits[name].float(), y[:, i])
             for i, name in enumerate(ANSWERS)
         ]
         a, b = feature.view(batch, 2, -1).unbind(1)
