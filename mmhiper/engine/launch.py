@@ -280,6 +280,8 @@ def _mistake(error: Exception) -> str | None:
         return f'{error.strerror}: {error.filename or "no file is named"}.'
     if isinstance(error, TypeError) and 'unexpected keyword' in words:
         return f'{words} (check the options, and the config)'
+    if isinstance(error, ImportError) and 'install' in words:
+        return words  # an optional package that a config asks for
     if isinstance(error, KeyError) and ' registry' in words:
         # of mmengine: an unknown `type` in a config
         return str(error.args[0])
@@ -293,7 +295,7 @@ def user_errors(debug: bool = False) -> Iterator[None]:
     Ends the process with code 1 after a mistake, 130 after Ctrl-C. A mistake
     is a ``ValueError`` that this package raised, a file that does not exist,
     cannot be written or finds no space, an unknown option or type in a
-    config, or too little memory. Everything else is a bug and keeps its
+    config, a missing optional package, or too little memory. Everything else is a bug and keeps its
     traceback.
 
     Args:

@@ -377,6 +377,7 @@ def test_an_interrupted_run_says_what_is_saved_and_goes_on(
         (OSError(errno.ENOSPC, 'No space left', 'a.pth'), 'No space left: a'),
         (PermissionError(errno.EACCES, 'Denied', 'x'), 'Denied: x'),
         (KeyError('Hipr is not in the model registry. Check.'), 'Hipr is'),
+        (ImportError('Run "pip install tensorboard".'), 'Run "pip'),
     ],
 )
 def test_failures_that_are_no_bugs_are_one_line(capsys, error, words):
