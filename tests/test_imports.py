@@ -1,6 +1,8 @@
 """The direction of imports (DESIGN, section 3)."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import mmhiper
@@ -119,8 +121,19 @@ def test_hooks_reach_a_model_through_its_methods_alone():
 
 def test_importing_the_package_imports_next_to_nothing():
     light = {'registry', 'version', 'version.__version__'}
+    # when `mmhiper.to_diffusers` is first asked for
+    later = {'models.pipelines', 'models.pipelines.to_diffusers'}
 
-    assert imports_of(ROOT / '__init__.py') <= light
+    assert imports_of(ROOT / '__init__.py') <= light | later
+    loaded = 'import sys, mmhiper; print(sorted(sys.modules))'
+    modules = subprocess.run(
+        [sys.executable, '-c', loaded],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert 'mmhiper.registry' in modules
+    assert 'mmhiper.models' not in modules and 'diffusers' not in modules
 
 
 def test_the_check_would_find_a_wrong_import(tmp_path):

@@ -295,8 +295,8 @@ def user_errors(debug: bool = False) -> Iterator[None]:
     Ends the process with code 1 after a mistake, 130 after Ctrl-C. A mistake
     is a ``ValueError`` that this package raised, a file that does not exist,
     cannot be written or finds no space, an unknown option or type in a
-    config, a missing optional package, or too little memory. Everything else is a bug and keeps its
-    traceback.
+    config, a missing optional package, or too little memory. Everything else
+    is a bug and keeps its traceback.
 
     Args:
         debug (bool): Whether a mistake keeps its traceback too.

@@ -191,7 +191,11 @@ def test_the_commands_of_the_config(folder, tmp_path, monkeypatch, capsys):
     out = tmp_path / 'drawn'
     call(monkeypatch, 'infer.py', *command[2:], '--out-dir', out)
     # nothing is drawn at random: one picture
-    assert sorted(p.name for p in out.iterdir()) == ['000.png', 'grid.png']
+    assert sorted(p.name for p in out.iterdir()) == [
+        '000.png',
+        'grid.png',
+        'pictures.json',
+    ]
     with Image.open(out / '000.png') as picture:
         assert picture.size == (64, 64)
 
@@ -200,7 +204,9 @@ def call(monkeypatch, tool: str, *words: object) -> None:
     """Runs a tool in this process, as the shell would."""
     argv = [str(REPO / 'tools' / tool), *map(str, words)]
     monkeypatch.setattr(sys, 'argv', argv)
-    runpy.run_path(argv[0], run_name='__main__')
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(argv[0], run_name='__main__')
+    assert not end.value.code
 
 
 def test_validation_prompts_leave_the_training_alone(run, folder, tmp_path):

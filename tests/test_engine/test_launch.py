@@ -236,7 +236,7 @@ def test_two_processes_equal_one(tiny_sd1, tmp_path, images):
     values['work_dir'] = str(tmp_path / 'two')
     values['custom_hooks.2.interval'] = 1000
     values['train_dataloader.dataset.img'] = ','.join(map(str, files))
-    values['model.source_text'] = ','.join(texts)
+    values['model.source_text'] = str(texts)
     process = start(
         'bash',
         REPO / 'tools' / 'dist_train.sh',

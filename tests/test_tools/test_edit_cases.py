@@ -135,7 +135,7 @@ def test_processes_share_the_table(call, tmp_path, monkeypatch):
     ],
 )
 def test_a_table_with_a_mistake(call, capsys, rows, header, message):
-    assert call(rows, header=header) == 2
+    assert call(rows, header=header) == 1
 
     error = capsys.readouterr().err
     assert error.startswith('error: ') and message in error

@@ -165,7 +165,7 @@ class HiPer(EmbeddingEditor):
             Conditioning: B texts.
         """
         images = self.image_indices(data_samples).to(self.content.device)
-        return Conditioning(self.content[images])
+        return Conditioning(self.content, self.pooled)[images]
 
     def condition(
         self,
