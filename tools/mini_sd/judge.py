@@ -230,7 +230,8 @@ def train(path: Path, individuals: int = 8000, epochs: int = 16) -> Judge:
     generator = torch.Generator().manual_seed(TRAIN_SEED)
     with torch.random.fork_rng():
         torch.manual_seed(TRAIN_SEED)
-        judge = Judge().to(memory_format=torch.channels_last)
+        judge = Judge()
+    judge.trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     batch = 64
     steps = epochs * (individuals // batch)
     optimizer = torch.optim.AdamW(judge.parameters(), weight_decay=1e-2)
