@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tarfile
 import zipfile
 from pathlib import Path
 
@@ -70,8 +69,7 @@ def wheel(tmp_path_factory):
         copy = shutil.copytree if path.is_dir() else shutil.copy2
         copy(path, source / name)
     sdist = build('sdist', source, folder / 'sdist')
-    with tarfile.open(sdist) as archive:
-        archive.extractall(folder / 'unpacked', filter='data')
+    shutil.unpack_archive(sdist, folder / 'unpacked')
     (source,) = (folder / 'unpacked').iterdir()
     return build('wheel', source, folder / 'wheel')
 
