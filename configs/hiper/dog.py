@@ -1,7 +1,7 @@
 """HiPer (arXiv 2303.08767) on one dog, with the paper's setting.
 
 Command  bash tools/dist_train.sh configs/hiper/dog.py 1
-Cost     64 s on 2 CPU cores with mini-sd, previews included
+Cost     69 s on 2 CPU cores with mini-sd, previews included
 Result   an embedding of N=5 positions, 3 KB; quality in README.md
 """
 

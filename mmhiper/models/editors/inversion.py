@@ -274,6 +274,14 @@ class InversionEditor(EmbeddingEditor):
             'Draw with `editor.infer`.'
         )
 
+    def example_prompt(self) -> str | None:
+        """The edit that the config describes.
+
+        Returns:
+            str, optional: None without one.
+        """
+        return self.target_text
+
     # ------------------------------------------------------------ inversion
     @torch.no_grad()
     def invert(
