@@ -150,7 +150,7 @@ class HiPer(EmbeddingEditor):
             Conditioning: B texts.
         """
         images = self.image_indices(data_samples).to(self.content.device)
-        source = Conditioning(self.content, self.pooled)[images]
+        source = self.plain_condition(data_samples)
         return source.with_tokens(self.embedding(source.tokens, images))
 
     def plain_condition(
