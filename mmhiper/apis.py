@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 from mmhiper.io import PictureFolder, read_checkpoint, read_learned
 from mmhiper.registry import MODELS, SCOPE
 from mmhiper.utils.config_file import read_config
+from mmhiper.utils.errors import MissingFileError, UserError
 from mmhiper.utils.pictures import to_pil
 from mmhiper.utils.shipped import shipped
 from mmhiper.utils.work_dir import find_checkpoint, find_config
@@ -126,7 +127,7 @@ def find_run(
     except FileNotFoundError as error:
         if place.is_file():  # a config that it is based on
             raise
-        raise FileNotFoundError(
+        raise MissingFileError(
             f'{error} There is no such work_dir, nor an editor of that name; '
             f'those are {", ".join(list_editors())}.'
         ) from None
@@ -150,13 +151,13 @@ def _config_of(editor: str, checkpoint: Path | None) -> Config:
             to or is of another editor, or the package has no config.
     """
     if checkpoint is None:
-        raise ValueError(
+        raise UserError(
             f'The name of an editor, {editor!r}, needs a checkpoint or an '
             'export, which says what was learned. Name one, or a config.'
         )
     record = read_learned(checkpoint)[1]
     if record.get('editor') != editor:
-        raise ValueError(
+        raise UserError(
             f'Wanted a checkpoint of the editor {editor!r}, but '
             f'{str(checkpoint)!r} is of {record.get("editor", "an unknown")}.'
         )
@@ -165,7 +166,7 @@ def _config_of(editor: str, checkpoint: Path | None) -> Config:
         if config.model.type == editor:
             break
     else:
-        raise ValueError(
+        raise UserError(
             f'This package has no config for the editor {editor!r}. Name the '
             'config that it was trained with.'
         )
@@ -237,7 +238,7 @@ class EditInferencer:
         self.words: list[str] = []
         if embeddings:
             if not hasattr(self.editor, 'load_embeddings'):
-                raise ValueError(
+                raise UserError(
                     'Embedding files need an editor whose texts have learned '
                     'words in them, TextualInversion, but this is '
                     f'{type(self.editor).__name__}.'
@@ -395,26 +396,26 @@ def _check_call(
 ) -> None:
     """Refuses arguments of a call that cannot be drawn."""
     if not prompts:
-        raise ValueError('`prompts` must hold at least one text, got none.')
+        raise UserError('`prompts` must hold at least one text, got none.')
     for name, number in (
         ('num_images', num_images),
         ('batch_size', batch_size),
     ):
         if number < 1:
-            raise ValueError(f'`{name}` must be at least 1, but got {number}.')
+            raise UserError(f'`{name}` must be at least 1, but got {number}.')
     if return_type not in RETURN_TYPES:
-        raise ValueError(
+        raise UserError(
             f'`return_type` must be one of {RETURN_TYPES}, but got '
             f'{return_type!r}.'
         )
     for name in _NO_OPTIONS:
         if name in options:
-            raise ValueError(
+            raise UserError(
                 f'`{name}` is no option of an inferencer, whose pictures have '
                 'seeds of their own; call `inferencer.editor.infer(...)`.'
             )
     if not isinstance(options.get('negative_prompt', ''), str | None):
-        raise ValueError(
+        raise UserError(
             '`negative_prompt` must be one text for all pictures, but got '
             f'{options["negative_prompt"]!r}.'
         )

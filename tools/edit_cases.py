@@ -31,12 +31,14 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
+from mmhiper.cli.errors import user_errors
 from mmhiper.cli.options import ConfigOptions
-from mmhiper.engine.launch import check_writable, train, user_errors
+from mmhiper.engine.launch import check_writable, train
 from mmhiper.models.prompt_alignment import Prompt
 from mmhiper.models.prompt_to_prompt import EditOptions, PromptToPrompt
 from mmhiper.registry import DATASETS, MODELS
 from mmhiper.utils import register_all_modules
+from mmhiper.utils.errors import UserError
 from mmhiper.utils.pictures import to_pil
 from mmhiper.utils.sheet import draw_sheet
 from mmhiper.utils.shipped import config_path, or_shipped
@@ -97,11 +99,11 @@ def read_cases(path: Path) -> list[Case]:
     with path.open(newline='', encoding='utf-8') as file:
         rows = list(csv.DictReader(file, skipinitialspace=True))
     if not rows:
-        raise ValueError(f'The table {str(path)!r} has no cases.')
+        raise UserError(f'The table {str(path)!r} has no cases.')
     columns = set(rows[0]) - {None}
     missing, unknown = set(NEEDED) - columns, columns - set(COLUMNS)
     if missing or unknown:
-        raise ValueError(
+        raise UserError(
             f'The table {str(path)!r} must have the columns '
             f'{", ".join(NEEDED)} and may have '
             f'{", ".join(COLUMNS[len(NEEDED) :])}; missing: '
@@ -112,7 +114,7 @@ def read_cases(path: Path) -> list[Case]:
     names = [case.name for case in cases]
     for name in names:
         if names.count(name) > 1 or not re.fullmatch(r'[\w.-]+', name):
-            raise ValueError(
+            raise UserError(
                 'The name of a case is a folder of its own: letters, digits, '
                 f'"_", "-" and ".", and each once; but got {name!r}.'
             )
@@ -131,7 +133,7 @@ def read_case(row: dict[str, str], folder: Path) -> Case:
                 pairs = (pair.split('=') for pair in row[column].split(';'))
                 options[column] = {w.strip(): float(x) for w, x in pairs}
     except ValueError:
-        raise ValueError(
+        raise UserError(
             f'Case {row["name"]!r}: `{column}` must be a number, or words '
             f'with numbers ("hat=2; red=0.5"), but got {row[column]!r}.'
         ) from None

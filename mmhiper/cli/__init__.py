@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not words or words[0] not in COMMANDS:
         _front_parser().parse_args(words)  # helps, or says what is wrong
     # after the front: it takes torch along
-    from mmhiper.engine.launch import user_errors
+    from mmhiper.cli.errors import user_errors
 
     with user_errors('--debug' in words):
         command = importlib.import_module(f'mmhiper.cli.{words[0]}')

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mmhiper.engine.launch import check_writable
 from mmhiper.io import TOKEN_FORMATS, read_token_file, write_token_file
+from mmhiper.utils.errors import UserError
 from mmhiper.utils.units import plain_size
 
 EXAMPLE = """\
@@ -42,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Read, choose and rename, write; show what is in the result."""
     if bool(args.out) == args.info:
-        raise ValueError(
+        raise UserError(
             'Wanted the file to write, or --info to see what is in '
             f'{args.file!r}, but got {"both" if args.info else "neither"}.'
         )
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
         tokens = tokens.only(args.only)
     if args.placeholder:
         if len(tokens.placeholders) > 1:
-            raise ValueError(
+            raise UserError(
                 '--placeholder renames one word, but the file has '
                 f'{", ".join(tokens.placeholders)}. Choose one with --only.'
             )
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
     if args.out:
         out = Path(args.out)
         if out.exists() and not args.force:
-            raise ValueError(
+            raise UserError(
                 f'{args.out!r} is already there. Choose another name, or '
                 'replace it with --force.'
             )

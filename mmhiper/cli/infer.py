@@ -12,6 +12,7 @@ from PIL import Image
 from mmhiper.apis import EditInferencer, find_run
 from mmhiper.engine.launch import check_writable
 from mmhiper.io import write_picture
+from mmhiper.utils.errors import UserError
 from mmhiper.utils.sheet import draw_sheet
 from mmhiper.utils.units import plain_time
 
@@ -82,12 +83,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Draw, save each picture as soon as it is done, then the grid."""
     if args.num_images is not None and args.num_images < 1:
-        raise ValueError(
+        raise UserError(
             f'--num-images must be at least 1, but got {args.num_images}.'
         )
     config, checkpoint = find_run(args.config, args.checkpoint)
     if checkpoint is None:
-        raise ValueError(
+        raise UserError(
             f'Wanted what an editor has learned, but {args.config!r} is a '
             'config alone. Name a checkpoint behind it, or give the work_dir '
             'of a run in its place.'

@@ -18,6 +18,7 @@ from mmhiper.io import (
 )
 from mmhiper.io.export import FORMAT
 from mmhiper.io.file_content import FileContent, read_content
+from mmhiper.utils.errors import MissingFileError, UserError
 from mmhiper.utils.units import plain_size
 
 EXAMPLE = """\
@@ -38,11 +39,11 @@ def run(args: argparse.Namespace) -> None:
     """Print one fact per line."""
     path = Path(args.file)
     if path.is_dir():
-        raise ValueError(
+        raise UserError(
             f'Wanted a file, but {args.file!r} is a folder. Name a file in it.'
         )
     if not path.is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f'There is no file {args.file!r}. Check the path.'
         )
     facts = dict(facts_of(path))  # a bad file is an error and nothing else

@@ -13,6 +13,7 @@ from mmhiper.io import (
     read_token_file,
     write_token_file,
 )
+from mmhiper.utils.errors import UserError
 from mmhiper.utils.units import plain_size
 
 EXAMPLE = '''\
@@ -48,19 +49,19 @@ def ask(question: str) -> str:
     try:
         return input(question)
     except EOFError:
-        raise ValueError('No placeholder was given.') from None
+        raise UserError('No placeholder was given.') from None
 
 
 def run(args: argparse.Namespace) -> None:
     """Read all files, settle the placeholders, write."""
     out = Path(args.out)
     if out.exists() and not args.force:
-        raise ValueError(
+        raise UserError(
             f'{args.out!r} is already there. Choose another name, or replace '
             'it with --force.'
         )
     if len(set(args.files)) < len(args.files):
-        raise ValueError(
+        raise UserError(
             'Wanted each file once, but got one of them again: '
             f'{", ".join(args.files)}.'
         )

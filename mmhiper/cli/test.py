@@ -18,6 +18,7 @@ from mmhiper.evaluation.learned import Drawn, draw_comparison
 from mmhiper.registry import DATASETS
 from mmhiper.utils import register_all_modules
 from mmhiper.utils.config_file import read_config
+from mmhiper.utils.errors import UserError
 from mmhiper.utils.sheet import draw_sheet
 from mmhiper.utils.shipped import shipped
 
@@ -98,7 +99,7 @@ def show(report: dict[str, dict[str, Any]]) -> str:
 def run(args: argparse.Namespace) -> None:
     """Draw, measure, report."""
     if args.num_images < 1:
-        raise ValueError(
+        raise UserError(
             f'--num-images must be at least 1, but got {args.num_images}.'
         )
     out_dir = Path(args.out_dir or Path(args.checkpoint).parent / 'test')

@@ -10,6 +10,7 @@ import torch
 from mmhiper.cli.options import ConfigOptions
 from mmhiper.engine.launch import train
 from mmhiper.utils.config_file import read_config
+from mmhiper.utils.errors import UserError
 
 EXAMPLE = """\
   mmhiper train configs/hiper/dog.py --work-dir work_dirs/my_dog \\
@@ -70,7 +71,7 @@ def run(args: argparse.Namespace) -> None:
         cfg.work_dir = osp.join('work_dirs', name)
     if args.amp:
         if not torch.cuda.is_available():
-            raise ValueError(
+            raise UserError(
                 '--amp needs a CUDA device, but none was found. Leave it out.'
             )
         cfg.optim_wrapper.update(type='AmpOptimWrapper', loss_scale='dynamic')

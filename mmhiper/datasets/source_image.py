@@ -8,6 +8,7 @@ from pathlib import Path
 from mmengine.dataset import BaseDataset
 
 from mmhiper.registry import DATASETS
+from mmhiper.utils.errors import UserError
 from mmhiper.utils.shipped import or_shipped
 
 
@@ -54,7 +55,7 @@ class SourceImageDataset(BaseDataset):
     ) -> None:
         self.img = [img] if isinstance(img, str) else list(img)
         if not self.img:
-            raise ValueError(
+            raise UserError(
                 '`img` must name at least one source image, but got none.'
             )
         self.mask: list[str | None]
@@ -63,7 +64,7 @@ class SourceImageDataset(BaseDataset):
         else:
             self.mask = [mask] if isinstance(mask, str) else list(mask)
         if len(self.mask) != len(self.img):
-            raise ValueError(
+            raise UserError(
                 f'`mask` must name one mask for each of {len(self.img)} '
                 f'images (None for no mask), but got {len(self.mask)}.'
             )

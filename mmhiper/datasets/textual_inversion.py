@@ -10,6 +10,7 @@ from PIL import Image, UnidentifiedImageError
 
 from mmhiper.datasets.source_image import SourceImageDataset
 from mmhiper.registry import DATASETS
+from mmhiper.utils.errors import MissingFileError, UserError
 from mmhiper.utils.shipped import or_shipped
 
 
@@ -86,7 +87,7 @@ def _pictures_in(folder: Path) -> list[str]:
         ValueError: If it holds no picture.
     """
     if not folder.is_dir():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f'There is no folder {str(folder)!r} of pictures of the concept '
             '(`data_root` and `concept_dir` of the dataset).'
         )
@@ -100,7 +101,7 @@ def _pictures_in(folder: Path) -> list[str]:
             stacklevel=2,
         )
     if not pictures:
-        raise ValueError(
+        raise UserError(
             f'The folder {str(folder)!r} holds no picture. Put 3 to 5 '
             'pictures of the concept into it (PNG, JPEG or what Pillow '
             'reads).'
@@ -122,7 +123,7 @@ def _masks_of(pictures: Sequence[str], folder: Path) -> list[str]:
         FileNotFoundError: If there is no such folder, or it lacks a mask.
     """
     if not folder.is_dir():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f'There is no folder {str(folder)!r} of masks (`data_root` and '
             '`mask_dir` of the dataset).'
         )
@@ -130,7 +131,7 @@ def _masks_of(pictures: Sequence[str], folder: Path) -> list[str]:
     stems = [Path(picture).stem for picture in pictures]
     missing = [stem for stem in stems if stem not in masks]
     if missing:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f'The folder {str(folder)!r} has no mask of: '
             f'{", ".join(missing)}. Each picture needs one under its own '
             'name, such as 1.png for 1.jpeg; an all white one counts it whole.'
@@ -165,7 +166,7 @@ def _templates(template: str | Sequence[str]) -> list[str]:
     if isinstance(template, str) and '{}' not in template:
         path = or_shipped(template)
         if not path.is_file():
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f'There is no file of templates {template!r} (`template` of '
                 "the dataset). Give one with lines such as 'a photo of a {}'."
             )
@@ -173,10 +174,10 @@ def _templates(template: str | Sequence[str]) -> list[str]:
         where = repr(template)
     lines = [line.strip() for line in lines if line.strip()]
     if not lines:
-        raise ValueError(f'{where} holds no template.')
+        raise UserError(f'{where} holds no template.')
     for line in lines:
         if line.count('{}') != 1:
-            raise ValueError(
+            raise UserError(
                 f'A template in {where} must have one {{}} for the '
                 f'placeholder, but got {line!r}.'
             )

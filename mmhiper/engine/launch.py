@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import inspect
 import io
 import logging
 import os
 import re
 import shlex
-import sys
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +24,10 @@ from torch.nn.parallel import DistributedDataParallel
 from mmhiper.io import read_checkpoint
 from mmhiper.registry import DATASETS
 from mmhiper.utils import register_all_modules
+from mmhiper.utils.errors import MissingFileError, UserError
 from mmhiper.utils.work_dir import find_checkpoint
 
 _MMENGINE = os.path.dirname(mmengine.__file__)
-# of the operating system, to write
-_REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC)
 # What mmengine says about its own affairs, in messages that cannot be told
 # from others by where they come from.
 _OWN_AFFAIRS = re.compile(
@@ -92,7 +87,7 @@ def check_writable(folder: str | Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise ValueError(
+        raise UserError(
             f'Cannot write to the folder {str(folder)!r}: {error.strerror}. '
             'Choose another one (--work-dir, --out-dir) or free its place.'
         ) from None
@@ -122,13 +117,13 @@ def set_resume(cfg: Config, resume: str) -> str:
                 'Starting from the beginning.'
             )
     elif not Path(resume).is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f'Wanted a checkpoint to resume, but {resume!r} does not exist. '
             'Give the path of an iter_N.pth, or --resume alone for the '
             'latest one of the work dir.'
         )
     elif Path(resume).suffix == '.safetensors':
-        raise ValueError(
+        raise UserError(
             f'Wanted a checkpoint to resume, but {resume!r} is an export, '
             'which has no state of the optimiser. Give the iter_N.pth '
             'beside it.'
@@ -167,7 +162,7 @@ def set_up_processes(cfg: Config, launcher: str) -> None:
     if torch.cuda.is_available():
         wanted = int(os.environ.get('LOCAL_WORLD_SIZE', 1))
         if wanted > torch.cuda.device_count():
-            raise ValueError(
+            raise UserError(
                 f'{wanted} processes were asked for on this machine, but it '
                 f'has {torch.cuda.device_count()} CUDA device(s). Give at '
                 'most that many, or set CUDA_VISIBLE_DEVICES= to run on the '
@@ -239,84 +234,3 @@ def _what_is_saved(runner: Runner | None) -> str:
         f'Saved: {last}; iteration {runner.iter} was reached.\n'
         f'To go on: {shlex.join(["mmhiper", "train", str(config)])} --resume'
     )
-
-
-def _found_by_us(error: BaseException) -> bool:
-    """Whether an error was raised by this package or one of its tools."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
-        return False
-    file = Path(trace.tb_frame.f_code.co_filename).resolve()
-    return file.is_relative_to(Path(__file__).parents[1]) or (
-        file.parent == Path(sys.argv[0]).resolve().parent
-    )
-
-
-def _mistake(error: Exception) -> str | None:
-    """What to tell a user whose mistake an error is.
-
-    Args:
-        error (Exception): Any.
-
-    Returns:
-        str, optional: None if it is a bug.
-    """
-    words = str(error)
-    if isinstance(error, FileNotFoundError):
-        if error.filename:
-            return f'There is no file {error.filename!r}. Check the path.'
-        return words
-    if isinstance(error, ValueError) and _found_by_us(error):
-        return words
-    if isinstance(error, torch.OutOfMemoryError):
-        return (
-            'The memory of the device is used up. Draw fewer pictures at a '
-            "time, load the backbone in half (model.sd.dtype='bf16'), or free "
-            'memory that other programs hold ("mmhiper doctor" shows it).'
-        )
-    if isinstance(error, OSError) and error.errno in _REFUSALS:
-        return f'{error.strerror}: {error.filename or "no file is named"}.'
-    if isinstance(error, TypeError) and 'unexpected keyword' in words:
-        return f'{words} (check the options, and the config)'
-    if isinstance(error, ImportError) and 'install' in words:
-        return words  # an optional package that a config asks for
-    if isinstance(error, KeyError) and ' registry' in words:
-        # of mmengine: an unknown `type` in a config
-        return str(error.args[0])
-    return None
-
-
-@contextmanager
-def user_errors(debug: bool = False) -> Iterator[None]:
-    """Report a user's mistake in one line instead of a traceback.
-
-    Ends the process with code 1 after a mistake, 130 after Ctrl-C. A mistake
-    is a ``ValueError`` that this package raised, a file that does not exist,
-    cannot be written or finds no space, an unknown option or type in a
-    config, a missing optional package, or too little memory. Everything else
-    is a bug and keeps its traceback.
-
-    Args:
-        debug (bool): Whether a mistake keeps its traceback too.
-    """
-    first = int(os.environ.get('RANK', 0)) == 0
-    try:
-        yield
-    except Exception as error:
-        words = _mistake(error)
-        if debug or words is None:
-            raise
-        if not first:
-            # Every process finds the same mistake. The first one tells, and
-            # the launcher ends the others at its exit; unless it has not
-            # found it, on another machine for instance.
-            time.sleep(30)
-        print(f'error: {words}', file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt as stop:
-        if first:
-            # on a line of its own, not behind a progress bar
-            print(f'\nInterrupted. {stop}'.rstrip(), file=sys.stderr)
-        sys.exit(130)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mmhiper.models.loading import backbone_folder, quiet
 from mmhiper.models.stable_diffusion import StableDiffusion
+from mmhiper.utils.errors import UserError
 
 HUB_CLIP = 'openai/clip-vit-large-patch14'
 
@@ -90,7 +91,7 @@ def _load_own(sd: StableDiffusion) -> tuple[Any, Any]:
     folder = backbone_folder(sd.backbone)
     width = sd.token_tables[0].shape[1]
     if folder is None or not Path(folder, 'image_encoder').is_dir():
-        raise ValueError(
+        raise UserError(
             f'The backbone {sd.backbone!r} has no image_encoder/ to compare '
             f'pictures with. Name a CLIP model, such as {HUB_CLIP!r}.'
         )
@@ -102,7 +103,7 @@ def _load_own(sd: StableDiffusion) -> tuple[Any, Any]:
             folder, subfolder='feature_extractor'
         )
     if encoder.config.projection_dim != width:
-        raise ValueError(
+        raise UserError(
             f'The image encoder of {sd.backbone!r} gives features of '
             f'{encoder.config.projection_dim} numbers, its text encoder of '
             f'{width}: they are no pair. Name a CLIP model, such as '
@@ -121,7 +122,7 @@ def _load_clip(clip: str) -> tuple[Any, Any]:
             processor = transformers.CLIPProcessor.from_pretrained(clip)
     except Exception as error:
         reason = str(error).strip().splitlines()[0]
-        raise ValueError(
+        raise UserError(
             f'Cannot load the CLIP model {clip!r}: {reason}\nGive a folder '
             f'or a hub id, such as {HUB_CLIP!r}.'
         ) from error

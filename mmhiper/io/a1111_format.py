@@ -11,6 +11,7 @@ from mmhiper.io import original_format
 from mmhiper.io.file_content import FileContent
 from mmhiper.io.token_file import TokenFile, quoted
 from mmhiper.io.token_format import TokenFormat, refuse_second, single
+from mmhiper.utils.errors import UserError
 
 # What every word is called inside.
 _KEY = '*'
@@ -47,7 +48,7 @@ def read(content: FileContent) -> TokenFile:
     entries = content.entries
     rows = list(entries['string_to_param'].values())
     if len(rows) != 1:
-        raise ValueError(
+        raise UserError(
             'A file of the A1111 web UI holds one word, but this one has '
             f'{len(rows)}: {quoted(entries["string_to_param"])}.'
         )

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mmhiper.io.export import read_export
 from mmhiper.io.file_content import read_content
+from mmhiper.utils.errors import MissingFileError, UserError
 
 _OWN = ('editor', 'backbone')  # what every state dict of an editor says
 
@@ -57,15 +58,15 @@ def read_learned(
         tensors, exported = read_export(path)
         return _with_record(tensors, exported), exported
     if not path.is_file():
-        raise FileNotFoundError(f'There is no checkpoint {str(path)!r}.')
+        raise MissingFileError(f'There is no checkpoint {str(path)!r}.')
     try:
         content = read_content(path).entries
     except ValueError as error:
-        raise ValueError(
+        raise UserError(
             f'{str(path)!r} is not a complete checkpoint: {error}'
         ) from error
     if 'state_dict' not in content:
-        raise ValueError(
+        raise UserError(
             f'{str(path)!r} is not a training checkpoint: it has no '
             "'state_dict'."
         )

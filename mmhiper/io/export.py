@@ -10,6 +10,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from mmhiper.io.file_content import read_safetensors
+from mmhiper.utils.errors import MissingFileError, UserError
 
 FORMAT = 'mmhiper'
 
@@ -52,10 +53,10 @@ def read_export(
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f'There is no embedding file {str(path)!r}.')
+        raise MissingFileError(f'There is no embedding file {str(path)!r}.')
     tensors, metadata = read_safetensors(path)
     if metadata.pop('format', None) != FORMAT:
-        raise ValueError(
+        raise UserError(
             f'{str(path)!r} is a safetensors file, but not an embedding that '
             f'this package wrote: its metadata has no format={FORMAT!r}. '
             f'It holds: {", ".join(sorted(tensors)[:5]) or "nothing"}.'

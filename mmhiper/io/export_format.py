@@ -7,6 +7,7 @@ from mmhiper.io.file_content import FileContent
 from mmhiper.io.kohya_format import XL_NAMES
 from mmhiper.io.token_file import TokenFile
 from mmhiper.io.token_format import TokenFormat
+from mmhiper.utils.errors import UserError
 
 _EDITOR = 'TextualInversion'
 
@@ -39,7 +40,7 @@ def read(content: FileContent) -> TokenFile:
     metadata.pop('format')
     editor = metadata.get('editor')
     if editor != _EDITOR:
-        raise ValueError(
+        raise UserError(
             f'Wanted words that {_EDITOR!r} learned, but the editor of this '
             f'export is {editor!r}, whose embedding is no word. '
             'load_editor(config, file) loads it.'

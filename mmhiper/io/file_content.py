@@ -21,6 +21,7 @@ from safetensors.torch import save
 from torch import Tensor, serialization
 
 from mmhiper.utils.atomic import atomic_path
+from mmhiper.utils.errors import MissingFileError, UserError
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,12 +55,12 @@ def read_content(path: str | Path) -> FileContent:
     """
     path = Path(path)
     if path.is_dir():
-        raise ValueError(
+        raise UserError(
             f'Wanted an embedding file, but {str(path)!r} is a folder. Name '
             'the file in it.'
         )
     if not path.is_file():
-        raise FileNotFoundError(f'There is no embedding file {str(path)!r}.')
+        raise MissingFileError(f'There is no embedding file {str(path)!r}.')
     with path.open('rb') as file:
         head = file.read(9)
     # the length of the header, then the header, which is JSON
@@ -68,7 +69,7 @@ def read_content(path: str | Path) -> FileContent:
         return FileContent(path, tensors, metadata)
     content = _read_pickled(path)
     if not isinstance(content, Mapping):
-        raise ValueError(
+        raise UserError(
             f'{str(path)!r} should hold tensors by their names, but holds a '
             f'{type(content).__name__}.'
         )
@@ -96,7 +97,7 @@ def read_safetensors(
             names = list(file.keys())
             return {name: file.get_tensor(name) for name in names}, metadata
     except safetensors.SafetensorError as error:
-        raise ValueError(
+        raise UserError(
             f'{str(path)!r} is not a complete safetensors file: {error}'
         ) from error
 
@@ -112,7 +113,7 @@ def write_content(content: FileContent) -> None:
     """
     path = content.path
     if not path.parent.is_dir():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f'There is no folder {str(path.parent)!r} to write '
             f'{path.name!r} to. Create it first.'
         )
@@ -214,12 +215,12 @@ def _read_pickled(path: Path) -> Any:
     except Exception as error:
         foreign = re.search(r'(?:GLOBAL|class) ([\w.]+)', str(error))
         if foreign is None:
-            raise ValueError(
+            raise UserError(
                 f'{str(path)!r} is neither a safetensors nor a PyTorch file, '
                 'or an incomplete one (an interrupted download, or a web '
                 'page in its place?).'
             ) from error
-        raise ValueError(
+        raise UserError(
             f'{str(path)!r} needs more than tensors and plain values: to load '
             f'it would run {foreign[1]!r}. Files like this can do anything '
             'to your machine and are not loaded. If you trust who made it, '

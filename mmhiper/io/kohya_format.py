@@ -11,6 +11,7 @@ from torch import Tensor
 from mmhiper.io.file_content import FileContent
 from mmhiper.io.token_file import TokenFile, quoted
 from mmhiper.io.token_format import TokenFormat, single
+from mmhiper.utils.errors import UserError
 
 # Of the two text encoders of Stable Diffusion XL.
 XL_NAMES = ('clip_l', 'clip_g')
@@ -45,7 +46,7 @@ def read(content: FileContent) -> TokenFile:
     entries = content.entries
     other = [key for key in entries if key not in _KEYS]
     if other or ('emb_params' in entries and 'clip_l' in entries):
-        raise ValueError(
+        raise UserError(
             "Wanted rows for a Stable Diffusion: 'emb_params', or 'clip_l' "
             f"and/or 'clip_g', but got {quoted(entries)}."
         )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from mmhiper.io.diffusers_format import FORMAT
 from mmhiper.io.token_file import TokenFile
+from mmhiper.utils.errors import UserError
 
 
 def merge_token_files(
@@ -44,7 +45,7 @@ def merge_token_files(
             while problem := _clash(new, owners):
                 problem = f'{old!r} of {path!r}: {problem}'
                 if ask is None:
-                    raise ValueError(
+                    raise UserError(
                         f'{problem} Give it another placeholder with '
                         f'--rename {f"{path}:{old}=NEW"!r}.'
                     )
@@ -63,7 +64,7 @@ def _check_widths(files: Mapping[str, TokenFile]) -> None:
             f'{path!r}: {tokens.width} ({tokens.family})'
             for path, tokens in files.items()
         )
-        raise ValueError(
+        raise UserError(
             'All files must belong to text encoders of one width, but got '
             f'{widths}.'
         )
@@ -112,7 +113,7 @@ def _read_renames(
                     found = True
         if not found:
             known = ', '.join(f'{path}:{old}' for path, old in words)
-            raise ValueError(
+            raise UserError(
                 '--rename must be OLD=NEW or FILE:OLD=NEW with a placeholder '
                 f'that there is ({known}), but got {text!r}.'
             )

@@ -8,6 +8,7 @@ from typing import Any
 from mmhiper.io.file_content import FileContent
 from mmhiper.io.token_file import TokenFile
 from mmhiper.io.token_format import TokenFormat, refuse_second
+from mmhiper.utils.errors import UserError
 
 
 def matches(content: FileContent) -> bool:
@@ -76,7 +77,7 @@ def token_id(placeholder: str) -> int:
         or not '!' <= placeholder <= '~'
         or (placeholder.isupper())
     ):
-        raise ValueError(
+        raise UserError(
             "The format 'original' stores the id of a placeholder, which "
             "must be one character of the vocabulary such as '*' or '@', but "
             f'got {placeholder!r}. Choose another placeholder, or the format '

@@ -10,6 +10,7 @@ from typing import Any
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from mmhiper.utils.atomic import atomic_path
+from mmhiper.utils.errors import MissingFileError, UserError
 from mmhiper.version import __version__
 
 KEY = 'mmhiper'  # of the text chunk of a PNG file that holds all facts
@@ -53,17 +54,17 @@ def read_picture_record(path: str | Path) -> dict[str, Any]:
         ValueError: If it is no picture, or says nothing of that kind.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f'There is no picture {str(path)!r}.')
+        raise MissingFileError(f'There is no picture {str(path)!r}.')
     try:
         with Image.open(path) as image:
             image.load()  # the chunks may stand behind the pixels
             size, text = image.size, getattr(image, 'text', {}).get(KEY)
     except (UnidentifiedImageError, OSError) as error:
-        raise ValueError(
+        raise UserError(
             f'{str(path)!r} is not a complete picture: {error}'
         ) from error
     if text is None:
-        raise ValueError(
+        raise UserError(
             f'{str(path)!r} is a picture of {size[0]} x {size[1]} pixels that '
             'does not say what made it: it is not from this package, or '
             'another program has saved it since and left that out.'

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from mmhiper.utils.errors import UserError
+
 # (width of the first text encoder, of the second one) -> who has them
 _FAMILIES = {
     (768, None): 'Stable Diffusion 1.x',
@@ -47,13 +49,13 @@ class TokenFile:
             }
             widths = {tensor.shape[1] for tensor in rows.values()}
             if len(widths) > 1:
-                raise ValueError(
+                raise UserError(
                     'All rows of a file must have one width, that of the '
                     f'text encoder, but got {_name_widths(rows)}.'
                 )
             object.__setattr__(self, name, rows)
         if not self.placeholders:
-            raise ValueError(
+            raise UserError(
                 'Wanted at least one placeholder with its rows, but got none.'
             )
         for placeholder in self.embeddings.keys() & self.second.keys():
@@ -62,7 +64,7 @@ class TokenFile:
                 for rows in (self.embeddings, self.second)
             ]
             if counts[0] != counts[1]:
-                raise ValueError(
+                raise UserError(
                     f'{placeholder!r} must have as many rows for the second '
                     'text encoder as for the first, but got '
                     f'{counts[0]} and {counts[1]}.'
@@ -121,7 +123,7 @@ class TokenFile:
             ValueError: If it is not in the file.
         """
         if placeholder not in self.placeholders:
-            raise ValueError(
+            raise UserError(
                 f'There is no placeholder {placeholder!r} in the file; it '
                 f'has {quoted(self.placeholders)}.'
             )
@@ -146,7 +148,7 @@ class TokenFile:
         """
         names = {old: names.get(old, old) for old in self.placeholders}
         if len(set(names.values())) < len(names):
-            raise ValueError(
+            raise UserError(
                 'Each word needs a placeholder of its own, but got '
                 f'{quoted(names.values())}.'
             )
@@ -213,7 +215,7 @@ def _name_widths(rows: Mapping[str, Tensor]) -> str:
 def _as_rows(placeholder: str, tensor: Tensor) -> Tensor:
     """Checks what a placeholder has, and copies it as (n, D) fp32."""
     if not isinstance(placeholder, str) or not placeholder.strip():
-        raise ValueError(
+        raise UserError(
             'A placeholder must be a word to write in a prompt, but got '
             f'{placeholder!r}.'
         )
@@ -225,16 +227,16 @@ def _as_rows(placeholder: str, tensor: Tensor) -> Tensor:
         or tensor.is_meta
     ):
         got = getattr(tensor, 'dtype', type(tensor).__name__)
-        raise ValueError(f'{wanted} a plain tensor of floats, but got {got}.')
+        raise UserError(f'{wanted} a plain tensor of floats, but got {got}.')
     if tensor.ndim not in (1, 2) or not tensor.numel():
-        raise ValueError(
+        raise UserError(
             f'{wanted} (n, D) with n at least 1, or a single row (D,), but '
             f'got the shape {tuple(tensor.shape)}.'
         )
     # a copy: the original may be a view into a large file
     rows = tensor.detach().to('cpu', torch.float32, copy=True)
     if not rows.isfinite().all():
-        raise ValueError(
+        raise UserError(
             f'{wanted} finite, but some values are not: the training that '
             'made them has diverged. Use an earlier checkpoint of it.'
         )

@@ -18,6 +18,7 @@ from mmhiper.io import (
 from mmhiper.io.file_content import FileContent, read_content, write_content
 from mmhiper.io.token_file import TokenFile, quoted
 from mmhiper.io.token_format import TokenFormat
+from mmhiper.utils.errors import UserError
 
 # The order matters: the first that matches reads a file.
 _FORMATS: dict[str, TokenFormat] = {
@@ -59,10 +60,10 @@ def read_token_file(path: str | Path) -> TokenFile:
             try:
                 return form.read(content)
             except ValueError as error:
-                raise ValueError(
+                raise UserError(
                     f'{str(path)!r} cannot be used: {error}'
                 ) from error
-    raise ValueError(
+    raise UserError(
         f'{str(path)!r} is not an embedding of Textual Inversion: '
         f'{_what_it_is(content)}'
     )
@@ -93,12 +94,12 @@ def write_token_file(
     name = format or diffusers_format.FORMAT.name
     form = _FORMATS.get(name)
     if form is None or form.write is None:
-        raise ValueError(
+        raise UserError(
             f'`format` must be one of {quoted(TOKEN_FORMATS)}, but got '
             f'{name!r}.'
         )
     if path.suffix not in form.suffixes:
-        raise ValueError(
+        raise UserError(
             f'Files of the format {name!r} end in '
             f'{" or ".join(form.suffixes)}, but got {str(path)!r}. Choose '
             f'another name or one of the formats {quoted(TOKEN_FORMATS)}.'

@@ -8,6 +8,7 @@ from typing import Any
 
 from mmhiper.io.file_content import FileContent
 from mmhiper.io.token_file import TokenFile, quoted
+from mmhiper.utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def single(tokens: TokenFile, format: str) -> str:
         ValueError: If there are several.
     """
     if len(tokens.placeholders) > 1:
-        raise ValueError(
+        raise UserError(
             f'A file of the format {format!r} holds one word, but got '
             f'{quoted(tokens.placeholders)}. Write one file for each '
             '(convert_embedding.py --only), or use the format '
@@ -64,7 +65,7 @@ def refuse_second(tokens: TokenFile, format: str) -> None:
         ValueError: If there are rows for a second text encoder.
     """
     if tokens.second:
-        raise ValueError(
+        raise UserError(
             f'The format {format!r} has no place for rows of a second text '
             f'encoder, which {quoted(tokens.second)} has. Use the format '
             "'kohya'."

@@ -19,6 +19,8 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmhiper.utils.errors import UserError
+
 # The side of the maps that the papers look at. They carry the meaning of
 # words best: finer ones are noisy, coarser ones have lost the places.
 USUAL_SIDE = 16
@@ -103,7 +105,7 @@ def map_layers(
     if side is None and both:
         side = min(both, key=lambda each: (abs(each - USUAL_SIDE), -each))
     if side not in available:
-        raise ValueError(
+        raise UserError(
             f'No cross-attention layer matches: `map_side` must be one of '
             f'{available}, the sides of the maps in the down and up blocks '
             f'of this U-Net, but got {side}.'
@@ -334,7 +336,7 @@ def attention_control(
     """
     layers = attention_layers(unet) if layers is None else layers
     if not any(layer.cross for layer in layers):
-        raise ValueError(
+        raise UserError(
             'No cross-attention layer matches: this U-Net does not listen to '
             'a text by attention, so nothing can be controlled there.'
         )
@@ -406,7 +408,7 @@ def _check_kind(name: str, attn: Any) -> None:
         if getattr(attn, extra, None)
     ]
     if extras or attn.rescale_output_factor != 1:
-        raise ValueError(
+        raise UserError(
             f'Attention control needs attention layers as in Stable '
             f'Diffusion 1.x and 2.x, but {name!r} also has '
             f'{", ".join(extras) or "a factor on its output"}. Use a '

@@ -11,6 +11,7 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor
 
 from mmhiper.registry import MODELS
+from mmhiper.utils.errors import UserError
 from mmhiper.utils.randomness import generator_of, run_state
 
 # One entry per source image; pictures that are made anew at every iteration
@@ -182,12 +183,12 @@ def _check(image: Tensor) -> None:
         ValueError: If it is not.
     """
     if image.ndim != 3 or len(image) != 3 or image.dtype != torch.uint8:
-        raise ValueError(
+        raise UserError(
             'A picture must be a (3, H, W) uint8 RGB tensor in [0, 255], but '
             f'got shape {tuple(image.shape)} and type {image.dtype}.'
         )
     if image.shape[1] != image.shape[2]:
-        raise ValueError(
+        raise UserError(
             f'A picture must be square, but got {image.shape[2]} x '
             f'{image.shape[1]} pixels: put a SquareCrop into the pipeline.'
         )
@@ -204,10 +205,10 @@ def _check_mask(mask: Tensor, image: Tensor) -> None:
         ValueError: If it is not.
     """
     if mask.shape != image.shape[1:] or mask.dtype != torch.uint8:
-        raise ValueError(
+        raise UserError(
             'A mask must be a uint8 tensor in [0, 255] of the size of its '
             f'picture, {tuple(image.shape[1:])}, but got shape '
             f'{tuple(mask.shape)} and type {mask.dtype}.'
         )
     if not mask.any():
-        raise ValueError('A mask must have a subject, but all of it is 0.')
+        raise UserError('A mask must have a subject, but all of it is 0.')

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmhiper.models.loading import BUNDLED, choose_backbone, quiet
+from mmhiper.utils.errors import MissingFileError, UserError
 
 SUBFOLDER = 'image_encoder'
 # Encoders as wide as the texts of a backbone family, for messages.
@@ -63,7 +64,7 @@ class ImageEncoder:
         if self.width == wanted:
             return
         fits = FITTING.get(wanted, f'a CLIP image encoder {wanted} wide')
-        raise ValueError(
+        raise UserError(
             f'The image encoder must be as wide as the text, {wanted}, but '
             f'{self.name!r} is {self.width} wide. Set `image_encoder` to one '
             f'that fits: {fits}.'
@@ -120,7 +121,7 @@ class ImageEncoder:
         except Exception as error:
             reason = str(error).strip().splitlines()[0]
             fits = [f'{width}: {fit}' for width, fit in FITTING.items()]
-            raise ValueError(
+            raise UserError(
                 f'Cannot load a CLIP image encoder from {self.name!r}: '
                 f'{reason}\nSet `image_encoder=dict(pretrained=...)` to a '
                 'hub id or folder of a CLIP model, or to a folder in the '
@@ -139,8 +140,8 @@ def _subfolder(source: str) -> str:
         str: 'image_encoder', or '' if it is a CLIP model itself.
 
     Raises:
-        OSError: If there is none: transformers would make one of default
-            size where a config is missing.
+        FileNotFoundError: If there is none: transformers would make one of
+            default size where a config is missing.
     """
     from transformers import PretrainedConfig
 
@@ -150,4 +151,4 @@ def _subfolder(source: str) -> str:
         )
         if str(config.get('model_type')).startswith('clip'):
             return subfolder
-    raise OSError('it has none.')
+    raise MissingFileError('it has none.')

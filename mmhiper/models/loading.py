@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from mmengine.logging import print_log
 
+from mmhiper.utils.errors import MissingFileError, UserError
+
 MINI_SD = 'mini-sd'
 BUNDLED = {MINI_SD: Path(__file__).parents[1] / 'pretrained' / MINI_SD}
 DTYPES = {
@@ -90,12 +92,12 @@ def load_parts(
         or backbone.count('/') > 1
     )
     if looks_local and not path.exists():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f'`pretrained` names a local file or folder, {str(path)!r}, '
             f'which does not exist. {_REMEDIES}'
         )
     if path.is_dir() and not (path / 'model_index.json').is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f'The folder {str(path)!r} is not in the diffusers layout: it '
             f'has no model_index.json. {_REMEDIES}'
         )
@@ -147,7 +149,7 @@ def _read_index(source: str) -> tuple[tuple[str, ...], bool]:
     missing = [name for name in PARTS if not has(name)]
     second = [name for name in SECOND_TEXT if has(name)]
     if missing or len(second) == 1 or has('text_encoder_3'):
-        raise ValueError(
+        raise UserError(
             'Wanted a Stable Diffusion 1.x, 2.x or XL (with '
             f'{", ".join(PARTS)}), but {source!r} is a '
             f'{index.get("_class_name")} with '
@@ -290,7 +292,7 @@ def _load_single_file(source: str, dtype: torch.dtype) -> dict[str, Any]:
     except Exception as error:
         raise _load_error(source, 'the parts', error) from error
     if pipeline.unet.config.addition_embed_type is not None:
-        raise ValueError(
+        raise UserError(
             f'A Stable Diffusion XL cannot be read from the single file '
             f'{source!r}. Give its folder in the diffusers layout or its hub '
             'id.'
@@ -320,7 +322,7 @@ def check_vocabulary(backbone: str, tokenizer: Any, text_encoder: Any) -> None:
     """
     wanted = text_encoder.config.vocab_size
     if len(tokenizer) != wanted:
-        raise ValueError(
+        raise UserError(
             f'The tokenizer of {backbone!r} has {len(tokenizer)} tokens, but '
             f'its text encoder knows {wanted}. The tokenizer folder is '
             f'missing, empty or of another model. {_REMEDIES}'

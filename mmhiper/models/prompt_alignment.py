@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mmhiper.utils.errors import UserError
+
 Tokenize = Callable[[str], list[int]]
 
 
@@ -58,7 +60,7 @@ class Prompt:
             num_positions,
         )
         if prompt.end > num_positions - 1:
-            raise ValueError(
+            raise UserError(
                 f'A prompt to edit by must have at most {num_positions - 2} '
                 f'tokens, but {text!r} has {prompt.end - 1}. Shorten it.'
             )
@@ -102,7 +104,7 @@ class Prompt:
                 for span in spans[start:stop]:
                     found += span
         if not found:
-            raise ValueError(
+            raise UserError(
                 f'The word {word!r} is not in the prompt {self.text!r}. Its '
                 f'words are: {", ".join(self.words)}.'
             )
@@ -158,7 +160,7 @@ def align_replacement(source: Prompt, target: Prompt) -> Alignment:
         ValueError: If they have different numbers of words.
     """
     if len(source.words) != len(target.words):
-        raise ValueError(
+        raise UserError(
             "edit_type='replacement' replaces word by word: the prompts must "
             f'have the same number of words, but {source.text!r} has '
             f'{len(source.words)} and {target.text!r} has '

@@ -26,6 +26,7 @@ from mmhiper.models.prompt_alignment import (
     num_steps_of,
     replacement_schedule,
 )
+from mmhiper.utils.errors import UserError
 
 ALIGN = dict(replacement=align_replacement, refinement=align_refinement)
 # A local blend waits until attention has found the words.
@@ -73,7 +74,7 @@ class EditOptions:
 
     def __post_init__(self) -> None:
         if self.edit_type not in (None, *ALIGN):
-            raise ValueError(
+            raise UserError(
                 f'`edit_type` must be one of {list(ALIGN)}, but got '
                 f'{self.edit_type!r}.'
             )
@@ -85,13 +86,13 @@ class EditOptions:
             fractions[f'cross_replace[{word!r}]'] = fraction
         for name, fraction in fractions.items():
             if not 0 <= fraction <= 1:
-                raise ValueError(
+                raise UserError(
                     f'`{name}` is a fraction of the steps and must be in '
                     f'[0, 1], but got {fraction}.'
                 )
         for word, factor in (self.reweight or {}).items():
             if not math.isfinite(factor):
-                raise ValueError(
+                raise UserError(
                     f'`reweight[{word!r}]` must be a number, but got {factor}.'
                 )
 
@@ -110,7 +111,7 @@ class EditOptions:
         if isinstance(words, str):
             return [words], [words]
         if len(words) != 2:
-            raise ValueError(
+            raise UserError(
                 '`blend_words` must be one word of both prompts, or a pair '
                 f'(of the source, of the target), but got {words!r}.'
             )
@@ -159,7 +160,7 @@ class PromptToPrompt(AttentionControl):
         )
         factors = equaliser(target, options.reweight or {})
         if options.reweight and not alphas[:, factors != 1].any():
-            raise ValueError(
+            raise UserError(
                 '`reweight` acts in the steps and on the words whose '
                 'cross-attention is replaced, and here there are none: raise '
                 '`tau_c`, or `cross_replace` of these words.'

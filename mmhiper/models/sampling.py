@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmhiper.utils.errors import UserError
 from mmhiper.utils.randomness import Generators
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
@@ -74,7 +75,7 @@ def run_scheduler(
     """
     known = inspect.signature(scheduler.step).parameters
     if eta and 'eta' not in known:
-        raise ValueError(
+        raise UserError(
             f'`eta` belongs to DDIM; {type(scheduler).__name__} does not '
             f'know it, but got {eta}.'
         )

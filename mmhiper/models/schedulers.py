@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmhiper.models.loading import quiet
+from mmhiper.utils.errors import UserError
 
 DDIM = 'DDIMScheduler'
 # Besides those that diffusers calls compatible: they sample from models that
@@ -71,14 +72,14 @@ def split_type(scheduler: str | Mapping) -> tuple[str, dict[str, Any]]:
     values = dict(scheduler)
     name = values.pop('type', DDIM)
     if not _fits(name):
-        raise ValueError(
+        raise UserError(
             f'`scheduler` must be one of {", ".join(scheduler_names())}, but '
             f'got {name!r}.'
         )
     options = _options_of(name) | _options_of(DDIM)
     for value in values:
         if value not in options:
-            raise ValueError(
+            raise UserError(
                 f'{name} has no {value!r}; it has '
                 f'{", ".join(sorted(options - {"self"}))}.'
             )

@@ -22,6 +22,7 @@ from mmhiper.models.schedulers import DDIM, make_scheduler, split_type
 from mmhiper.models.text_encoders import TextEncoders
 from mmhiper.models.vocabulary import Vocabulary
 from mmhiper.registry import MODELS
+from mmhiper.utils.errors import UserError
 
 
 @MODELS.register_module()
@@ -90,7 +91,7 @@ class StableDiffusion(nn.Module):
     ) -> None:
         super().__init__()
         if dtype not in DTYPES:
-            raise ValueError(
+            raise UserError(
                 f'`dtype` must be one of {list(DTYPES)}, but got {dtype!r}.'
             )
         self.backbone = choose_backbone(pretrained, without_cuda)
@@ -404,7 +405,7 @@ class StableDiffusion(nn.Module):
             return noise
         if kind == 'v_prediction':
             return self.scheduler.get_velocity(latents, noise, timesteps)
-        raise ValueError(
+        raise UserError(
             "The scheduler's `prediction_type` must be 'epsilon' or "
             f"'v_prediction' to train with, but {self.backbone!r} has "
             f'{kind!r}.'

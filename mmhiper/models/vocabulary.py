@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmhiper.utils.errors import UserError
+
 WORD_END = '</w>'  # of CLIP's byte-level BPE
 
 
@@ -71,19 +73,19 @@ class Vocabulary:
 
     def _check_placeholder(self, placeholder: str) -> None:
         if not placeholder or any(letter.isspace() for letter in placeholder):
-            raise ValueError(
+            raise UserError(
                 'A placeholder must be one word without spaces, such as '
                 f"'<cat-toy>', but got {placeholder!r}."
             )
         if len(self.pieces(placeholder)) == 1:
-            raise ValueError(
+            raise UserError(
                 f'The placeholder {placeholder!r} exists in the vocabulary '
                 'already, or as a placeholder: it would take the meaning of '
                 f"that word. Choose a new one, such as '<{placeholder}>'."
             )
         for other in self._rows:
             if placeholder in other or other in placeholder:
-                raise ValueError(
+                raise UserError(
                     f'The placeholders {placeholder!r} and {other!r} contain '
                     'one another, so that a text does not say which is meant. '
                     'Choose another one.'
@@ -111,7 +113,7 @@ class Vocabulary:
         pieces = self.pieces(word)
         if len(pieces) != 1:
             shown = ', '.join(repr(piece) for piece in pieces) or 'nothing'
-            raise ValueError(
+            raise UserError(
                 '`initialize_token` must be a single token of the vocabulary, '
                 f'but {word!r} is {len(pieces)}: {shown}. Take a word of one '
                 f'token: {", ".join(map(repr, self._suggest(word, pieces)))}.'

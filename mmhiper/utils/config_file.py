@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from mmhiper.utils.errors import UserError
 from mmhiper.utils.shipped import config_path
 
 _SUFFIXES = ('.py', '.json', '.yaml', '.yml')
@@ -27,18 +28,18 @@ def read_config(path: str | Path) -> Config:
     """
     path = config_path(path)
     if path.suffix not in _SUFFIXES:
-        raise ValueError(
+        raise UserError(
             f'Wanted a config, a file that ends in {", ".join(_SUFFIXES)}, '
             f'but got {str(path)!r}.'
         )
     try:
         config = Config.fromfile(path)
     except (SyntaxError, NameError) as error:
-        raise ValueError(
+        raise UserError(
             f'The config {str(path)!r} cannot be read: {error}'
         ) from error
     if 'model' not in config:
-        raise ValueError(
+        raise UserError(
             f'The config {str(path)!r} has no `model`, which says what editor '
             'it is about.'
         )

@@ -9,6 +9,8 @@ import torch
 from mmengine.logging import MessageHub
 from torch import Tensor
 
+from mmhiper.utils.errors import UserError
+
 Generators = torch.Generator | Sequence[torch.Generator]
 
 
@@ -42,7 +44,7 @@ def draw_noise(shape: tuple[int, ...], generator: Generators) -> Tensor:
     if isinstance(generator, torch.Generator):
         return torch.randn(shape, generator=generator, device=generator.device)
     if len(generator) != shape[0]:
-        raise ValueError(
+        raise UserError(
             f'A list of generators must have one for each of {shape[0]} '
             f'pictures, but has {len(generator)}.'
         )
@@ -66,7 +68,7 @@ def run_state() -> tuple[int, int]:
     hub = MessageHub.get_current_instance()
     seed, iteration = hub.get_info('seed'), hub.get_info('iter')
     if seed is None or iteration is None:
-        raise ValueError(
+        raise UserError(
             "A training step needs the run's seed and iteration, from which "
             "its noise is drawn. MMEngine's Runner sets them; a loop of your "
             'own does it with `MessageHub.get_current_instance()'

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
+from mmhiper.utils.errors import UserError
+
 # Smaller pictures (the mini model draws 128 pixels) are enlarged to this
 # width on a sheet, so that captions fit and people can see them.
 MIN_PANEL = 256
@@ -140,7 +142,7 @@ def draw_sheet(rows: Sequence[Sequence[Panel]]) -> Image.Image:
     rows = [row for row in rows if row]
     pictures = [picture for row in rows for _, picture in row]
     if not pictures:
-        raise ValueError('A sheet needs at least one picture, but got none.')
+        raise UserError('A sheet needs at least one picture, but got none.')
     size = max(MIN_PANEL, *(picture.width for picture in pictures))
     gap = size // 32
     placed: list[tuple[int, int, int, _Caption, Image.Image]] = []
@@ -207,7 +209,7 @@ def cut_panels(sheet: Image.Image) -> list[Panel]:
     """
     note = sheet.info.get(NOTE)
     if note is None:
-        raise ValueError(
+        raise UserError(
             'A sheet of `draw_sheet`, saved by `save_sheet`, was wanted, but '
             'the picture does not say where its panels are.'
         )

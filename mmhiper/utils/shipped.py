@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mmhiper.utils.errors import MissingFileError
+
 _PACKAGE = Path(__file__).parents[1]
 
 
@@ -74,7 +76,7 @@ def config_path(config: str | Path) -> Path:
         return path
     name = path.with_suffix('').as_posix().removeprefix('configs/')
     if name not in list_configs():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f'There is no config file {str(config)!r}, and no config of that '
             f'name comes with mmhiper. Known: {", ".join(list_configs())}.'
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from mmhiper.utils.errors import MissingFileError
+
 
 def find_config(work_dir: Path) -> Path:
     """The config that a run left in its work_dir.
@@ -20,7 +22,7 @@ def find_config(work_dir: Path) -> Path:
     """
     files = sorted(work_dir.glob('*.py'))
     if len(files) != 1:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f'The work_dir {str(work_dir)!r} should hold the config of its '
             f'run, one .py file, but has {len(files)}. Name the config file.'
         )
@@ -53,7 +55,7 @@ def find_checkpoint(work_dir: Path) -> Path:
         if (match := re.fullmatch(r'iter_(\d+)\.pth', path.name))
     }
     if not steps:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f'The work_dir {str(work_dir)!r} has no checkpoint (iter_*.pth) '
             'yet. Train first, or name a checkpoint.'
         )

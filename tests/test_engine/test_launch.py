@@ -1,6 +1,5 @@
 """Starting a run: resuming, processes, what is a user's mistake."""
 
-import errno
 import os
 import signal
 import subprocess
@@ -30,7 +29,6 @@ from mmhiper.engine.launch import (
     set_resume,
     set_up_processes,
     train,
-    user_errors,
 )
 from mmhiper.registry import MODELS
 
@@ -310,37 +308,6 @@ def test_a_resumed_word_equals_an_uninterrupted_one(tiny_sd1, tmp_path):
     assert torch.equal(learn(cfg, resume='auto'), whole)
 
 
-def test_mistake_becomes_one_line(capsys):
-    with pytest.raises(SystemExit) as exit_, user_errors():
-        check_writable('/dev/null/run')
-
-    assert exit_.value.code == 1
-    assert capsys.readouterr().err.startswith('error: Cannot write')
-
-
-def test_unknown_option_becomes_one_line(capsys):
-    with pytest.raises(SystemExit), user_errors():
-        user_errors(n_hipr=5)
-
-    assert 'n_hipr' in capsys.readouterr().err
-
-
-def test_bug_keeps_its_traceback():
-    with pytest.raises(ValueError, match='invalid literal'), user_errors():
-        int('x')
-    with pytest.raises(ValueError, match='not enough'), user_errors():
-        _first, _second = torch.zeros(1)
-
-
-def test_interruption(capsys):
-    with pytest.raises(SystemExit) as exit_, user_errors():
-        raise KeyboardInterrupt('Nothing is saved yet.')
-
-    assert exit_.value.code == 130
-    error = capsys.readouterr().err
-    assert error == '\nInterrupted. Nothing is saved yet.\n'
-
-
 @pytest.mark.parametrize('iteration', [1, 3])
 def test_an_interrupted_run_says_what_is_saved_and_goes_on(
     tiny_sd1, tmp_path, monkeypatch, iteration
@@ -368,25 +335,3 @@ def test_an_interrupted_run_says_what_is_saved_and_goes_on(
     monkeypatch.undo()
     assert main(['train', f'{run}/dog.py', '--resume']) == 0
     assert (run / 'iter_4.pth').is_file()
-
-
-@pytest.mark.parametrize(
-    ('error', 'words'),
-    [
-        (torch.OutOfMemoryError('CUDA out of memory.'), 'The memory of'),
-        (OSError(errno.ENOSPC, 'No space left', 'a.pth'), 'No space left: a'),
-        (PermissionError(errno.EACCES, 'Denied', 'x'), 'Denied: x'),
-        (KeyError('Hipr is not in the model registry. Check.'), 'Hipr is'),
-        (ImportError('Run "pip install tensorboard".'), 'Run "pip'),
-    ],
-)
-def test_failures_that_are_no_bugs_are_one_line(capsys, error, words):
-    with pytest.raises(SystemExit) as exit_, user_errors():
-        raise error
-    assert exit_.value.code == 1
-    line = capsys.readouterr().err
-    assert line.startswith(f'error: {words}')
-    assert line.count('\n') == 1
-
-    with pytest.raises(type(error)), user_errors(debug=True):
-        raise error

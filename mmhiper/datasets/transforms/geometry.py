@@ -9,6 +9,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 
 from mmhiper.registry import TRANSFORMS
+from mmhiper.utils.errors import UserError
 
 CROPS = ('center', 'none', 'subject')
 # Room around the subject, as a fraction of its longer side.
@@ -56,7 +57,7 @@ class SquareCrop(BaseTransform):
 
     def __init__(self, crop: str | Sequence[int] = 'center') -> None:
         if crop not in CROPS and not _is_box(crop):
-            raise ValueError(
+            raise UserError(
                 f'`crop` must be one of {CROPS} or a box (x0, y0, x1, y1) in '
                 'whole pixels with 0 <= x0 < x1 and 0 <= y0 < y1, but got '
                 f'{crop!r}.'
@@ -86,7 +87,7 @@ class SquareCrop(BaseTransform):
         if mask is not None:
             mask = _cut(mask, left, top, size, mode='constant')
             if mask.max() < 128:
-                raise ValueError(
+                raise UserError(
                     f'The crop {self.crop!r} of {results["img_path"]!r} has '
                     'nothing of the subject that its mask shows. Take the '
                     "crop 'subject', or 'none' for the whole picture."
@@ -107,7 +108,7 @@ class SquareCrop(BaseTransform):
         else:
             box = _Box(0, 0, width, height)
         if box.x1 > width or box.y1 > height:
-            raise ValueError(
+            raise UserError(
                 f'The crop box (x0, y0, x1, y1) = {tuple(box)} must lie '
                 f'within the image, but {results["img_path"]!r} has {width} '
                 f'x {height} pixels (width x height).'
@@ -146,7 +147,7 @@ def _subject_box(results: dict) -> _Box:
     """
     mask = results.get('mask')
     if mask is None:
-        raise ValueError(
+        raise UserError(
             "The crop 'subject' is around the white of a mask, but "
             f'{results["img_path"]!r} has no mask. Give one (`mask` of the '
             'dataset), or a box (x0, y0, x1, y1).'

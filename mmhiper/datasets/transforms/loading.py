@@ -9,6 +9,7 @@ from mmcv.transforms import BaseTransform
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mmhiper.registry import TRANSFORMS
+from mmhiper.utils.errors import MissingFileError, UserError
 
 # Pillow's single-channel modes that hold more than 8 bits.
 _DEEP_GREY = ('I', 'I;16', 'I;16L', 'I;16B', 'I;16N', 'F')
@@ -28,7 +29,7 @@ def _deep_grey_to_8_bits(image: Image.Image, path: Path) -> Image.Image:
     low, high = values.min(), values.max()
     white = 1.0 if image.mode == 'F' else 65535.0
     if not (low >= 0 and high <= white):  # also false for NaN
-        raise ValueError(
+        raise UserError(
             f'Cannot tell black from white in {str(path)!r}: a one-channel '
             f'image of mode {image.mode!r} must have values in '
             f'[0, {white:g}], but got [{low:g}, {high:g}]. Save it as an '
@@ -68,12 +69,12 @@ def load_upright_image(path: str | Path, behind: str = 'white') -> Image.Image:
     """
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f'Wanted an image file, but {str(path)!r} does not exist '
             f'(current folder: {str(Path.cwd())!r}). Check the path.'
         )
     if path.is_dir():
-        raise ValueError(
+        raise UserError(
             f'Wanted an image file, but {str(path)!r} is a folder. '
             'Name one image in it.'
         )
@@ -83,14 +84,14 @@ def load_upright_image(path: str | Path, behind: str = 'white') -> Image.Image:
             image.load()
             return _to_rgb(image, path, behind)
     except UnidentifiedImageError:
-        raise ValueError(
+        raise UserError(
             f'{str(path)!r} is not an image that Pillow can read '
             f'({path.stat().st_size} bytes). Save it as PNG or JPEG.'
         ) from None
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         # Pillow reports damaged files by OSError, and by SyntaxError in its
         # PNG reader.
-        raise ValueError(
+        raise UserError(
             f'The image {str(path)!r} cannot be read completely: {error}. '
             'The file is damaged, truncated, too large or not readable for '
             'this user; get a fresh copy or save it anew.'
@@ -116,7 +117,7 @@ def load_mask(path: str | Path, size: tuple[int, int]) -> np.ndarray:
     image = load_upright_image(path, behind='black')
     if image.size != size:
         turned = image.size == size[::-1]
-        raise ValueError(
+        raise UserError(
             'A mask must be as large as its picture, which is '
             f'{size[0]} x {size[1]} pixels (width x height) when upright, '
             f'but {str(path)!r} is {image.width} x {image.height}. '
@@ -124,13 +125,13 @@ def load_mask(path: str | Path, size: tuple[int, int]) -> np.ndarray:
         )
     channels = np.asarray(image)  # (H, W, 3)
     if np.ptp(channels, axis=2).max() > MOST_COLOUR:
-        raise ValueError(
+        raise UserError(
             'A mask must be black, white and grey (white is the subject), '
             f'but {str(path)!r} has colours. Is it the picture itself?'
         )
     mask = channels[..., 0]
     if mask.max() < 128:
-        raise ValueError(
+        raise UserError(
             f'The mask {str(path)!r} has no subject: its brightest pixel is '
             f'{mask.max()}, and white is 255. Paint the subject white (scale '
             'a label map of 0 and 1 by 255).'

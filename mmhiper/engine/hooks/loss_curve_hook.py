@@ -13,6 +13,7 @@ from mmengine.hooks import Hook
 from mmhiper.engine.hooks.editor_of import editor_of
 from mmhiper.registry import HOOKS
 from mmhiper.utils.atomic import atomic_path
+from mmhiper.utils.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,7 +55,7 @@ class LossCurveHook(Hook):
     def __init__(self, interval: int = 100, draws: int = 16) -> None:
         for name, number in (('interval', interval), ('draws', draws)):
             if number < 1:
-                raise ValueError(
+                raise UserError(
                     f'`{name}` of LossCurveHook must be at least 1, but got '
                     f'{number}.'
                 )

@@ -13,6 +13,7 @@ from PIL import Image
 from mmhiper.engine.hooks.editor_of import editor_of
 from mmhiper.registry import HOOKS
 from mmhiper.utils.atomic import atomic_path
+from mmhiper.utils.errors import UserError
 from mmhiper.utils.sheet import (
     MIN_PANEL,
     Panel,
@@ -49,7 +50,7 @@ class PreviewHook(Hook):
 
     def __init__(self, interval: int = 100) -> None:
         if interval < 1:
-            raise ValueError(
+            raise UserError(
                 '`interval` of PreviewHook must be at least 1 iteration, '
                 f'but got {interval}.'
             )

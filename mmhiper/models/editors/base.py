@@ -20,6 +20,7 @@ from mmhiper.models.pipelines import EmbedsPipeline, make_pipeline
 from mmhiper.models.sampling import guided, run_scheduler
 from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.registry import MODELS, SCOPE
+from mmhiper.utils.errors import UserError
 from mmhiper.utils.pictures import source_panel, to_pil, to_uint8
 from mmhiper.utils.randomness import (
     Generators,
@@ -78,7 +79,7 @@ class EmbeddingEditor(BaseModel):
         hold_outside: float = 0.0,
     ) -> None:
         if hold_outside < 0:
-            raise ValueError(
+            raise UserError(
                 f'`hold_outside` must not be negative, but got {hold_outside}.'
             )
         # Inner types are ours whatever the scope of the importing project.
@@ -175,9 +176,7 @@ class EmbeddingEditor(BaseModel):
         Raises:
             ValueError: If this editor cannot be tested that way.
         """
-        raise ValueError(
-            f'{type(self).__name__} has no prompts to compare by.'
-        )
+        raise UserError(f'{type(self).__name__} has no prompts to compare by.')
 
     def example_prompt(self) -> str | None:
         """A prompt to try after training; None where the config has none."""
@@ -213,7 +212,7 @@ class EmbeddingEditor(BaseModel):
             return self.predict(data_samples)
         if mode == 'tensor':
             return self.predict_training_step(inputs, data_samples)[0]
-        raise ValueError(
+        raise UserError(
             f"`mode` must be 'loss', 'predict' or 'tensor', but got {mode!r}."
         )
 
@@ -272,7 +271,7 @@ class EmbeddingEditor(BaseModel):
         Raises:
             ValueError: If this editor has none.
         """
-        raise ValueError(
+        raise UserError(
             f'{type(self).__name__} has no plain words of a training step: '
             'leave out `hold_outside`.'
         )
@@ -433,7 +432,7 @@ class EmbeddingEditor(BaseModel):
         """
         key = sample.get('image_key')
         if key is None:
-            raise ValueError(
+            raise UserError(
                 'A data element needs `image_key`, which the data '
                 'preprocessor of the editor sets: pass batches through '
                 '`editor.data_preprocessor(...)` first.'
@@ -522,9 +521,9 @@ class EmbeddingEditor(BaseModel):
             ValueError: If an argument is out of its range.
         """
         if not 0 <= eta <= 1:
-            raise ValueError(f'`eta` must be in [0, 1], but got {eta}.')
+            raise UserError(f'`eta` must be in [0, 1], but got {eta}.')
         if return_type not in RETURN_TYPES:
-            raise ValueError(
+            raise UserError(
                 f'`return_type` must be one of {RETURN_TYPES}, but got '
                 f'{return_type!r}.'
             )
@@ -533,7 +532,7 @@ class EmbeddingEditor(BaseModel):
             ('num_images_per_prompt', num_images_per_prompt),
         ):
             if number < 1:
-                raise ValueError(
+                raise UserError(
                     f'`{name}` must be at least 1, but got {number}.'
                 )
         conditioning, negative = self.condition_pair(
@@ -652,7 +651,7 @@ class EmbeddingEditor(BaseModel):
         if latents is None:
             latents = draw_noise(shape, generator)
         elif latents.shape != shape:
-            raise ValueError(
+            raise UserError(
                 f'`latents` must have the shape {shape}, but got '
                 f'{tuple(latents.shape)}.'
             )
@@ -696,7 +695,7 @@ class EmbeddingEditor(BaseModel):
         width = size if width is None else width
         factor = self.sd.vae_factor
         if height < 1 or width < 1 or height % factor or width % factor:
-            raise ValueError(
+            raise UserError(
                 f'`height` and `width` must be multiples of {factor}, but '
                 f'got {height} and {width}.'
             )
@@ -864,10 +863,10 @@ def check_texts(name: str, texts: Sequence[str]) -> None:
         ValueError: If there is none, or one is empty or no string.
     """
     if not texts:
-        raise ValueError(f'`{name}` must hold at least one text, got none.')
+        raise UserError(f'`{name}` must hold at least one text, got none.')
     for text in texts:
         if not isinstance(text, str) or not text.strip():
-            raise ValueError(
+            raise UserError(
                 f'`{name}` must be a text that says what is in the picture, '
                 f'but got {text!r}.'
             )
@@ -886,7 +885,7 @@ def _expand_negative(negative: str | list[str], count: int) -> list[str]:
     if isinstance(negative, str):
         return [negative] * count
     if len(negative) != count:
-        raise ValueError(
+        raise UserError(
             f'`negative_prompt` must be one text or one for each of {count} '
             f'prompts, but got {len(negative)}.'
         )

@@ -18,6 +18,7 @@ from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.editors.inversion import Inversion, InversionEditor
 from mmhiper.models.sampling import guided
 from mmhiper.models.stable_diffusion import StableDiffusion
+from mmhiper.utils.errors import UserError
 
 # Largest difference of two inversions of one picture, on two machines.
 SAME_PICTURE = 0.1
@@ -68,7 +69,7 @@ class CurriculumEditor(InversionEditor):
     ) -> None:
         super().__init__(sd, source_text, **options)
         if num_inner_steps < 1:
-            raise ValueError(
+            raise UserError(
                 '`num_inner_steps` must be at least 1, but got '
                 f'{num_inner_steps}.'
             )
@@ -243,7 +244,7 @@ class CurriculumEditor(InversionEditor):
             ValueError: If there are several processes.
         """
         if get_world_size() > 1:
-            raise ValueError(
+            raise UserError(
                 'Every timestep of one picture starts where the one before '
                 'ended, so several processes cannot share it: train with '
                 'one. Several pictures are spread over processes by '
@@ -272,7 +273,7 @@ class CurriculumEditor(InversionEditor):
         """
         inversion = self.invert(inputs, data_samples)
         if self.finished:
-            raise ValueError(
+            raise UserError(
                 f'All {self.num_steps} timesteps are trained: there is '
                 'nothing left to learn of this picture.'
             )
@@ -303,7 +304,7 @@ class CurriculumEditor(InversionEditor):
         elif (before - self.start).abs().max() > SAME_PICTURE:
             self.start.copy_(before)
             self.forget()
-            raise ValueError(
+            raise UserError(
                 'This training began with another picture, source text or '
                 'number of steps: its inversion differs from that in the '
                 'checkpoint. Resume with the same, or begin anew.'

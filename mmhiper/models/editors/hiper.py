@@ -16,6 +16,7 @@ from mmhiper.models.editors.base import EmbeddingEditor, check_texts
 from mmhiper.models.embeddings import TailEmbedding
 from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.registry import MODELS
+from mmhiper.utils.errors import UserError
 
 
 @MODELS.register_module()
@@ -81,7 +82,7 @@ class HiPer(EmbeddingEditor):
         super().__init__(sd, data_preprocessor, val_prompts, hold_outside)
         most = self.sd.num_positions - 1
         if not 1 <= n_hiper <= most:
-            raise ValueError(
+            raise UserError(
                 f'`n_hiper` must be in [1, {most}], but got {n_hiper}.'
             )
         sources = (
@@ -94,7 +95,7 @@ class HiPer(EmbeddingEditor):
         if targets is not None:
             check_texts('target_text', targets)
             if len(targets) != len(sources):
-                raise ValueError(
+                raise UserError(
                     '`target_text` must be one text or one for each of '
                     f'{len(sources)} source texts, but got {len(targets)}.'
                 )
@@ -189,7 +190,7 @@ class HiPer(EmbeddingEditor):
             ValueError: If there is no such image.
         """
         if not 0 <= image < self.num_images:
-            raise ValueError(
+            raise UserError(
                 f'`image` must be in [0, {self.num_images - 1}], but got '
                 f'{image}.'
             )
@@ -273,7 +274,7 @@ class HiPer(EmbeddingEditor):
         for index in indices:
             if not 0 <= index < self.num_images:
                 found = 'none' if index == -1 else index
-                raise ValueError(
+                raise UserError(
                     f'`image_index` of a data element must be in [0, '
                     f'{self.num_images - 1}] (there are {self.num_images} '
                     f'source texts), but got {found}.'

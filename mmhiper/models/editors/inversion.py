@@ -37,6 +37,7 @@ from mmhiper.models.prompt_to_prompt import (
 from mmhiper.models.sampling import guided, run_scheduler
 from mmhiper.models.schedulers import DDIM
 from mmhiper.models.stable_diffusion import StableDiffusion
+from mmhiper.utils.errors import UserError
 from mmhiper.utils.pictures import overlay_heat, to_pil, to_uint8
 from mmhiper.utils.randomness import Generators
 from mmhiper.utils.sheet import draw_sheet
@@ -113,7 +114,7 @@ class InversionEditor(EmbeddingEditor):
             check_texts('target_text', [target_text])
         most = self.sd.scheduler.config.num_train_timesteps
         if not 1 <= num_steps <= most:
-            raise ValueError(
+            raise UserError(
                 f'`num_steps` must be in [1, {most}], but got {num_steps}.'
             )
         self.source_text = source_text
@@ -140,19 +141,19 @@ class InversionEditor(EmbeddingEditor):
     def _check_backbone(self) -> None:
         """Refuses backbones that this way of editing does not know."""
         if self.sd.is_xl:
-            raise ValueError(
+            raise UserError(
                 f'{type(self).__name__} edits with a Stable Diffusion 1.x or '
                 f'2.x, but {self.sd.backbone!r} is a Stable Diffusion XL. '
                 'HiPer and TextualInversion work with it.'
             )
         if self.sd.unet.is_gradient_checkpointing:
-            raise ValueError(
+            raise UserError(
                 f'{type(self).__name__} learns by what attention is made to '
                 'do, which `sd.gradient_checkpointing` would not repeat. Set '
                 'it to False.'
             )
         if self.sd.samples_with != DDIM:
-            raise ValueError(
+            raise UserError(
                 f'{type(self).__name__} goes the way of its inversion back, '
                 f'which is {DDIM}, but `sd.scheduler` has the type '
                 f'{self.sd.samples_with!r}. Take it out.'
@@ -267,7 +268,7 @@ class InversionEditor(EmbeddingEditor):
         Raises:
             ValueError: Always.
         """
-        raise ValueError(
+        raise UserError(
             f'{type(self).__name__} cannot become a plain pipeline: besides '
             'the text it starts from an inverted picture and changes '
             'attention in every step, which no pipeline of diffusers does. '
@@ -301,7 +302,7 @@ class InversionEditor(EmbeddingEditor):
             ValueError: If there is more than one picture, or it has a mask.
         """
         if any(sample.get('mask') is not None for sample in data_samples):
-            raise ValueError(
+            raise UserError(
                 f'{type(self).__name__} inverts a whole picture, so it can '
                 'leave out neither what a mask does nor padding. Give it no '
                 "`mask`, and a crop within the picture ('center' or a box)."
@@ -309,7 +310,7 @@ class InversionEditor(EmbeddingEditor):
         keys = {sample.get('image_key', '') for sample in data_samples}
         known = self._inversion
         if len(keys) != 1 or (known and known.image_key not in keys):
-            raise ValueError(
+            raise UserError(
                 f'{type(self).__name__} inverts one picture, but got several '
                 '(`batch_size` or a list of `img`). Train one after another: '
                 'tools/edit_cases.py does it.'
@@ -428,7 +429,7 @@ class InversionEditor(EmbeddingEditor):
             (latents, None, 'latents'),
         )
         if return_type not in RETURN_TYPES:
-            raise ValueError(
+            raise UserError(
                 f'`return_type` must be one of {RETURN_TYPES}, but got '
                 f'{return_type!r}.'
             )
@@ -596,7 +597,7 @@ class InversionEditor(EmbeddingEditor):
             ValueError: If none is.
         """
         if not self.start.any():
-            raise ValueError(
+            raise UserError(
                 'No picture is inverted yet: train this editor, load a '
                 'checkpoint, or call `invert`.'
             )
@@ -624,7 +625,7 @@ class InversionEditor(EmbeddingEditor):
             list[str]: As many.
         """
         if negative and self.has_own_negative:
-            raise ValueError(
+            raise UserError(
                 f'{type(self).__name__} has an unconditional text of its '
                 'own, which reconstructs the picture: leave out '
                 '`negative_prompt`.'
@@ -632,7 +633,7 @@ class InversionEditor(EmbeddingEditor):
         if negative is None or isinstance(negative, str):
             return [negative or ''] * count
         if len(negative) != count:
-            raise ValueError(
+            raise UserError(
                 f'`negative_prompt` must be one text or one for each of '
                 f'{count} prompts, but got {len(negative)}.'
             )
@@ -770,7 +771,7 @@ def _check_fixed(*arguments: tuple[Any, Any, str]) -> None:
     """
     for given, fixed, name in arguments:
         if given is not None and (fixed is None or given != fixed):
-            raise ValueError(
+            raise UserError(
                 f'`{name}` is fixed for an inverted picture: it must be '
                 f'{fixed} or left out, but got {given}.'
             )

@@ -17,6 +17,7 @@ from mmhiper.models.embeddings import ValueMappers
 from mmhiper.models.image_encoder import ImageEncoder
 from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.registry import MODELS
+from mmhiper.utils.errors import UserError
 
 
 @MODELS.register_module()
@@ -58,7 +59,7 @@ class StyleDiffusion(CurriculumEditor):
     ) -> None:
         super().__init__(sd, source_text, **options)
         if attention_weight < 0:
-            raise ValueError(
+            raise UserError(
                 '`attention_weight` must not be negative, but got '
                 f'{attention_weight}.'
             )

@@ -19,6 +19,7 @@ from mmhiper.models.pipelines import make_pipeline
 from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.models.vocabulary import Vocabulary
 from mmhiper.registry import MODELS
+from mmhiper.utils.errors import UserError
 from mmhiper.utils.randomness import generator_of, run_state
 
 
@@ -87,7 +88,7 @@ class TextualInversion(EmbeddingEditor):
         super().__init__(sd, data_preprocessor, val_prompts, hold_outside)
         most = self.sd.num_positions - 2
         if not 1 <= num_vectors_per_token <= most:
-            raise ValueError(
+            raise UserError(
                 f'`num_vectors_per_token` must be in [1, {most}], but got '
                 f'{num_vectors_per_token}.'
             )
@@ -97,7 +98,7 @@ class TextualInversion(EmbeddingEditor):
             ('embedding_reg_weight', embedding_reg_weight, 0),
         ):
             if number is not None and number < least:
-                raise ValueError(
+                raise UserError(
                     f'`{name}` must be at least {least}, but got {number}.'
                 )
         self.placeholder_token = placeholder_token
@@ -130,7 +131,7 @@ class TextualInversion(EmbeddingEditor):
         check_texts('val_prompts', self.val_prompts)
         for prompt in self.val_prompts:
             if not self.vocabulary.find(prompt):
-                raise ValueError(
+                raise UserError(
                     '`val_prompts` must have the placeholder '
                     f'{self.placeholder_token!r} in them, but got {prompt!r}.'
                 )
@@ -217,7 +218,7 @@ class TextualInversion(EmbeddingEditor):
         """The sentences of a picture, checked."""
         prompts = sample.get('prompts')
         if not prompts or self.placeholder_token not in prompts[0]:
-            raise ValueError(
+            raise UserError(
                 'A data element needs `prompts`, sentences with the '
                 f'placeholder {self.placeholder_token!r}, but has '
                 f'{prompts and prompts[0]!r}. TextualInversionDataset makes '
@@ -232,7 +233,7 @@ class TextualInversion(EmbeddingEditor):
             return text
         image = sample.get('image_index', 0)
         if image >= len(self._image_tokens):
-            raise ValueError(
+            raise UserError(
                 '`per_image_tokens` must be the number of training pictures, '
                 f'but is {len(self._image_tokens)}, and there is a picture '
                 f'number {image + 1}.'
@@ -401,7 +402,7 @@ class TextualInversion(EmbeddingEditor):
             for name in tokens.placeholders:
                 placeholder = rename.get(name, name)
                 if placeholder in added or placeholder in self.placeholders:
-                    raise ValueError(
+                    raise UserError(
                         f'The placeholder {placeholder!r} of {str(path)!r} is '
                         'taken. Give it another one by '
                         f"`rename={{{name!r}: '<new-name>'}}`."
@@ -419,7 +420,7 @@ class TextualInversion(EmbeddingEditor):
         """Refuses rows that were learned for other text encoders."""
         wanted = ' + '.join(map(str, self._widths))
         if tokens.width != wanted:
-            raise ValueError(
+            raise UserError(
                 f'An embedding for {self.sd.backbone!r} must be {wanted} '
                 f'wide, but that of {str(path)!r} is {tokens.width} wide: it '
                 'belongs to another family (Stable Diffusion 1.x: 768, 2.x: '

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from mmhiper.utils.errors import UserError
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -51,7 +53,7 @@ class Identity:
         if self.backbone and found.backbone:
             fits &= _model_name(self.backbone) == _model_name(found.backbone)
         if not fits:
-            raise ValueError(
+            raise UserError(
                 'This embedding does not belong to this editor.\n'
                 f'  expected: {self}\n'
                 f'  found:    {found}\n'

@@ -1,0 +1,83 @@
+"""What becomes of an error on the command line."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from mmhiper.utils.errors import UserError
+
+# of the operating system, to write
+_REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC)
+
+
+def _mistake(error: Exception) -> str | None:
+    """What to tell a user whose mistake an error is.
+
+    Args:
+        error (Exception): Any.
+
+    Returns:
+        str, optional: None if it is a bug.
+    """
+    words = str(error)
+    if isinstance(error, UserError):
+        return words
+    if isinstance(error, FileNotFoundError) and error.filename:
+        return f'There is no file {error.filename!r}. Check the path.'
+    if isinstance(error, torch.OutOfMemoryError):
+        return (
+            'The memory of the device is used up. Draw fewer pictures at a '
+            "time, load the backbone in half (model.sd.dtype='bf16'), or free "
+            'memory that other programs hold ("mmhiper doctor" shows it).'
+        )
+    if isinstance(error, OSError) and error.errno in _REFUSALS:
+        return f'{error.strerror}: {error.filename or "no file is named"}.'
+    if isinstance(error, TypeError) and 'unexpected keyword' in words:
+        return f'{words} (check the options, and the config)'
+    if isinstance(error, ImportError) and 'install' in words:
+        return words  # an optional package that a config asks for
+    if isinstance(error, KeyError) and ' registry' in words:
+        # of mmengine: an unknown `type` in a config
+        return str(error.args[0])
+    return None
+
+
+@contextmanager
+def user_errors(debug: bool = False) -> Iterator[None]:
+    """Report a user's mistake in one line instead of a traceback.
+
+    Ends the process with code 1 after a mistake, 130 after Ctrl-C. A mistake
+    is a :class:`UserError`, a file that does not exist, cannot be written or
+    finds no space, an unknown option or type in a
+    config, a missing optional package, or too little memory. Everything else
+    is a bug and keeps its traceback.
+
+    Args:
+        debug (bool): Whether a mistake keeps its traceback too.
+    """
+    first = int(os.environ.get('RANK', 0)) == 0
+    try:
+        yield
+    except Exception as error:
+        words = _mistake(error)
+        if debug or words is None:
+            raise
+        if not first:
+            # Every process finds the same mistake. The first one tells, and
+            # the launcher ends the others at its exit; unless it has not
+            # found it, on another machine for instance.
+            time.sleep(30)
+        print(f'error: {words}', file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt as stop:
+        if first:
+            # on a line of its own, not behind a progress bar
+            print(f'\nInterrupted. {stop}'.rstrip(), file=sys.stderr)
+        sys.exit(130)
