@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import json
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -17,12 +16,13 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from mmhiper.io import PictureFolder, read_checkpoint, read_learned
+from mmhiper.io.checkpoint import SUFFIXES, forget_backbone
+from mmhiper.io.record import Record
 from mmhiper.registry import MODELS, SCOPE
 from mmhiper.utils.config_file import read_config
-from mmhiper.utils.errors import MissingFileError, UserError
+from mmhiper.utils.errors import FileError, MissingFileError, UserError
 from mmhiper.utils.pictures import to_pil
-from mmhiper.utils.shipped import shipped
-from mmhiper.utils.work_dir import find_checkpoint, find_config
+from mmhiper.utils.work_dir import find_checkpoint
 from mmhiper.version import __version__
 
 if TYPE_CHECKING:
@@ -41,52 +41,66 @@ _NO_OPTIONS = (
 
 
 def list_editors() -> list[str]:
-    """Names the editors that ``MODELS.build`` knows.
+    """Names the editors there are, those of installed packages too.
 
     Returns:
         list[str]: Their types, sorted.
     """
-    from mmhiper.models import EmbeddingEditor
+    from mmhiper.models.editors import from_record
 
-    return sorted(
-        name
-        for name, module in MODELS.module_dict.items()
-        if isinstance(module, type) and issubclass(module, EmbeddingEditor)
-    )
+    return from_record.list_editors()
 
 
 def load_editor(
-    config: str | Path | Config,
+    config: str | Path | Config | Record,
     checkpoint: str | Path | None = None,
     device: str | torch.device | None = None,
+    backbone: str | None = None,
 ) -> EmbeddingEditor:
     """Builds an editor and gives it what it has learned.
 
+    A checkpoint is data, and says itself how it was made. A Python config is
+    code: it runs when it is named here, and is not looked at otherwise.
+
     Args:
-        config (str, Path or Config): A config, its file, the name of one that
-            comes with the project ('hiper/dog'), the work_dir of a training
-            run (which holds a copy of its config), or the name of an editor,
-            see :func:`list_editors`.
+        config (str, Path, Config or Record): A checkpoint or export alone; the
+            work_dir of a training run, or the name of an editor, see
+            :func:`list_editors`, for the same; a config, its file, or the
+            name of one that comes with the project ('hiper/dog').
         checkpoint (str or Path, optional): A ``.pth`` checkpoint or a
             ``.safetensors`` export. Defaults to the newest checkpoint of the
             work_dir; with a config and no checkpoint the editor is untrained.
-            The name of an editor needs one, which then says the rest.
         device (str or torch.device, optional): Defaults to CUDA where there
             is a device, else the CPU.
+        backbone (str, optional): The frozen model, in place of the one that
+            the checkpoint or the config names: a hub id, folder or file.
 
     Returns:
         EmbeddingEditor: In evaluation mode, ready for ``infer``.
 
     Raises:
         FileNotFoundError: If a file is missing, or the work_dir has none.
-        ValueError: If the checkpoint is of another editor or backbone.
+        ValueError: If the checkpoint is of another editor or backbone, or
+            does not say what made it.
     """
-    config, checkpoint = find_run(config, checkpoint)
+    from mmhiper.models.editors.from_record import build_editor
+
+    source, checkpoint = find_run(config, checkpoint)
     # read first: a missing file should not cost the loading of a backbone
     state = None if checkpoint is None else read_checkpoint(checkpoint)
-    with DefaultScope.overwrite_default_scope(SCOPE):
-        editor: EmbeddingEditor = MODELS.build(config.model)
+    editor: EmbeddingEditor
+    if isinstance(source, Record):
+        editor = build_editor(source, backbone)
+    else:
+        model = source.model
+        if backbone is not None:
+            named = dict(pretrained=backbone, without_cuda=None)
+            model = dict(model, sd=dict(model['sd'], **named))
+        with DefaultScope.overwrite_default_scope(SCOPE):
+            editor = MODELS.build(model)
     if state is not None:
+        if backbone is not None:  # the user says that it is the same
+            forget_backbone(state)
         editor.load_state_dict(state)
     if device is None:
         device = 'cuda' if torch.cuda.is_available() else 'cpu'
@@ -96,32 +110,34 @@ def load_editor(
 
 
 def find_run(
-    config: str | Path | Config, checkpoint: str | Path | None = None
-) -> tuple[Config, Path | None]:
-    """Finds config and checkpoint of a run, from what :func:`load_editor` got.
+    config: str | Path | Config | Record, checkpoint: str | Path | None = None
+) -> tuple[Config | Record, Path | None]:
+    """Finds what an editor is built from, and what it has learned.
 
     Args:
-        config (str, Path or Config): See :func:`load_editor`.
+        config (str, Path, Config or Record): See :func:`load_editor`.
         checkpoint (str or Path, optional): Likewise.
 
     Returns:
-        tuple[Config, Path or None]: Both, the checkpoint where there is one.
+        tuple[Config or Record, Path or None]: The config where one is named,
+        else what the checkpoint says; and the checkpoint, if there is one.
 
     Raises:
         FileNotFoundError: If a file is missing, or the work_dir has none.
         ValueError: If the name of an editor is given, but no checkpoint of
-            that editor.
+            that editor; or a checkpoint does not say what made it.
     """
     path = None if checkpoint is None else Path(checkpoint)
-    if isinstance(config, Config):
+    if isinstance(config, Config | Record):
         return config, path
     place = Path(config)
     if place.is_dir():
-        return read_config(find_config(place)), (
-            path or find_checkpoint(place)
-        )
+        path = path or find_checkpoint(place)
+        return _record_of(path), path
+    if place.suffix in SUFFIXES and path is None:
+        return _record_of(place), place
     if str(config) in list_editors() and not place.is_file():
-        return _config_of(str(config), path), path
+        return _record_by_name(str(config), path), path
     try:
         return read_config(place), path
     except FileNotFoundError as error:
@@ -133,73 +149,48 @@ def find_run(
         ) from None
 
 
-def _config_of(editor: str, checkpoint: Path | None) -> Config:
-    """The config of an editor, as its checkpoint says it was.
+def _record_of(checkpoint: Path) -> Record:
+    """What a checkpoint says about itself, enough to build its editor."""
+    record = read_learned(checkpoint)[1]
+    if record.editor is None or record.arguments is None:
+        raise FileError(
+            f'{str(checkpoint)!r} does not say what made it: a training '
+            'without ExportHook wrote it. Name the config too, which is code '
+            f'that runs: load_editor(CONFIG, {str(checkpoint)!r}), or '
+            f'"mmhiper infer CONFIG {checkpoint}".'
+        )
+    return record
 
-    The parts are those of the first config in this package for the editor,
-    backbone and options those that the checkpoint records.
 
-    Args:
-        editor (str): Its type.
-        checkpoint (Path, optional): A checkpoint or an export.
-
-    Returns:
-        Config: Of the model at least.
-
-    Raises:
-        ValueError: If there is no checkpoint, it does not say what it belongs
-            to or is of another editor, or the package has no config.
-    """
+def _record_by_name(editor: str, checkpoint: Path | None) -> Record:
+    """Likewise, of a checkpoint that is to be of a certain editor."""
     if checkpoint is None:
         raise UserError(
             f'The name of an editor, {editor!r}, needs a checkpoint or an '
             'export, which says what was learned. Name one, or a config.'
         )
-    record = read_learned(checkpoint)[1]
-    if record.get('editor') != editor:
+    record = _record_of(checkpoint)
+    if record.editor != editor:
         raise UserError(
             f'Wanted a checkpoint of the editor {editor!r}, but '
-            f'{str(checkpoint)!r} is of {record.get("editor", "an unknown")}.'
+            f'{str(checkpoint)!r} is of {record.editor}.'
         )
-    for file in sorted(shipped('configs').glob('[!_]*/*.py')):
-        config = read_config(file)
-        if config.model.type == editor:
-            break
-    else:
-        raise UserError(
-            f'This package has no config for the editor {editor!r}. Name the '
-            'config that it was trained with.'
-        )
-    given = config.model
-    known = {*given, *inspect.signature(MODELS.get(editor)).parameters}
-    # parts are those of the config; its texts and numbers are of another run
-    model = {key: val for key, val in given.items() if isinstance(val, dict)}
-    model |= {key: _plain(record[key]) for key in known & set(record)}
-    model['sd'].update(pretrained=record['backbone'], without_cuda=None)
-    return Config(dict(model=dict(model, type=editor)))
-
-
-def _plain(text: str) -> Any:
-    """A value of ``editor.export_metadata()``, as a config has it."""
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError:
-        return text or None
-    return value[0] if isinstance(value, list) and len(value) == 1 else value
+    return record
 
 
 class EditInferencer:
     """Draws pictures from texts with an editor, and notes what made them.
 
     Args:
-        model (str, Path, Config or EmbeddingEditor): An editor, or what
-            :func:`load_editor` takes: a config, a work_dir or the name of an
-            editor.
+        model (str, Path, Config, Record or EmbeddingEditor): An editor, or
+            what :func:`load_editor` takes: a checkpoint, a work_dir, the name
+            of an editor or a config.
         checkpoint (str or Path, optional): What the editor has learned, see
             :func:`load_editor`.
         device (str or torch.device, optional): Likewise.
         embeddings (Sequence[str or Path]): Files with words that were learned
             elsewhere, for editors with ``load_embeddings``.
+        backbone (str, optional): See :func:`load_editor`.
 
     Attributes:
         editor (EmbeddingEditor): The editor.
@@ -219,15 +210,18 @@ class EditInferencer:
 
     def __init__(
         self,
-        model: str | Path | Config | EmbeddingEditor,
+        model: str | Path | Config | Record | EmbeddingEditor,
         checkpoint: str | Path | None = None,
         device: str | torch.device | None = None,
         embeddings: Sequence[str | Path] = (),
+        backbone: str | None = None,
     ) -> None:
         self.editor: EmbeddingEditor
-        if isinstance(model, str | Path | Config):
-            config, self.checkpoint = find_run(model, checkpoint)
-            self.editor = load_editor(config, self.checkpoint, device)
+        if isinstance(model, str | Path | Config | Record):
+            source, self.checkpoint = find_run(model, checkpoint)
+            self.editor = load_editor(
+                source, self.checkpoint, device, backbone
+            )
         else:
             self.editor = model.eval()
             self.checkpoint = None if checkpoint is None else Path(checkpoint)
@@ -248,11 +242,11 @@ class EditInferencer:
 
     def _find_facts(self, embeddings: Sequence[str | Path]) -> dict[str, Any]:
         """What all pictures of this inferencer have in common."""
-        learned: dict[str, Any] = dict(self.editor.export_metadata())
-        facts = {key: learned.pop(key) for key in ('editor', 'backbone')}
+        record = self.editor.export_metadata()
+        facts = {key: record[key] for key in ('editor', 'backbone', 'sd')}
         if self.checkpoint is not None:
             facts['checkpoint'] = _named(self.checkpoint)
-        facts['learned'] = learned
+        facts['learned'] = record['arguments']
         if embeddings:
             facts['embeddings'] = [_named(Path(path)) for path in embeddings]
         facts['versions'] = dict(

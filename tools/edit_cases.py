@@ -38,10 +38,11 @@ from mmhiper.models.prompt_alignment import Prompt
 from mmhiper.models.prompt_to_prompt import EditOptions, PromptToPrompt
 from mmhiper.registry import DATASETS, MODELS
 from mmhiper.utils import register_all_modules
+from mmhiper.utils.config_file import read_config
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.pictures import to_pil
 from mmhiper.utils.sheet import draw_sheet
-from mmhiper.utils.shipped import config_path, or_shipped
+from mmhiper.utils.shipped import or_shipped
 
 CONFIG = Path(__file__).parents[1] / 'configs/style_diffusion/dog.py'
 NEEDED = ('name', 'image', 'prompt', 'target')
@@ -148,7 +149,7 @@ def read_case(row: dict[str, str], folder: Path) -> Case:
 
 def make_config(case: Case, args: argparse.Namespace) -> Config:
     """The config of the inversion of a case."""
-    cfg = Config.fromfile(config_path(args.config))
+    cfg = read_config(args.config)
     key = hashlib.blake2b(
         f'{case.image}\n{case.prompt}'.encode(), digest_size=4
     ).hexdigest()

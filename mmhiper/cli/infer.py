@@ -27,14 +27,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describes the options."""
     parser.add_argument(
         'config',
-        help='the config it was trained with, the work_dir of its training, '
-        'or the name of an editor (HiPer)',
+        help='a checkpoint or export, which says how it was made; the '
+        'work_dir of a training, or the name of an editor (HiPer), for the '
+        'same; or a config. A Python config is code, and is run: name one '
+        'only if you trust who made it',
     )
     parser.add_argument(
         'checkpoint',
         nargs='?',
         help='iter_N.pth, or the iter_N.safetensors beside it (the newest of '
         'the work_dir)',
+    )
+    parser.add_argument(
+        '--backbone',
+        metavar='MODEL',
+        help='hub id, folder or file of the frozen model, where it is not '
+        'what the checkpoint or the config names',
     )
     parser.add_argument(
         '--prompt',
@@ -86,7 +94,7 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(
             f'--num-images must be at least 1, but got {args.num_images}.'
         )
-    config, checkpoint = find_run(args.config, args.checkpoint)
+    source, checkpoint = find_run(args.config, args.checkpoint)
     if checkpoint is None:
         raise UserError(
             f'Wanted what an editor has learned, but {args.config!r} is a '
@@ -95,7 +103,12 @@ def run(args: argparse.Namespace) -> None:
         )
     out_dir = Path(args.out_dir or checkpoint.parent / 'infer')
     check_writable(out_dir)
-    inferencer = EditInferencer(config, checkpoint, embeddings=args.embedding)
+    inferencer = EditInferencer(
+        source,
+        checkpoint,
+        embeddings=args.embedding,
+        backbone=args.backbone,
+    )
     if inferencer.words:
         print(f'Words: {", ".join(inferencer.words)}')
     once = inferencer.editor.deterministic

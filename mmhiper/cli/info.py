@@ -71,9 +71,9 @@ def facts_of(path: Path) -> Iterator[tuple[str, Any]]:
     except UnidentifiedImageError:
         pass
     else:
-        record = read_picture_record(path)
+        made = read_picture_record(path)
         yield 'kind', f'picture, {size}'
-        yield from record.items()
+        yield from made.items()
         return
     content = read_content(path)
     if not _is_ours(content):
@@ -89,7 +89,7 @@ def facts_of(path: Path) -> Iterator[tuple[str, Any]]:
             else 'export of what was learned'
         ),
     )
-    yield from record.items()
+    yield from record.facts().items()
     for name, tensor in tensors.items():
         yield name, _describe(tensor)
 

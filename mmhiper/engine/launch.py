@@ -21,6 +21,7 @@ from mmengine.runner import Runner
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
+from mmhiper.engine.hooks.plain_checkpoint_hook import drop_config
 from mmhiper.io import read_checkpoint
 from mmhiper.registry import DATASETS
 from mmhiper.utils import register_all_modules
@@ -68,9 +69,15 @@ class ConciseRunner(Runner):
         return logger
 
     def load_checkpoint(self, *args: Any, **kwargs: Any) -> Any:
-        """Load a checkpoint without mmengine's print on how it reads it."""
+        """Load a checkpoint without mmengine's print on how it reads it.
+
+        A config in it is dropped, whatever hooks there are: resuming would
+        run it.
+        """
         with redirect_stdout(io.StringIO()):
-            return super().load_checkpoint(*args, **kwargs)
+            checkpoint = super().load_checkpoint(*args, **kwargs)
+        drop_config(checkpoint)
+        return checkpoint
 
 
 def check_writable(folder: str | Path) -> None:

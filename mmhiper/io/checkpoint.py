@@ -11,9 +11,11 @@ from torch import Tensor
 
 from mmhiper.io.export import read_export
 from mmhiper.io.file_content import read_content
-from mmhiper.utils.errors import MissingFileError, UserError
+from mmhiper.io.record import KEY, Record, read_record
+from mmhiper.utils.errors import FileError, MissingFileError
 
 _OWN = ('editor', 'backbone')  # what every state dict of an editor says
+SUFFIXES = ('.pth', '.safetensors')
 
 
 def read_checkpoint(path: str | Path) -> OrderedDict[str, Tensor]:
@@ -38,58 +40,81 @@ def read_checkpoint(path: str | Path) -> OrderedDict[str, Tensor]:
 
 def read_learned(
     path: str | Path,
-) -> tuple[OrderedDict[str, Tensor], dict[str, str]]:
+) -> tuple[OrderedDict[str, Tensor], Record]:
     """Reads a checkpoint or an export with what its tensors belong to.
 
     Args:
         path (str or Path): A ``.pth`` or ``.safetensors`` file.
 
     Returns:
-        tuple[OrderedDict[str, Tensor], dict[str, str]]: As of
-        :func:`read_checkpoint`, and what ``editor.export_metadata()`` was,
-        with 'step' and 'seed'; empty where the file does not say.
+        tuple[OrderedDict[str, Tensor], Record]: As of
+        :func:`read_checkpoint`, and what is known of them.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no checkpoint.
+        ValueError: If it is no checkpoint, or its record is damaged.
     """
     path = Path(path)
     if path.suffix == '.safetensors':
-        tensors, exported = read_export(path)
-        return _with_record(tensors, exported), exported
+        tensors, document = read_export(path)
+        record = read_record(document, path)
+        return _with_note(tensors, record), record
     if not path.is_file():
         raise MissingFileError(f'There is no checkpoint {str(path)!r}.')
     try:
         content = read_content(path).entries
     except ValueError as error:
-        raise UserError(
+        raise FileError(
             f'{str(path)!r} is not a complete checkpoint: {error}'
         ) from error
-    if 'state_dict' not in content:
-        raise UserError(
+    state = content.get('state_dict')
+    if not isinstance(state, Mapping):
+        found = '' if state is None else f', but a {type(state).__name__}'
+        raise FileError(
             f'{str(path)!r} is not a training checkpoint: it has no '
-            "'state_dict'."
+            f"'state_dict' of tensors by name{found}."
         )
-    state, meta = content['state_dict'], content.get('meta')
-    noted = meta.get('embedding') if isinstance(meta, Mapping) else None
-    if not noted:  # a stock runner wrote it
-        own = getattr(state, '_metadata', {}).get('', {})
-        noted = {key: own[key] for key in _OWN if key in own}
-    return state, dict(noted)
+    meta = content.get('meta')
+    document = meta.get(KEY) if isinstance(meta, Mapping) else None
+    notes = _notes_of(state)
+    state = OrderedDict(state)
+    state._metadata = notes  # type: ignore[attr-defined]
+    if document is None:  # a stock runner wrote it
+        own = notes.get('', {})
+        document = {name: own[name] for name in _OWN if name in own}
+    return state, read_record(document, path)
 
 
-def _with_record(
-    tensors: dict[str, Tensor], record: dict[str, Any]
-) -> OrderedDict[str, Tensor]:
-    """Makes a state dict of an export.
+def forget_backbone(state: OrderedDict[str, Tensor]) -> None:
+    """Lets a state dict load into an editor on any backbone that it fits.
 
     Args:
-        tensors (dict[str, Tensor]): By name.
-        record (dict): The metadata of the file.
-
-    Returns:
-        OrderedDict[str, Tensor]: With the record where PyTorch keeps its own.
+        state (OrderedDict[str, Tensor]): Of :func:`read_checkpoint`, changed
+            in place.
     """
+    notes = state._metadata  # type: ignore[attr-defined]
+    notes.get('', {}).pop('backbone', None)
+
+
+def _notes_of(state: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What PyTorch and the editor noted in a state dict, by module."""
+    notes = getattr(state, '_metadata', None)
+    return {
+        module: {
+            name: value
+            for name, value in note.items()
+            if isinstance(value, int if name == 'version' else str)
+        }
+        for module, note in (notes.items() if isinstance(notes, dict) else ())
+        if isinstance(note, dict)
+    }
+
+
+def _with_note(
+    tensors: dict[str, Tensor], record: Record
+) -> OrderedDict[str, Tensor]:
+    """Makes a state dict of an export, with the note that it would have."""
     state = OrderedDict(tensors)
-    state._metadata = {'': record}  # type: ignore[attr-defined]
+    note = {name: getattr(record, name) for name in _OWN}
+    state._metadata = {'': note}  # type: ignore[attr-defined]
     return state

@@ -10,7 +10,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from mmhiper.io.file_content import read_safetensors
-from mmhiper.utils.errors import MissingFileError, UserError
+from mmhiper.io.record import KEY, parse_record, to_json
+from mmhiper.utils.errors import FileError, MissingFileError
 
 FORMAT = 'mmhiper'
 
@@ -18,34 +19,34 @@ FORMAT = 'mmhiper'
 def write_export(
     path: str | Path,
     tensors: Mapping[str, Tensor],
-    metadata: Mapping[str, Any],
+    record: Mapping[str, Any],
 ) -> None:
-    """Writes learned tensors with their metadata.
+    """Writes learned tensors with what they belong to.
 
     Args:
         path (str or Path): The file; its folder must exist.
         tensors (Mapping[str, Tensor]): ``editor.learned_state()``.
-        metadata (Mapping[str, str]): ``editor.export_metadata()`` and more,
-            such as 'step'. Values are stored as text.
+        record (Mapping[str, Any]): ``editor.export_metadata()``, and 'step'
+            and 'seed' where there are any.
     """
-    text = {key: str(value) for key, value in metadata.items()}
     plain = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    content = save(plain, metadata=dict(text, format=FORMAT))
+    metadata = {'format': FORMAT, KEY: to_json(dict(record))}
+    content = save(plain, metadata=metadata)
     # safetensors' own writer makes a file that only its owner can read
     Path(path).write_bytes(content)
 
 
 def read_export(
     path: str | Path,
-) -> tuple[dict[str, Tensor], dict[str, str]]:
+) -> tuple[dict[str, Tensor], Any]:
     """Reads what :func:`write_export` wrote.
 
     Args:
         path (str or Path): A ``.safetensors`` file.
 
     Returns:
-        tuple[dict[str, Tensor], dict[str, str]]: Tensors on the CPU, and the
-        metadata.
+        tuple[dict[str, Tensor], Any]: Tensors on the CPU, and the record, for
+        :func:`mmhiper.io.record.read_record` to check.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -55,10 +56,28 @@ def read_export(
     if not path.is_file():
         raise MissingFileError(f'There is no embedding file {str(path)!r}.')
     tensors, metadata = read_safetensors(path)
-    if metadata.pop('format', None) != FORMAT:
-        raise UserError(
+    if metadata.get('format') != FORMAT:
+        raise FileError(
             f'{str(path)!r} is a safetensors file, but not an embedding that '
             f'this package wrote: its metadata has no format={FORMAT!r}. '
             f'It holds: {", ".join(sorted(tensors)[:5]) or "nothing"}.'
         )
-    return tensors, metadata
+    return tensors, document_of(metadata, path)
+
+
+def document_of(metadata: Mapping[str, str], path: Path) -> Any:
+    """The record in the metadata of an export.
+
+    Args:
+        metadata (Mapping[str, str]): All entries.
+        path (Path): The file, for messages.
+
+    Returns:
+        Any: Not checked yet. Version 0.1.0 wrote an entry per value.
+
+    Raises:
+        ValueError: If it is no JSON.
+    """
+    if KEY in metadata:
+        return parse_record(metadata[KEY], path)
+    return {key: val for key, val in metadata.items() if key != 'format'}

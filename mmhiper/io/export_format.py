@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from mmhiper.io.export import FORMAT as NAME
+from mmhiper.io.export import document_of
 from mmhiper.io.file_content import FileContent
 from mmhiper.io.kohya_format import XL_NAMES
+from mmhiper.io.record import read_record
 from mmhiper.io.token_file import TokenFile
 from mmhiper.io.token_format import TokenFormat
-from mmhiper.utils.errors import UserError
+from mmhiper.utils.errors import FileError
 
 _EDITOR = 'TextualInversion'
 
@@ -36,19 +38,18 @@ def read(content: FileContent) -> TokenFile:
     Raises:
         ValueError: If another editor made it.
     """
-    metadata = dict(content.metadata)
-    metadata.pop('format')
-    editor = metadata.get('editor')
-    if editor != _EDITOR:
-        raise UserError(
+    path = content.path
+    record = read_record(document_of(content.metadata, path), path)
+    if record.editor != _EDITOR:
+        raise FileError(
             f'Wanted words that {_EDITOR!r} learned, but the editor of this '
-            f'export is {editor!r}, whose embedding is no word. '
-            'load_editor(config, file) loads it.'
+            f'export is {record.editor!r}, whose embedding is no word. '
+            f'load_editor({str(path)!r}) loads it.'
         )
-    entries = content.entries
+    entries, metadata = content.entries, record.facts()
     if set(entries) != set(XL_NAMES):
         return TokenFile(entries, FORMAT.name, metadata=metadata)
-    word = metadata['placeholder_token']
+    word = metadata.get('placeholder_token', path.stem)
     first, second = ({word: entries[name]} for name in XL_NAMES)
     return TokenFile(first, FORMAT.name, second, metadata)
 

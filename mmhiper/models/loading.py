@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import re
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,59 @@ DTYPES = {
 PARTS = ('unet', 'vae', 'text_encoder', 'tokenizer', 'scheduler')
 SECOND_TEXT = ('text_encoder_2', 'tokenizer_2')  # of Stable Diffusion XL
 SINGLE_FILE_SUFFIXES = ('.safetensors', '.ckpt')
+_DEVICES = ('dev', 'proc', 'sys')  # of Linux
+
+
+@dataclass(frozen=True)
+class PartSource:
+    """Where a single part of a model comes from.
+
+    Attributes:
+        pretrained (str, optional): Hub id or folder.
+        subfolder (str, optional): In it.
+        variant (str, optional): Of its files, such as 'fp16'.
+        revision (str, optional): Of the hub.
+    """
+
+    pretrained: str | None = None
+    subfolder: str | None = None
+    variant: str | None = None
+    revision: str | None = None
+
+
+def check_model_name(name: str) -> None:
+    """Refuses what a file may not name as a model.
+
+    What it may name is read as data: weights-only, by classes of our choice.
+
+    Args:
+        name (str): From a file.
+
+    Raises:
+        ValueError: If it is neither a bundled model, nor a hub id, nor a
+            folder or single file of this machine.
+    """
+    if name in BUNDLED:
+        return
+    if re.fullmatch(r'\w[\w.-]*/\w[\w.-]*', name) and '..' not in name:
+        return
+    # os.path says no where Path would raise
+    path = os.path.expanduser(name)
+    if (
+        re.match(r'[\\/]{2}|\w{2,}:', name)  # another machine, or a URL
+        or not name.isprintable()
+        or Path(path).parts[:2] in [('/', each) for each in _DEVICES]
+    ):
+        raise UserError(
+            f'{name!r:.200} is no model that a file may name: wanted a hub '
+            f'id (owner/name), a folder, a single file, or {MINI_SD!r}.'
+        )
+    single = path.endswith(SINGLE_FILE_SUFFIXES) and os.path.isfile(path)
+    if not (os.path.isdir(path) or single):
+        raise MissingFileError(
+            f'{name!r:.200} is neither a hub id (owner/name) nor a model on '
+            'this machine. Name one that is, with --backbone (or `backbone=`).'
+        )
 
 
 def choose_backbone(pretrained: str, without_cuda: str | None) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from mmhiper.models.attention import has_split_attention
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.loading import (
     DTYPES,
+    PartSource,
     check_vocabulary,
     choose_backbone,
     load_parts,
@@ -22,11 +24,34 @@ from mmhiper.models.schedulers import DDIM, make_scheduler, split_type
 from mmhiper.models.text_encoders import TextEncoders
 from mmhiper.models.vocabulary import Vocabulary
 from mmhiper.registry import MODELS
+from mmhiper.utils.arguments import KeepsArguments, ValuesOf, plain
 from mmhiper.utils.errors import UserError
+
+Part = Annotated[dict[str, Any] | None, ValuesOf(PartSource)]
+
+
+@dataclass(frozen=True)
+class RecordedOptions:
+    """What decides what a frozen model computes, beside its name.
+
+    Attributes:
+        dtype, unet, vae, text_encoder, vae_tiling: Of
+            :class:`StableDiffusion`.
+        scheduler (dict, optional): Likewise, without its ``type``.
+        sampler (str): That type.
+    """
+
+    dtype: str = 'fp32'
+    unet: Part = None
+    vae: Part = None
+    text_encoder: Part = None
+    scheduler: dict[str, Any] | None = None
+    sampler: str = DDIM
+    vae_tiling: bool = False
 
 
 @MODELS.register_module()
-class StableDiffusion(nn.Module):
+class StableDiffusion(KeepsArguments, nn.Module):
     """Text encoder(s), autoencoder, U-Net and scheduler, all frozen.
 
     Stable Diffusion 1.x, 2.x and XL; which one is read from the model's own
@@ -81,9 +106,9 @@ class StableDiffusion(nn.Module):
         pretrained: str,
         without_cuda: str | None = None,
         dtype: str = 'fp32',
-        unet: dict | None = None,
-        vae: dict | None = None,
-        text_encoder: dict | None = None,
+        unet: Part = None,
+        vae: Part = None,
+        text_encoder: Part = None,
         scheduler: dict | None = None,
         vae_tiling: bool = False,
         offload: bool = False,
@@ -110,6 +135,13 @@ class StableDiffusion(nn.Module):
         }
         self.samples_with, values = split_type(changes)
         self._scheduler_config = {**parts['scheduler'], **values}
+        self._given['scheduler'] = plain(
+            {
+                key: value
+                for key, value in (scheduler or {}).items()
+                if key != 'type'
+            }
+        )
         # noises pictures in training, and inverts them; any other samples
         self.scheduler = self.make_sampler(DDIM)
         self.forces_zeros = parts['forces_zeros']
@@ -128,6 +160,42 @@ class StableDiffusion(nn.Module):
         # computed for its weights: 0.69 of the work of a step with them.
         self.requires_grad_(False)
         self.eval()
+
+    def given_arguments(self) -> dict[str, Any]:
+        """Those that decide what it computes, see `RecordedOptions`."""
+        given = super().given_arguments()
+        given['sampler'] = self.samples_with
+        for part in ('unet', 'vae', 'text_encoder'):
+            if given.get(part):
+                names = [field.name for field in fields(PartSource)]
+                given[part] = {
+                    key: value
+                    for key, value in given[part].items()
+                    if key in names
+                }
+        names = [field.name for field in fields(RecordedOptions)]
+        return {name: given[name] for name in names if given.get(name)}
+
+    @classmethod
+    def from_record(
+        cls, backbone: str, options: dict[str, Any]
+    ) -> StableDiffusion:
+        """Loads the frozen model that a file says it was.
+
+        Args:
+            backbone (str): ``pretrained``.
+            options (dict): Those of :class:`RecordedOptions`, checked.
+
+        Returns:
+            StableDiffusion: Ready for use.
+
+        Raises:
+            ValueError: See the constructor.
+        """
+        given = dict(options)
+        values = given.pop('scheduler', None) or {}
+        sampler = given.pop('sampler', DDIM)
+        return cls(backbone, scheduler=dict(values, type=sampler), **given)
 
     def train(self, mode: bool = True) -> StableDiffusion:
         """Stays in evaluation mode: a frozen model has no other."""

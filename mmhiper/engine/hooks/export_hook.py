@@ -10,6 +10,7 @@ from mmengine.hooks import Hook
 
 from mmhiper.engine.hooks.editor_of import editor_of
 from mmhiper.io import write_export
+from mmhiper.io.record import KEY
 from mmhiper.registry import HOOKS
 from mmhiper.utils.atomic import atomic_path
 
@@ -22,9 +23,10 @@ def _beside(checkpoint: str) -> Path:
 class ExportHook(Hook):
     """Write ``iter_N.safetensors`` beside each ``iter_N.pth``.
 
-    The file holds the learned tensors and, as metadata, what they are
-    worth nothing without: editor, backbone, texts, N, strength, step and
-    seed. The checkpoint gets the same record as ``meta['embedding']``.
+    The file holds the learned tensors and, as metadata, what they are worth
+    nothing without: the record of :mod:`mmhiper.io.record`, from which
+    :func:`mmhiper.apis.load_editor` builds their editor. The checkpoint gets
+    the same record as ``meta['embedding']``.
     """
 
     # Right after CheckpointHook (VERY_LOW).
@@ -37,7 +39,7 @@ class ExportHook(Hook):
             runner (Runner): The runner.
             checkpoint (dict): The checkpoint, changed in place.
         """
-        checkpoint['meta']['embedding'] = self._record(
+        checkpoint['meta'][KEY] = self._record(
             runner, checkpoint['meta']['iter']
         )
 
@@ -80,6 +82,6 @@ class ExportHook(Hook):
                 path, editor.learned_state(), self._record(runner, step)
             )
 
-    def _record(self, runner: Any, step: int) -> dict[str, str]:
-        metadata = editor_of(runner).export_metadata()
-        return dict(metadata, step=str(step), seed=str(runner.seed))
+    def _record(self, runner: Any, step: int) -> dict[str, Any]:
+        record: dict[str, Any] = editor_of(runner).export_metadata()
+        return dict(record, step=step, seed=runner.seed)

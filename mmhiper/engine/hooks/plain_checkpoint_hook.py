@@ -49,22 +49,42 @@ def to_plain(value: Any) -> Any:
     return repr(value)
 
 
+def drop_config(checkpoint: Mapping[str, Any]) -> None:
+    """Take the config out of a checkpoint, which is Python code.
+
+    mmengine's Runner runs ``meta['config']`` of what it resumes. Nothing here
+    needs it: the config of a run lies beside its checkpoints, and what was
+    learned has a record, ``meta['embedding']``.
+
+    Args:
+        checkpoint (Mapping): The checkpoint, changed in place.
+    """
+    meta = checkpoint.get('meta')
+    hub = checkpoint.get('message_hub')
+    info = hub.get('runtime_info') if isinstance(hub, dict) else None
+    for place in (meta, info):
+        if isinstance(place, dict):
+            for name in ('config', 'cfg'):
+                place.pop(name, None)
+
+
 @HOOKS.register_module()
 class PlainCheckpointHook(Hook):
-    """Make checkpoints loadable by plain ``torch.load`` and resumable.
+    """Make checkpoints plain data: loadable by ``torch.load``, resumable.
 
     mmengine stores its log buffers and numpy scalars as objects, which
     current torch refuses to unpickle; neither ``torch.load(path)`` nor
     ``--resume`` would work. This hook turns all but the tensors into plain
     Python before a checkpoint is written and rebuilds the log buffers after
-    one is read.
+    one is read. The config, which would be run as Python when the checkpoint
+    is resumed, is left out both times.
     """
 
     # After all hooks that add something to the checkpoint.
     priority = 'VERY_LOW'
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
-        """Replace objects by plain values.
+        """Replace objects by plain values, and leave out the config.
 
         Args:
             runner (Runner): The runner.
@@ -72,14 +92,16 @@ class PlainCheckpointHook(Hook):
         """
         for key in set(checkpoint) - {'state_dict'}:
             checkpoint[key] = to_plain(checkpoint[key])
+        drop_config(checkpoint)
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
-        """Rebuild the log buffers.
+        """Rebuild the log buffers, and drop a config before it is run.
 
         Args:
             runner (Runner): The runner.
             checkpoint (dict): The checkpoint, changed in place.
         """
+        drop_config(checkpoint)
         scalars = checkpoint.get('message_hub', {}).get('log_scalars', {})
         for name, buffer in scalars.items():
             if isinstance(buffer, dict):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
@@ -14,12 +14,15 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from mmhiper.io.record import VERSION
 from mmhiper.models.conditioning import Conditioning
+from mmhiper.models.data_preprocessor import ImagePreprocessor
 from mmhiper.models.embeddings import Identity
 from mmhiper.models.pipelines import EmbedsPipeline, make_pipeline
 from mmhiper.models.sampling import guided, run_scheduler
 from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.registry import MODELS, SCOPE
+from mmhiper.utils.arguments import KeepsArguments, ValuesOf
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.pictures import source_panel, to_pil, to_uint8
 from mmhiper.utils.randomness import (
@@ -29,13 +32,14 @@ from mmhiper.utils.randomness import (
     run_state,
 )
 
+Preprocessing = Annotated[dict[str, Any] | None, ValuesOf(ImagePreprocessor)]
 RETURN_TYPES = ('image', 'tensor', 'numpy')
 # A deterministic pipeline has one entry per picture; one with random flips or
 # crops may produce ever new pictures, which must not pile up.
 MAX_CACHED = 256
 
 
-class EmbeddingEditor(BaseModel):
+class EmbeddingEditor(KeepsArguments, BaseModel):
     """A frozen text-to-image model with a small learned embedding.
 
     A subclass sets ``self.embedding`` in its constructor and says how it
@@ -74,7 +78,7 @@ class EmbeddingEditor(BaseModel):
     def __init__(
         self,
         sd: dict[str, Any] | StableDiffusion,
-        data_preprocessor: dict[str, Any] | None = None,
+        data_preprocessor: Preprocessing = None,
         val_prompts: str | list[str] | None = None,
         hold_outside: float = 0.0,
     ) -> None:
@@ -775,15 +779,25 @@ class EmbeddingEditor(BaseModel):
             for name, tensor in self.state_dict().items()
         }
 
-    def export_metadata(self) -> dict[str, str]:
-        """What a learned tensor is worth nothing without, as plain text.
+    def export_metadata(self) -> dict[str, Any]:
+        """What a learned tensor is worth nothing without, as plain data.
+
+        A file with it loads without a config: it has the values that this
+        editor and its frozen model were constructed with.
 
         Returns:
-            dict[str, str]: At least 'editor' and 'backbone'.
+            dict[str, Any]: The record, see :mod:`mmhiper.io.record`.
         """
-        return self._record()
+        arguments = self.given_arguments()
+        arguments.pop('sd', None)
+        return dict(
+            version=VERSION,
+            **self._identity(),
+            sd=self.sd.given_arguments(),
+            arguments=arguments,
+        )
 
-    def _record(self) -> dict[str, str]:
+    def _identity(self) -> dict[str, str]:
         """What the embedding belongs to, by the names of `Identity`."""
         return dict(editor=type(self).__name__, backbone=self.sd.backbone)
 
@@ -796,7 +810,7 @@ class EmbeddingEditor(BaseModel):
         too), and a state dict stays a mapping of names to tensors.
         """
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        destination._metadata[prefix[:-1]].update(self._record())
+        destination._metadata[prefix[:-1]].update(self._identity())
 
     def _load_from_state_dict(
         self,
@@ -815,7 +829,7 @@ class EmbeddingEditor(BaseModel):
             for name, tensor in state_dict.items()
             if name.startswith(prefix)
         }
-        expected = Identity.of(self.state_dict(), self._record())
+        expected = Identity.of(self.state_dict(), self._identity())
         expected.check_loads(Identity.of(found, local_metadata))
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, *args

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from typing import Any
 
@@ -12,7 +11,11 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor
 
 from mmhiper.models.conditioning import Conditioning
-from mmhiper.models.editors.base import EmbeddingEditor, check_texts
+from mmhiper.models.editors.base import (
+    EmbeddingEditor,
+    Preprocessing,
+    check_texts,
+)
 from mmhiper.models.embeddings import TailEmbedding
 from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.registry import MODELS
@@ -75,7 +78,7 @@ class HiPer(EmbeddingEditor):
         target_text: str | list[str] | None = None,
         n_hiper: int = 5,
         strength: float = 0.8,
-        data_preprocessor: dict[str, Any] | None = None,
+        data_preprocessor: Preprocessing = None,
         val_prompts: str | list[str] | None = None,
         hold_outside: float = 0.0,
     ) -> None:
@@ -303,17 +306,3 @@ class HiPer(EmbeddingEditor):
         all_reduce(counts)
         weights = get_world_size() / counts[images.to(losses.device)]
         return dict(loss=(weights * losses).sum())
-
-    def export_metadata(self) -> dict[str, str]:
-        """Editor, backbone, texts, N and strength, as plain text.
-
-        Returns:
-            dict[str, str]: Lists of texts are JSON.
-        """
-        return dict(
-            super().export_metadata(),
-            source_text=json.dumps(self.source_text),
-            target_text=json.dumps(self.target_text),
-            n_hiper=str(self.n_hiper),
-            strength=str(self.strength),
-        )

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from mmengine.structures import BaseDataElement
@@ -25,6 +24,7 @@ from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.editors.base import (
     RETURN_TYPES,
     EmbeddingEditor,
+    Preprocessing,
     check_texts,
 )
 from mmhiper.models.loading import quiet
@@ -37,6 +37,7 @@ from mmhiper.models.prompt_to_prompt import (
 from mmhiper.models.sampling import guided, run_scheduler
 from mmhiper.models.schedulers import DDIM
 from mmhiper.models.stable_diffusion import StableDiffusion
+from mmhiper.utils.arguments import ValuesOf
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.pictures import overlay_heat, to_pil, to_uint8
 from mmhiper.utils.randomness import Generators
@@ -102,9 +103,9 @@ class InversionEditor(EmbeddingEditor):
         target_text: str | None = None,
         num_steps: int = 30,
         guidance_scale: float = 7.5,
-        edit: dict[str, Any] | None = None,
+        edit: Annotated[dict[str, Any] | None, ValuesOf(EditOptions)] = None,
         map_side: int | None = None,
-        data_preprocessor: dict[str, Any] | None = None,
+        data_preprocessor: Preprocessing = None,
         val_prompts: str | list[str] | None = None,
     ) -> None:
         super().__init__(sd, data_preprocessor, val_prompts)
@@ -742,21 +743,6 @@ class InversionEditor(EmbeddingEditor):
                 *panels,
             ]
         return panels
-
-    def export_metadata(self) -> dict[str, str]:
-        """Editor, backbone, texts and the inversion's setting.
-
-        Returns:
-            dict[str, str]: Texts are JSON lists.
-        """
-        targets = None if self.target_text is None else [self.target_text]
-        return dict(
-            super().export_metadata(),
-            source_text=json.dumps([self.source_text]),
-            target_text=json.dumps(targets),
-            num_steps=str(self.num_steps),
-            guidance_scale=str(self.guidance_scale),
-        )
 
 
 def _check_fixed(*arguments: tuple[Any, Any, str]) -> None:

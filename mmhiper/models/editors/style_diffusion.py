@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from mmhiper.models.embeddings import ValueMappers
 from mmhiper.models.image_encoder import ImageEncoder
 from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.registry import MODELS
+from mmhiper.utils.arguments import ValuesOf
 from mmhiper.utils.errors import UserError
 
 
@@ -53,7 +54,9 @@ class StyleDiffusion(CurriculumEditor):
         self,
         sd: dict[str, Any] | StableDiffusion,
         source_text: str,
-        image_encoder: dict[str, Any] | None = None,
+        image_encoder: Annotated[
+            dict[str, Any] | None, ValuesOf(ImageEncoder)
+        ] = None,
         attention_weight: float = 1.0,
         **options: Any,
     ) -> None:
@@ -75,6 +78,13 @@ class StyleDiffusion(CurriculumEditor):
             *self.source.shape[1:],
         )
         self._store = MapStore(self.map_layers)
+
+    def given_arguments(self) -> dict[str, Any]:
+        """With the image encoder that was really taken."""
+        given = super().given_arguments()
+        if given.get('image_encoder'):
+            given['image_encoder'] = dict(pretrained=self.image_encoder.name)
+        return given
 
     def positive(self, text: Conditioning, step: int) -> Conditioning:
         """A text with values that hold the picture (METHODS 3.3).

@@ -13,7 +13,11 @@ from torch import Tensor
 
 from mmhiper.io import XL_NAMES, TokenFile, read_token_file
 from mmhiper.models.conditioning import Conditioning
-from mmhiper.models.editors.base import EmbeddingEditor, check_texts
+from mmhiper.models.editors.base import (
+    EmbeddingEditor,
+    Preprocessing,
+    check_texts,
+)
 from mmhiper.models.embeddings import TokenEmbedding
 from mmhiper.models.pipelines import make_pipeline
 from mmhiper.models.stable_diffusion import StableDiffusion
@@ -80,7 +84,7 @@ class TextualInversion(EmbeddingEditor):
         progressive_interval: int | None = None,
         per_image_tokens: int = 0,
         embedding_reg_weight: float = 0.0,
-        data_preprocessor: dict[str, Any] | None = None,
+        data_preprocessor: Preprocessing = None,
         hold_outside: float = 0.0,
     ) -> None:
         if val_prompts is None:
@@ -462,19 +466,6 @@ class TextualInversion(EmbeddingEditor):
     def _export_names(self) -> tuple[str, ...]:
         """Names of the tensors of an export."""
         return XL_NAMES if self.sd.is_xl else (self.placeholder_token,)
-
-    def export_metadata(self) -> dict[str, str]:
-        """Editor, backbone and what the word was made of, as plain text.
-
-        Returns:
-            dict[str, str]: Plain text.
-        """
-        return dict(
-            super().export_metadata(),
-            placeholder_token=self.placeholder_token,
-            initialize_token=self.initialize_token or '',
-            num_vectors_per_token=str(self.num_vectors_per_token),
-        )
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any
