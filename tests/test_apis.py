@@ -1,5 +1,6 @@
 """Editors in one call."""
 
+import shutil
 from collections import OrderedDict
 
 import pytest
@@ -10,6 +11,7 @@ from tiny import make_hiper
 
 from mmhiper.apis import list_editors, load_editor
 from mmhiper.io import write_export
+from mmhiper.utils.errors import FileError
 
 
 @pytest.fixture
@@ -26,8 +28,9 @@ def work_dir(tiny_sd1, tmp_path):
     for step in (90, 100):
         with torch.no_grad():
             editor.embedding.tail.fill_(step)
+        meta = dict(embedding=editor.export_metadata())
         torch.save(
-            dict(state_dict=editor.state_dict(), meta={}),
+            dict(state_dict=editor.state_dict(), meta=meta),
             tmp_path / f'iter_{step}.pth',
         )
         write_export(
@@ -107,7 +110,7 @@ def test_a_checkpoint_of_another_backbone(
         write_export(path, other.learned_state(), other.export_metadata())
 
     with pytest.raises(ValueError, match='does not belong') as error:
-        load_editor(work_dir, path)
+        load_editor(work_dir / 'dog.py', path)
 
     assert str(tiny_sd2) in str(error.value)
     assert '(1, 3, 64)' in str(error.value)
@@ -133,15 +136,45 @@ def test_a_work_dir_before_its_first_checkpoint(work_dir):
         load_editor(work_dir)
 
 
-@pytest.mark.parametrize('count', [0, 2])
-def test_a_work_dir_with_no_or_several_configs(work_dir, count):
-    if count == 0:
-        (work_dir / 'dog.py').unlink()
-    else:
-        (work_dir / 'cat.py').write_text('')
+@pytest.mark.parametrize('checkpoint', [None, 'iter_90.safetensors'])
+def test_the_config_of_a_work_dir_is_not_run(work_dir, checkpoint):
+    code = f'open({str(work_dir / "marker")!r}, "w").close()'
+    (work_dir / 'dog.py').write_text(code)
 
-    with pytest.raises(FileNotFoundError, match=f'has {count}'):
+    path = checkpoint and work_dir / checkpoint
+    assert tail_of(load_editor(work_dir, path)) == (90 if checkpoint else 100)
+
+    assert not (work_dir / 'marker').exists()
+    (work_dir / 'dog.py').unlink()  # nor needed
+    assert tail_of(load_editor(work_dir)) == 100
+
+
+def test_a_checkpoint_that_says_nothing_needs_the_config(work_dir):
+    path = work_dir / 'iter_100.pth'
+    state = torch.load(path)['state_dict']
+    torch.save(dict(state_dict=state, meta={}), path)
+
+    with pytest.raises(FileError, match='Name the config too') as error:
         load_editor(work_dir)
+
+    assert str(path) in str(error.value)
+    assert tail_of(load_editor(work_dir / 'dog.py', path)) == 100
+
+
+def test_another_place_of_the_backbone(work_dir, tiny_sd1, tmp_path_factory):
+    moved = tmp_path_factory.mktemp('moved') / 'elsewhere'
+    shutil.copytree(tiny_sd1, moved)
+    path = work_dir / 'iter_90.safetensors'
+
+    for source in (path, work_dir / 'dog.py'):
+        checkpoint = None if source == path else path
+        editor = load_editor(source, checkpoint, backbone=str(moved))
+        assert (editor.sd.backbone, tail_of(editor)) == (str(moved), 90)
+
+
+def test_another_backbone_has_to_fit(work_dir, tiny_sd2):
+    with pytest.raises(ValueError, match='does not belong'):
+        load_editor(work_dir, backbone=str(tiny_sd2))
 
 
 def test_a_truncated_checkpoint(work_dir):

@@ -41,7 +41,7 @@ def run(tiny_sd1, tmp_path_factory):
         strength=0.7,
     )
     Config(dict(model=model)).dump(folder / 'dog.py')
-    record = dict(editor.export_metadata(), step='9', seed='4')
+    record = dict(editor.export_metadata(), step=9, seed=4)
     torch.save(
         dict(state_dict=editor.state_dict(), meta=dict(embedding=record)),
         folder / 'iter_9.pth',
@@ -135,11 +135,15 @@ def test_files_say_what_made_them(inferencer, run, tmp_path):
             file='iter_9.pth',
             sha256=hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
         ),
+        sd=dict(dtype='fp32', sampler='DDIMScheduler'),
         learned=dict(
-            source_text='["a dog"]',
-            target_text='["a cat"]',
-            n_hiper='3',
-            strength='0.7',
+            source_text='a dog',
+            target_text='a cat',
+            n_hiper=3,
+            strength=0.7,
+            data_preprocessor=None,
+            val_prompts=None,
+            hold_outside=0.0,
         ),
         versions=dict(
             mmhiper=mmhiper.__version__,
@@ -239,7 +243,7 @@ def test_an_editor_that_draws_nothing_at_random(tiny_sd1):
 
     record = result['records'][0]
     assert record['seed'] is None
-    assert record['learned']['num_steps'] == '4'
+    assert record['learned']['num_steps'] == 4
     expected = editor.infer('a cat', show_progress=False)['samples'][0]
     assert result['samples'][0].tobytes() == expected.tobytes()
 

@@ -31,7 +31,7 @@ def editor(tiny_sd1):
 
 def test_a_checkpoint(editor, told, tmp_path, tiny_sd1):
     path = tmp_path / 'iter_9.pth'
-    record = dict(editor.export_metadata(), step='9')
+    record = dict(editor.export_metadata(), step=9)
     content = dict(state_dict=editor.state_dict(), meta=dict(embedding=record))
     torch.save(content, path)
     facts = told(path)
@@ -42,7 +42,8 @@ def test_a_checkpoint(editor, told, tmp_path, tiny_sd1):
     assert facts['kind'].startswith('training checkpoint')
     assert (facts['editor'], facts['step']) == ('HiPer', '9')
     assert facts['backbone'] == str(tiny_sd1)
-    assert facts['source_text'] == '["a dog"]'
+    assert (facts['source_text'], facts['strength']) == ('a dog', '0.8')
+    assert facts['sd.dtype'] == 'fp32'
     norm = editor.embedding.tail.norm()
     assert facts['embedding.tail'] == f'(1, 3, 32) float32, norm {norm:.4g}'
 

@@ -57,7 +57,7 @@ def test_checkpoint_says_what_it_belongs_to(run, tiny_sd1):
     assert (meta['iter'], meta['seed']) == (2, 200000)
     assert meta['embedding']['editor'] == 'HiPer'
     assert meta['embedding']['backbone'] == str(tiny_sd1)
-    assert 'a standing dog' in meta['embedding']['source_text']
+    assert meta['embedding']['arguments']['source_text'] == 'a standing dog'
 
 
 def test_checkpoint_is_small(run):
@@ -73,9 +73,11 @@ def test_export_beside_each_checkpoint(run, step):
     state = torch.load(path.with_suffix('.pth'))['state_dict']
 
     assert torch.equal(tensors['embedding.tail'], state['embedding.tail'])
-    assert metadata['step'] == str(step)
-    assert metadata['seed'] == '200000'
-    assert metadata['n_hiper'] == '5'
+    assert metadata == dict(
+        torch.load(path.with_suffix('.pth'))['meta']['embedding'], step=step
+    )
+    assert metadata['seed'] == 200000
+    assert metadata['arguments']['n_hiper'] == 5
 
 
 def test_previews_are_files_that_sort(run):

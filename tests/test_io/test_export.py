@@ -23,7 +23,7 @@ def test_what_is_written_is_read_back(tiny_sd1, tmp_path):
 
     assert list(tensors) == ['embedding.tail']
     assert torch.equal(tensors['embedding.tail'], editor.embedding.tail)
-    assert metadata == dict(editor.export_metadata(), step='5')
+    assert metadata == dict(editor.export_metadata(), step=5)
     assert path.stat().st_size < 10_000
     # any reader of safetensors can open it, and any user of the machine
     assert torch.equal(load_file(path)['embedding.tail'], tensors.popitem()[1])

@@ -177,7 +177,7 @@ def test_edit_in_one_command(tiny_sd1, tmp_path, monkeypatch, capsys):
     assert record['prompt'] == 'a standing dog' and record['seed'] == 3
     assert record['options']['strength'] == 1
     assert record['checkpoint']['file'] == 'iter_3.pth'
-    assert read_picture_record(out / '003.png')['learned']['strength'] == '0.9'
+    assert read_picture_record(out / '003.png')['learned']['strength'] == 0.9
     assert read_picture_record(out / 'sheet.png')['targets'] == [
         'a sitting dog',
         'a dog on the beach',

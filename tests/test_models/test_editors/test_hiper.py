@@ -496,12 +496,19 @@ def test_the_metadata_says_what_the_tail_is_worth_nothing_without(tiny_sd1):
     editor = make_hiper(tiny_sd1)
 
     assert editor.export_metadata() == dict(
+        version=1,
         editor='HiPer',
         backbone=str(tiny_sd1),
-        source_text='["a dog"]',
-        target_text='["a cat"]',
-        n_hiper='3',
-        strength='0.8',
+        sd=dict(dtype='fp32', sampler='DDIMScheduler'),
+        arguments=dict(
+            source_text='a dog',
+            target_text='a cat',
+            n_hiper=3,
+            strength=0.8,
+            data_preprocessor=None,
+            val_prompts=None,
+            hold_outside=0.0,
+        ),
     )
     learned = editor.learned_state()
     learned['embedding.tail'].zero_()

@@ -741,13 +741,20 @@ def test_a_backbone_without_an_image_encoder(tiny_sd1, sd1, folders):
 def test_metadata_says_what_it_is(trained, sd1):
     metadata = trained[0].export_metadata()
 
-    assert metadata == dict(
-        editor='StyleDiffusion',
-        backbone=str(sd1),
-        source_text='["a dog"]',
-        target_text='["a cat"]',
-        num_steps='4',
-        guidance_scale='7.5',
+    assert metadata['editor'] == 'StyleDiffusion'
+    assert metadata['backbone'] == str(sd1)
+    assert metadata['arguments'] == dict(
+        source_text='a dog',
+        target_text='a cat',
+        image_encoder=None,  # that of the backbone
+        attention_weight=1.0,
+        num_inner_steps=trained[0].num_inner_steps,
+        num_steps=4,
+        guidance_scale=7.5,
+        edit=None,
+        map_side=None,
+        data_preprocessor=None,
+        val_prompts=None,
     )
 
 
