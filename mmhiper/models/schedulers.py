@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmhiper.models.loading import quiet
+from mmhiper.utils.arguments import arguments_of, check_arguments
 from mmhiper.utils.errors import UserError
 
 DDIM = 'DDIMScheduler'
+MOST_TIMESTEPS = 10_000  # that a file may ask for; models have 1000
 # Besides those that diffusers calls compatible: they sample from models that
 # were distilled, such as Stable Diffusion with the weights of LCM merged in.
 OF_DISTILLED_MODELS = ('LCMScheduler', 'TCDScheduler')
@@ -84,6 +86,32 @@ def split_type(scheduler: str | Mapping) -> tuple[str, dict[str, Any]]:
                 f'{", ".join(sorted(options - {"self"}))}.'
             )
     return name, values
+
+
+def check_recorded(name: str, values: Mapping[str, Any]) -> None:
+    """Checks a scheduler that a file names, before anything is made of it.
+
+    Args:
+        name (str): The name of a class.
+        values (Mapping[str, Any]): Values of its config.
+
+    Raises:
+        ValueError: If there is no such scheduler, or a value is unknown, of a
+            wrong type, or would need memory without bounds.
+    """
+    import diffusers
+
+    split_type(dict(values, type=name))
+    known = arguments_of(getattr(diffusers, DDIM))
+    known |= arguments_of(getattr(diffusers, name))
+    values = {k: v for k, v in values.items() if v is not None}
+    check_arguments(values, known)
+    steps = values.get('num_train_timesteps', 1)
+    if not 1 <= steps <= MOST_TIMESTEPS:
+        raise UserError(
+            f'`num_train_timesteps` must be in [1, {MOST_TIMESTEPS}], but got '
+            f'{steps}.'
+        )
 
 
 def make_scheduler(config: Mapping, scheduler: str | Mapping) -> Any:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,13 +20,25 @@ from mmhiper.models.loading import (
     load_parts,
 )
 from mmhiper.models.offload import call_on
-from mmhiper.models.schedulers import DDIM, make_scheduler, split_type
+from mmhiper.models.schedulers import (
+    DDIM,
+    check_recorded,
+    make_scheduler,
+    split_type,
+)
 from mmhiper.models.text_encoders import TextEncoders
 from mmhiper.models.vocabulary import Vocabulary
 from mmhiper.registry import MODELS
-from mmhiper.utils.arguments import KeepsArguments, ValuesOf, plain
+from mmhiper.utils.arguments import (
+    KeepsArguments,
+    ValuesOf,
+    arguments_of,
+    check_arguments,
+    plain,
+)
 from mmhiper.utils.errors import UserError
 
+_SOURCE = ('pretrained', 'subfolder')  # of a scheduler
 Part = Annotated[dict[str, Any] | None, ValuesOf(PartSource)]
 
 
@@ -41,7 +53,7 @@ class RecordedOptions:
         sampler (str): That type.
     """
 
-    dtype: str = 'fp32'
+    dtype: Literal['fp32', 'bf16', 'fp16'] = 'fp32'
     unet: Part = None
     vae: Part = None
     text_encoder: Part = None
@@ -131,7 +143,7 @@ class StableDiffusion(KeepsArguments, nn.Module):
         changes = {
             key: value
             for key, value in (scheduler or {}).items()
-            if key not in ('pretrained', 'subfolder')
+            if key not in _SOURCE
         }
         self.samples_with, values = split_type(changes)
         self._scheduler_config = {**parts['scheduler'], **values}
@@ -177,25 +189,27 @@ class StableDiffusion(KeepsArguments, nn.Module):
         return {name: given[name] for name in names if given.get(name)}
 
     @classmethod
-    def from_record(
-        cls, backbone: str, options: dict[str, Any]
-    ) -> StableDiffusion:
-        """Loads the frozen model that a file says it was.
+    def config_of_record(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The constructor values that a file has recorded.
 
         Args:
-            backbone (str): ``pretrained``.
-            options (dict): Those of :class:`RecordedOptions`, checked.
+            options (Mapping[str, Any]): See :class:`RecordedOptions`.
 
         Returns:
-            StableDiffusion: Ready for use.
+            dict[str, Any]: All but ``pretrained``.
 
         Raises:
-            ValueError: See the constructor.
+            ValueError: If one is unknown, of a wrong type or out of range.
         """
+        check_arguments(options, arguments_of(RecordedOptions))
         given = dict(options)
-        values = given.pop('scheduler', None) or {}
+        scheduler = given.pop('scheduler', None) or {}
         sampler = given.pop('sampler', DDIM)
-        return cls(backbone, scheduler=dict(values, type=sampler), **given)
+        source = {k: scheduler[k] for k in _SOURCE if k in scheduler}
+        check_arguments(source, arguments_of(PartSource))
+        values = {k: v for k, v in scheduler.items() if k not in source}
+        check_recorded(sampler, values)
+        return dict(given, scheduler=dict(scheduler, type=sampler))
 
     def train(self, mode: bool = True) -> StableDiffusion:
         """Stays in evaluation mode: a frozen model has no other."""

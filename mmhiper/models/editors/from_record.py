@@ -12,7 +12,7 @@ from mmengine.logging import print_log
 from mmhiper.io.record import Record
 from mmhiper.models.editors.base import EmbeddingEditor
 from mmhiper.models.loading import check_model_name
-from mmhiper.models.stable_diffusion import RecordedOptions, StableDiffusion
+from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.registry import MODELS
 from mmhiper.utils.arguments import arguments_of, check_arguments
 from mmhiper.utils.errors import FileError, MissingFileError
@@ -87,9 +87,9 @@ def build_editor(
         )
     known = arguments_of(kind)
     known.pop('sd', None)
-    options, arguments = record.sd or {}, record.arguments
+    arguments = record.arguments
     try:
-        check_arguments(options, arguments_of(RecordedOptions))
+        options = StableDiffusion.config_of_record(record.sd or {})
         check_arguments(arguments, known)
     except ValueError as fault:
         raise _does_not_fit(record, fault) from None
@@ -104,7 +104,7 @@ def build_editor(
             logger='current',
             level=logging.INFO,
         )
-    sd = StableDiffusion.from_record(backbone, options)
+    sd = StableDiffusion(backbone, **options)
     try:
         return kind(sd=sd, **arguments)
     except (TypeError, ValueError) as fault:
