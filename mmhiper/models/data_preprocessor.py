@@ -17,6 +17,7 @@ from mmhiper.utils.randomness import generator_of, run_state
 # One entry per source image; pictures that are made anew at every iteration
 # must not pile up.
 MAX_PREPARED = 64
+MOST_PIXELS = 8192  # of a side; no backbone draws as large
 
 
 @MODELS.register_module()
@@ -38,6 +39,10 @@ class ImagePreprocessor(BaseDataPreprocessor):
         self, size: int | None = None, random_flip: bool = False
     ) -> None:
         super().__init__()
+        if size is not None and not 1 <= size <= MOST_PIXELS:
+            raise UserError(
+                f'`size` must be in [1, {MOST_PIXELS}] pixels, but got {size}.'
+            )
         self.size = size
         self.random_flip = random_flip
         self._prepared: dict[tuple, tuple[Tensor, Tensor, str]] = {}

@@ -13,7 +13,10 @@ def test_learns_and_interpolates(tmp_path):
     cfg = Config.fromfile(Path(__file__).parent / 'interpolation_dog.py')
     cfg.model.sd.pretrained = 'mini-sd'
     cfg.train_cfg.max_iters = cfg.default_hooks.checkpoint.interval = 2
-    cfg.custom_hooks = [dict(type='PlainCheckpointHook')]
+    cfg.custom_hooks = [
+        dict(type='PlainCheckpointHook'),
+        dict(type='ExportHook'),
+    ]
     cfg.work_dir = str(tmp_path)
     editor = train(cfg).model.cpu()
 
@@ -34,8 +37,9 @@ def test_learns_and_interpolates(tmp_path):
         tokens = editor.condition(['a cat'], toward=toward).tokens
         torch.testing.assert_close(tokens, expected)
 
-    # its checkpoint, in another process, draws the same picture
-    again = load_editor(cfg, tmp_path / 'iter_2.pth', device='cpu')
+    # its export alone draws the same picture
+    again = load_editor(tmp_path / 'iter_2.safetensors', device='cpu')
+    assert again.toward == 0.6
     options = dict(
         toward=0.3,
         num_inference_steps=2,

@@ -26,6 +26,8 @@ from mmhiper.registry import MODELS
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.randomness import generator_of, run_state
 
+MOST_IMAGES = 1000  # with a token of their own
+
 
 @MODELS.register_module()
 class TextualInversion(EmbeddingEditor):
@@ -95,6 +97,11 @@ class TextualInversion(EmbeddingEditor):
             raise UserError(
                 f'`num_vectors_per_token` must be in [1, {most}], but got '
                 f'{num_vectors_per_token}.'
+            )
+        if per_image_tokens > MOST_IMAGES:  # a file may ask for it
+            raise UserError(
+                f'`per_image_tokens` must be at most {MOST_IMAGES}, but got '
+                f'{per_image_tokens}.'
             )
         for name, number, least in (
             ('progressive_interval', progressive_interval, 1),

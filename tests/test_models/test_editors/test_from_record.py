@@ -304,6 +304,15 @@ ATTACKS = {
     ),
     'not finite': lambda bad: (('arguments', 'strength'), 1e999),
     'huge': lambda bad: (('arguments', 'n_hiper'), 10**9),
+    'large': lambda bad: (
+        ('arguments', 'data_preprocessor'),
+        dict(size=10**8),
+    ),
+    'long': lambda bad: (
+        ('sd', 'scheduler'),
+        dict(num_train_timesteps=10**12),
+    ),
+    'no number': lambda bad: (('sd', 'scheduler'), dict(beta_start='x')),
     'none': lambda bad: (('arguments', 'source_text'), None),
 }
 
