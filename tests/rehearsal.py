@@ -138,8 +138,9 @@ def _place() -> str:
     """The innermost function of the package that is being run."""
     frame = sys._getframe(1)
     while frame is not None:
-        path = Path(frame.f_code.co_filename)
-        if path.is_relative_to(PACKAGE):
-            return f'{path.stem}.{frame.f_code.co_name}'
+        path, name = Path(frame.f_code.co_filename), frame.f_code.co_name
+        # a comprehension may be a function of its own, or not
+        if path.is_relative_to(PACKAGE) and not name.startswith('<'):
+            return f'{path.stem}.{name}'
         frame = frame.f_back
     return 'no function of the package'
