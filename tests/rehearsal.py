@@ -2,22 +2,25 @@
 
 A model on the ``meta`` device has shapes and no numbers, so what needs a
 number from it, or mixes it with tensors on the CPU, fails as it would wait or
-fail on CUDA. PyTorch refuses most of this by itself; inside a
+fail on CUDA. PyTorch refuses much of this by itself; inside a
 :class:`Rehearsal` the rest is refused too, and what may be read at the end of
 a run (a picture, a loss for the log) is answered and counted by its place.
+
+Not seen are kernels that wait inside, as those of ``torch.linalg`` do.
 """
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 import mmhiper
 
@@ -25,25 +28,32 @@ aten = torch.ops.aten
 PACKAGE = Path(mmhiper.__file__).parent
 # They make a tensor of numbers that Python has, on the device that is named.
 MAKERS = (torch.tensor, torch.as_tensor, torch.asarray)
+# Of operations whose result, or its shape, depends on the numbers.
+NEEDS_NUMBERS = {
+    torch.Tag.data_dependent_output,
+    torch.Tag.dynamic_output_shape,
+}
 
 
 class Rehearsal(TorchDispatchMode):
     """Refuses, or counts, what would make the CPU wait for the device.
 
     The CPU waits where it reads a number or a tensor, and where it copies
-    one to the device and not by ``non_blocking=True``.
+    one to the device other than by ``non_blocking=True``.
 
     Args:
         *places (str): Functions of the package that may wait themselves, as
-            'module.function'. All others raise an error.
+            'module.function'. All others raise an AssertionError.
+        reads (float): The number that is read, wherever one may be.
 
     Attributes:
         waits (Counter[str]): How often each of them did.
     """
 
-    def __init__(self, *places: str) -> None:
+    def __init__(self, *places: str, reads: float = 0.0) -> None:
         super().__init__()
         self.places = places
+        self.reads = reads
         self.waits: Counter[str] = Counter()
         self._functions = _Uploads(self)
 
@@ -67,53 +77,52 @@ class Rehearsal(TorchDispatchMode):
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        tensors = [
-            each
-            for each in tree_leaves((args, kwargs))
-            if isinstance(each, torch.Tensor)
-        ]
-        there = [each for each in tensors if each.is_meta]
-        here = [each for each in tensors if not each.is_meta]
-        name = func.overloadpacket
-        if name is aten._to_copy:
-            return self._copy(func, args, kwargs)
-        if name is aten.copy_:
-            target, source = args[:2]
-            if target.is_meta and not source.is_meta:
-                if not (args[2:] or [kwargs.get('non_blocking')])[0]:
-                    self.wait('a copy to the device that blocks')
-                return target
-            if source.is_meta and not target.is_meta:
-                self.wait('a copy from the device')
-                return target
-        elif there and name is aten._local_scalar_dense:
-            self.wait('a number of the device is read')
-            return torch.zeros((), dtype=there[0].dtype).item()
-        elif there and any(each.ndim for each in here):
-            raise AssertionError(f'{func} mixes devices')
+        tensors = list(_tensors((*args, *kwargs.values())))
+        operation = func.overloadpacket
+        if operation is aten._to_copy:
+            device = kwargs.get('device') or args[0].device
+            if self._copies(args[0], device, kwargs.get('non_blocking')):
+                dtype = kwargs.get('dtype') or args[0].dtype
+                return torch.zeros(args[0].shape, dtype=dtype)
+        elif operation is aten.copy_:
+            if self._copies(args[1], args[0].device, any(args[2:])):
+                return args[0].zero_()
+        elif any(each.is_meta for each in tensors):
+            if operation is aten._local_scalar_dense:
+                self.wait('a number is read')
+                return torch.tensor(self.reads, dtype=args[0].dtype).item()
+            self._check(func, tensors)
         return func(*args, **kwargs)
 
-    def _copy(self, func: Any, args: Any, kwargs: Any) -> Any:
-        """A tensor on its way between the devices."""
-        (source,) = args
-        device = kwargs.get('device')
-        if device is None or (device.type == 'meta') == source.is_meta:
-            return func(*args, **kwargs)
-        if source.is_meta:
-            self.wait('a copy from the device')
-            return torch.zeros(
-                source.shape, dtype=kwargs.get('dtype') or source.dtype
-            )
-        if not kwargs.get('non_blocking'):
-            self.wait('a copy to the device that blocks')
-        return func(*args, **kwargs)
+    def _copies(
+        self, source: torch.Tensor, target: torch.device, non_blocking: bool
+    ) -> bool:
+        """Waits as a copy does; whether it comes from the device."""
+        reads = source.is_meta and target.type != 'meta'
+        writes = target.type == 'meta' and not source.is_meta
+        if reads:
+            self.wait('a tensor is read')
+        if writes and not non_blocking:
+            self.wait('a copy to the device blocks')
+        return reads
+
+    def _check(self, func: Any, tensors: list[torch.Tensor]) -> None:
+        """Refuses an operation on the device that cannot go ahead alone."""
+        scalars = all(each.ndim == 0 for each in tensors if not each.is_meta)
+        assert scalars, f'{func} mixes devices in {_place()}'
+        if func.overloadpacket is aten.index:  # by numbers, or by a mask
+            masks = any(each.dtype == torch.bool for each in tensors[1:])
+            assert not masks, f'a mask is an index in {_place()}'
+        else:
+            needs = NEEDS_NUMBERS & set(func.tags)
+            assert not needs, f'{func} needs numbers in {_place()}'
 
 
 class _Uploads(TorchFunctionMode):
     """Sees numbers of Python that become tensors of the device.
 
-    On CUDA they are copied there, which blocks; the meta device makes empty
-    tensors of their shape at once.
+    On CUDA they are copied there, which blocks; for the meta device a tensor
+    of their shape is made at once.
     """
 
     def __init__(self, rehearsal: Rehearsal) -> None:
@@ -124,14 +133,25 @@ class _Uploads(TorchFunctionMode):
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        made = func in MAKERS and not isinstance(args[0], torch.Tensor)
-        if made and torch.device(kwargs.get('device') or 'cpu').type == 'meta':
-            self.rehearsal.wait('a tensor is made of numbers of Python')
-        if func in (torch.Tensor.__getitem__, torch.Tensor.__setitem__):
+        if func in MAKERS:
+            device = torch.device(kwargs.get('device') or 'cpu')
+            if device.type == 'meta':
+                self.rehearsal.wait('numbers of Python go to the device')
+        elif func in (torch.Tensor.__getitem__, torch.Tensor.__setitem__):
             parts = args[1] if isinstance(args[1], tuple) else (args[1],)
-            if args[0].is_meta and any(isinstance(p, list) for p in parts):
+            listed = any(isinstance(p, list | np.ndarray) for p in parts)
+            if args[0].is_meta and listed:
                 self.rehearsal.wait('a list is an index')
         return func(*args, **kwargs)
+
+
+def _tensors(values: Iterable[Any]) -> Iterator[torch.Tensor]:
+    """The tensors among the arguments of an operation."""
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from _tensors(value)
 
 
 def _place() -> str:
