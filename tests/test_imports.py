@@ -14,6 +14,7 @@ LAYERS = [
     ['utils', 'io'],
     [
         'models.attention',
+        'models.autocast',
         'models.conditioning',
         'models.image_encoder',
         'models.loading',

@@ -2,6 +2,7 @@
 default_scope = 'mmhiper'
 
 default_hooks = dict(
+    runtime_info=dict(type='LazyRuntimeInfoHook'),  # no wait per iteration
     logger=dict(
         type='LoggerHook',
         interval=100,

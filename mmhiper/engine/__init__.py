@@ -4,6 +4,7 @@ from .atomic_backend import AtomicLocalBackend
 from .hooks import (
     CurriculumHook,
     ExportHook,
+    LazyRuntimeInfoHook,
     LossCurveHook,
     NextStepsHook,
     PlainCheckpointHook,
@@ -17,6 +18,7 @@ __all__ = [
     'CurriculumHook',
     'CurriculumLoop',
     'ExportHook',
+    'LazyRuntimeInfoHook',
     'LossCurveHook',
     'NextStepsHook',
     'PlainCheckpointHook',

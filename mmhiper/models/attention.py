@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -306,7 +307,10 @@ class SplitAttention:
         for control in self.controls:
             rows = control.borrow(self.layer)
             if rows is not None:
-                q, k = q[rows], k[rows]
+                # a list as an index would be copied to the device first
+                q, k = (
+                    torch.stack([each[row] for row in rows]) for each in (q, k)
+                )
         return q, k
 
 

@@ -147,7 +147,8 @@ class ImagePreprocessor(BaseDataPreprocessor):
         Returns:
             Tensor: (3, size, size) fp32 in [-1, 1].
         """
-        pixels = image.to(self.device).float() / 127.5 - 1
+        on_device = image.to(self.device, non_blocking=True)
+        pixels = on_device.float() / 127.5 - 1
         if self.size is None or image.shape[-1] == self.size:
             return pixels
         resized = F.interpolate(

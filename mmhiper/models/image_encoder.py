@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmhiper.models.autocast import no_autocast
 from mmhiper.models.loading import BUNDLED, choose_backbone, quiet
 from mmhiper.utils.errors import MissingFileError, UserError
 
@@ -95,7 +96,7 @@ class ImageEncoder:
             torch.tensor(values, device=pixels.device).reshape(3, 1, 1)
             for values in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD)
         )
-        with torch.autocast(pixels.device.type, enabled=False):
+        with no_autocast(pixels.device):
             tokens = model((unit - mean) / std).last_hidden_state
             return model.post_layernorm(tokens)
 

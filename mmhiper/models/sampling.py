@@ -54,7 +54,7 @@ def run_scheduler(
     Args:
         denoise (callable): ``(latents, t) -> model output``, both
             (B, 4, h, w), the output in the scheduler's prediction type; ``t``
-            may be fractional.
+            is a scalar on the CPU and may be fractional.
         latents (Tensor): Where to start, (B, 4, h, w): unit normal noise, or
             clean latents to be inverted.
         scheduler: A scheduler of diffusers; its timesteps are set here.
@@ -84,7 +84,9 @@ def run_scheduler(
         for name, value in (('eta', eta), ('generator', generator))
         if name in known
     }
-    scheduler.set_timesteps(num_steps, device=latents.device)
+    # Not on the device: what a scheduler computes of a timestep are scalars,
+    # and it asks for their values in each step.
+    scheduler.set_timesteps(num_steps, device='cpu')
     latents = latents * scheduler.init_noise_sigma
     last = len(scheduler.timesteps)
     for calls, timestep in enumerate(scheduler.timesteps, start=1):

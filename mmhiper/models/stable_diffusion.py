@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mmhiper.models.attention import has_split_attention
+from mmhiper.models.autocast import no_autocast
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.loading import (
     DTYPES,
@@ -233,7 +233,7 @@ class StableDiffusion(KeepsArguments, nn.Module):
         Returns:
             What it returns, on the device.
         """
-        with _no_autocast(self.device):
+        with no_autocast(self.device):
             if self.offload:
                 return call_on(self.device, module, method, *args)
             return getattr(module, method)(*args)
@@ -372,7 +372,7 @@ class StableDiffusion(KeepsArguments, nn.Module):
             Conditioning: Tokens (B, M, D) in fp32, for Stable Diffusion XL
             with the pooled text (B, P).
         """
-        ids = [each.to(self.device) for each in ids]
+        ids = [each.to(self.device, non_blocking=True) for each in ids]
         encoded: Conditioning = self._run(
             self.text_encoders, 'forward', ids, rows
         )
@@ -458,11 +458,12 @@ class StableDiffusion(KeepsArguments, nn.Module):
         Args:
             latents (Tensor): (B, 4, h, w), scaled.
             noise (Tensor): (B, 4, h, w), unit normal.
-            timesteps (Tensor): (B,) integers.
+            timesteps (Tensor): (B,) integers, on any device.
 
         Returns:
             Tensor: (B, 4, h, w).
         """
+        timesteps = timesteps.to(latents.device, non_blocking=True)
         return self.scheduler.add_noise(latents, noise, timesteps)
 
     def noise_target(
@@ -473,7 +474,7 @@ class StableDiffusion(KeepsArguments, nn.Module):
         Args:
             latents (Tensor): (B, 4, h, w), scaled.
             noise (Tensor): (B, 4, h, w), unit normal.
-            timesteps (Tensor): (B,) integers.
+            timesteps (Tensor): (B,) integers, on any device.
 
         Returns:
             Tensor: (B, 4, h, w): the noise for models that predict epsilon,
@@ -486,6 +487,7 @@ class StableDiffusion(KeepsArguments, nn.Module):
         if kind == 'epsilon':
             return noise
         if kind == 'v_prediction':
+            timesteps = timesteps.to(latents.device, non_blocking=True)
             return self.scheduler.get_velocity(latents, noise, timesteps)
         raise UserError(
             "The scheduler's `prediction_type` must be 'epsilon' or "
@@ -500,7 +502,7 @@ class StableDiffusion(KeepsArguments, nn.Module):
 
         Args:
             latents (Tensor): Noised latents, (B, 4, h, w).
-            timesteps (Tensor): One integer, or (B,).
+            timesteps (Tensor): One number, or (B,), on any device.
             conditioning (Conditioning): Tokens (B, M, D), for Stable
                 Diffusion XL with the pooled text, and values where
                 cross-attention can take them (inside ``attention_control``).
@@ -521,7 +523,7 @@ class StableDiffusion(KeepsArguments, nn.Module):
             options['cross_attention_kwargs'] = dict(value_states=values)
         return self.unet(
             latents.to(self.dtype),
-            timesteps,
+            timesteps.to(latents.device, non_blocking=True),
             encoder_hidden_states=conditioning.tokens.to(self.dtype),
             return_dict=False,
             **options,
@@ -540,21 +542,5 @@ class StableDiffusion(KeepsArguments, nn.Module):
         """
         size = [side * self.vae_factor for side in latents.shape[-2:]]
         numbers = torch.tensor([*size, 0, 0, *size], dtype=self.dtype)
-        return numbers.to(latents.device).expand(len(latents), -1)
-
-
-@contextlib.contextmanager
-def _no_autocast(device: torch.device) -> Iterator[None]:
-    """Runs frozen parts in their own precision, also under ``--amp``.
-
-    Args:
-        device (torch.device): Where they run.
-
-    Yields:
-        None
-    """
-    if not torch.amp.is_autocast_available(device.type):
-        yield
-        return
-    with torch.autocast(device.type, enabled=False):
-        yield
+        numbers = numbers.to(latents.device, non_blocking=True)
+        return numbers.expand(len(latents), -1)

@@ -2,6 +2,7 @@
 
 from .curriculum_hook import CurriculumHook
 from .export_hook import ExportHook
+from .lazy_runtime_info_hook import LazyRuntimeInfoHook
 from .loss_curve_hook import LossCurveHook
 from .next_steps_hook import NextStepsHook
 from .plain_checkpoint_hook import PlainCheckpointHook, to_plain
@@ -11,6 +12,7 @@ from .progress_bar_hook import ProgressBarHook
 __all__ = [
     'CurriculumHook',
     'ExportHook',
+    'LazyRuntimeInfoHook',
     'LossCurveHook',
     'NextStepsHook',
     'PlainCheckpointHook',

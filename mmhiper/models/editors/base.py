@@ -312,7 +312,7 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
 
         Returns:
             tuple[Tensor, Tensor, Tensor]: Latents and noise, (B, 4, h, w),
-            and timesteps, (B,).
+            and timesteps, (B,), on the CPU.
         """
         seed, iteration = run_state()
         device = self.sd.device
@@ -331,8 +331,8 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
             noises.append(torch.randn(latents[-1].shape, generator=generator))
         return (
             torch.cat(latents),
-            torch.cat(noises).to(device),
-            torch.cat(timesteps).to(device),
+            torch.cat(noises).to(device, non_blocking=True),
+            torch.cat(timesteps),
         )
 
     def _denoise(
@@ -343,7 +343,7 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
         Args:
             z (Tensor): Latents, (B, 4, h, w).
             noise (Tensor): (B, 4, h, w).
-            t (Tensor): Timesteps, (B,).
+            t (Tensor): Timesteps, (B,), on the CPU.
             conditioning (Conditioning): B texts.
 
         Returns:
@@ -385,10 +385,11 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
             sample = data_samples[which]
             z = self._encode(inputs[which], sample, seed)
             generator = generator_of(seed, sample.image_key, 'fixed', draw)
-            noise = torch.randn(z.shape, generator=generator).to(z.device)
+            noise = torch.randn(z.shape, generator=generator)
+            noise = noise.to(z.device, non_blocking=True)
             t = torch.tensor([(2 * draw + 1) * num_timesteps // (2 * count)])
             output, target = self._denoise(
-                z, noise, t.to(z.device), self.fixed_condition(sample)
+                z, noise, t, self.fixed_condition(sample)
             )
             masks = [sample.get('loss_mask')]
             losses.append(masked_means(output, target, masks))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from mmhiper.models.attention import AttentionControl
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.editors.inversion import Inversion, InversionEditor
+from mmhiper.models.embeddings import register_host_buffer
 from mmhiper.models.sampling import guided
 from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.utils.errors import UserError
@@ -53,6 +54,11 @@ class CurriculumEditor(InversionEditor):
     Note:
         Of the two branches of guidance one has nothing to learn in it. Its
         prediction is computed once per timestep, not at every inner step.
+
+    Note:
+        A timestep may end after any inner step, so :meth:`train_step` reads
+        its loss: the one place where the CPU waits for the device. To decide
+        there would take all the steps that stopping early saves.
     """
 
     learns_negative = False
@@ -77,7 +83,8 @@ class CurriculumEditor(InversionEditor):
         # Where the training is, in checkpoints for an exact resume: the
         # latents that the finished steps lead to, and (i, inner steps done).
         self.register_buffer('reached', torch.zeros_like(self.start))
-        self.register_buffer('progress', torch.zeros(2, dtype=torch.int64))
+        progress = torch.zeros(2, dtype=torch.int64)
+        register_host_buffer(self, 'progress', progress)
         self._fixed: Tensor | None = None
 
     def forget(self) -> None:

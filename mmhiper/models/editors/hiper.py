@@ -153,7 +153,7 @@ class HiPer(EmbeddingEditor):
         Returns:
             Conditioning: B texts.
         """
-        images = self.image_indices(data_samples).to(self.content.device)
+        images = self._indices_there(data_samples)
         source = self.plain_condition(data_samples)
         return source.with_tokens(self.embedding(source.tokens, images))
 
@@ -168,8 +168,13 @@ class HiPer(EmbeddingEditor):
         Returns:
             Conditioning: B texts.
         """
-        images = self.image_indices(data_samples).to(self.content.device)
+        images = self._indices_there(data_samples)
         return Conditioning(self.content, self.pooled)[images]
+
+    def _indices_there(self, data_samples: list[BaseDataElement]) -> Tensor:
+        """The image indices, (B,), on the device of the texts."""
+        images = self.image_indices(data_samples)
+        return images.to(self.content.device, non_blocking=True)
 
     def condition(
         self,
@@ -302,7 +307,7 @@ class HiPer(EmbeddingEditor):
         # copies have the same noise, so they share its weight; distributed
         # training averages over processes, which the world size undoes.
         counts = torch.bincount(images, minlength=self.num_images).float()
-        counts = counts.to(losses.device)
+        counts = counts.to(losses.device, non_blocking=True)
         all_reduce(counts)
-        weights = get_world_size() / counts[images.to(losses.device)]
+        weights = get_world_size() / counts[self._indices_there(data_samples)]
         return dict(loss=(weights * losses).sum())

@@ -597,7 +597,7 @@ class InversionEditor(EmbeddingEditor):
         Raises:
             ValueError: If none is.
         """
-        if not self.start.any():
+        if self._inversion is None and not self.start.any():
             raise UserError(
                 'No picture is inverted yet: train this editor, load a '
                 'checkpoint, or call `invert`.'
@@ -607,9 +607,9 @@ class InversionEditor(EmbeddingEditor):
         """The timesteps of the scheduler, which is set to them.
 
         Returns:
-            Tensor: (T,) integers, falling.
+            Tensor: (T,) integers, falling, on the CPU.
         """
-        self.sd.scheduler.set_timesteps(self.num_steps, self.sd.device)
+        self.sd.scheduler.set_timesteps(self.num_steps, 'cpu')
         timesteps: Tensor = self.sd.scheduler.timesteps
         return timesteps
 

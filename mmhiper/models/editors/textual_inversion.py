@@ -264,7 +264,9 @@ class TextualInversion(EmbeddingEditor):
         own = {self.placeholder_token: int(self.embedding.num_active)}
         ids = [each.encode(texts, lengths=own) for each in self.vocabularies]
         table = self.embedding.table()
-        rows = [each.to(table) for each in self._loaded.values()]
+        rows = [
+            each.to(table, non_blocking=True) for each in self._loaded.values()
+        ]
         return self.sd.encode_ids(ids, torch.cat([table, *rows]))
 
     def condition(self, prompts: list[str]) -> Conditioning:

@@ -1,5 +1,6 @@
 """Owners of the learned tensors; they see tensors, never the frozen model."""
 
+from mmhiper.models.embeddings.host_buffer import register_host_buffer
 from mmhiper.models.embeddings.identity import Identity
 from mmhiper.models.embeddings.null_text import NullTexts
 from mmhiper.models.embeddings.tail import TailEmbedding
@@ -12,4 +13,5 @@ __all__ = [
     'TailEmbedding',
     'TokenEmbedding',
     'ValueMappers',
+    'register_host_buffer',
 ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from mmhiper.models.embeddings.host_buffer import register_host_buffer
+
 
 class TokenEmbedding(nn.Module):
     """The rows of a placeholder's new tokens, and of per-image tokens.
@@ -38,7 +40,7 @@ class TokenEmbedding(nn.Module):
             'initial', self.rows.detach().clone(), persistent=False
         )
         # with progressive vectors, those that came into use already
-        self.register_buffer('num_active', torch.tensor(len(initial)))
+        register_host_buffer(self, 'num_active', torch.tensor(len(initial)))
 
     @property
     def active_rows(self) -> Tensor:
