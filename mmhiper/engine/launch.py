@@ -21,7 +21,7 @@ from mmengine.runner import Runner
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
-from mmhiper.io import read_checkpoint
+from mmhiper.io import check_resumable, read_checkpoint
 from mmhiper.registry import DATASETS
 from mmhiper.utils import register_all_modules
 from mmhiper.utils.errors import MissingFileError, UserError
@@ -67,10 +67,15 @@ class ConciseRunner(Runner):
                 handler.addFilter(_is_for_user)
         return logger
 
-    def load_checkpoint(self, *args: Any, **kwargs: Any) -> Any:
-        """Load a checkpoint without mmengine's print on how it reads it."""
+    def load_checkpoint(self, filename: str, *args: Any, **more: Any) -> Any:
+        """Load a checkpoint without mmengine's print on how it reads it.
+
+        Only a file of tensors and plain values: mmengine itself would also
+        fetch one from the network, and unpickle whatever is in it.
+        """
+        read_checkpoint(filename)
         with redirect_stdout(io.StringIO()):
-            return super().load_checkpoint(*args, **kwargs)
+            return super().load_checkpoint(filename, *args, **more)
 
 
 def check_writable(folder: str | Path) -> None:
@@ -128,7 +133,7 @@ def set_resume(cfg: Config, resume: str) -> str:
             'which has no state of the optimiser. Give the iter_N.pth '
             'beside it.'
         )
-    read_checkpoint(resume)  # says what is wrong with a damaged file
+    check_resumable(resume)  # says what is wrong with a damaged file
     cfg.resume, cfg.load_from = True, resume
     return f'Resuming from {resume}.'
 

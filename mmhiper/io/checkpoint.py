@@ -11,7 +11,8 @@ from torch import Tensor
 
 from mmhiper.io.export import read_export
 from mmhiper.io.file_content import read_content
-from mmhiper.utils.errors import MissingFileError, UserError
+from mmhiper.utils.errors import FileError, UserError
+from mmhiper.utils.reading import check_file
 
 _OWN = ('editor', 'backbone')  # what every state dict of an editor says
 
@@ -57,25 +58,44 @@ def read_learned(
     if path.suffix == '.safetensors':
         tensors, exported = read_export(path)
         return _with_record(tensors, exported), exported
-    if not path.is_file():
-        raise MissingFileError(f'There is no checkpoint {str(path)!r}.')
+    check_file(path, 'a checkpoint')
     try:
         content = read_content(path).entries
-    except ValueError as error:
-        raise UserError(
+    except UserError as error:
+        raise FileError(
             f'{str(path)!r} is not a complete checkpoint: {error}'
         ) from error
-    if 'state_dict' not in content:
-        raise UserError(
+    state, meta = content.get('state_dict'), content.get('meta')
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(tensor, Tensor)
+        for name, tensor in state.items()
+    ):
+        raise FileError(
             f'{str(path)!r} is not a training checkpoint: it has no '
-            "'state_dict'."
+            "'state_dict' of tensors by their names. Name an iter_N.pth."
         )
-    state, meta = content['state_dict'], content.get('meta')
     noted = meta.get('embedding') if isinstance(meta, Mapping) else None
-    if not noted:  # a stock runner wrote it
-        own = getattr(state, '_metadata', {}).get('', {})
+    if not isinstance(noted, Mapping) or not noted:  # a stock runner wrote it
+        own = own_record(state)
         noted = {key: own[key] for key in _OWN if key in own}
+    if not isinstance(state, OrderedDict):
+        state = OrderedDict(state)
     return state, dict(noted)
+
+
+def own_record(state: Mapping[str, Any]) -> dict[str, Any]:
+    """What a state dict says of the editor that it is of.
+
+    Args:
+        state (Mapping[str, Any]): From a file.
+
+    Returns:
+        dict[str, Any]: The metadata of its top module, of any content; empty
+        where there is none.
+    """
+    metadata = getattr(state, '_metadata', None)
+    own = metadata.get('') if isinstance(metadata, Mapping) else None
+    return dict(own) if isinstance(own, Mapping) else {}
 
 
 def _with_record(

@@ -10,7 +10,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from mmhiper.io.file_content import read_safetensors
-from mmhiper.utils.errors import MissingFileError, UserError
+from mmhiper.utils.errors import FileError
+from mmhiper.utils.reading import check_file, printable
 
 FORMAT = 'mmhiper'
 
@@ -51,14 +52,12 @@ def read_export(
         FileNotFoundError: If there is no such file.
         ValueError: If it is not a safetensors file, or none of ours.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise MissingFileError(f'There is no embedding file {str(path)!r}.')
+    path = check_file(path, 'an embedding file')
     tensors, metadata = read_safetensors(path)
     if metadata.pop('format', None) != FORMAT:
-        raise UserError(
+        raise FileError(
             f'{str(path)!r} is a safetensors file, but not an embedding that '
             f'this package wrote: its metadata has no format={FORMAT!r}. '
-            f'It holds: {", ".join(sorted(tensors)[:5]) or "nothing"}.'
+            f'It holds: {printable(", ".join(sorted(tensors)[:5]))[:200]}.'
         )
     return tensors, metadata

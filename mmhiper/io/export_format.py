@@ -48,7 +48,7 @@ def read(content: FileContent) -> TokenFile:
     entries = content.entries
     if set(entries) != set(XL_NAMES):
         return TokenFile(entries, FORMAT.name, metadata=metadata)
-    word = metadata['placeholder_token']
+    word = metadata.get('placeholder_token', '')
     first, second = ({word: entries[name]} for name in XL_NAMES)
     return TokenFile(first, FORMAT.name, second, metadata)
 

@@ -9,7 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmhiper.models.loading import BUNDLED, choose_backbone, quiet
+from mmhiper.models.loading import (
+    BUNDLED,
+    check_weights,
+    choose_backbone,
+    loading,
+    quiet,
+)
 from mmhiper.utils.errors import MissingFileError, UserError
 
 SUBFOLDER = 'image_encoder'
@@ -113,21 +119,19 @@ class ImageEncoder:
         path = Path(BUNDLED.get(self.name, self.name)).expanduser()
         source = str(path) if path.exists() else self.name
         options = {} if 'Config' in kind else {'dtype': torch.float32}
-        try:
-            with quiet():
-                return getattr(transformers, kind).from_pretrained(
-                    source, subfolder=_subfolder(source), **options
-                )
-        except Exception as error:
-            reason = str(error).strip().splitlines()[0]
-            fits = [f'{width}: {fit}' for width, fit in FITTING.items()]
-            raise UserError(
-                f'Cannot load a CLIP image encoder from {self.name!r}: '
-                f'{reason}\nSet `image_encoder=dict(pretrained=...)` to a '
-                'hub id or folder of a CLIP model, or to a folder in the '
-                f'diffusers layout with an {SUBFOLDER}/. For texts of width '
-                f'{", ".join(fits)}.'
-            ) from error
+        fits = [f'{width}: {fit}' for width, fit in FITTING.items()]
+        remedies = (
+            'Set `image_encoder=dict(pretrained=...)` to a hub id or folder '
+            'of a CLIP model, or to a folder in the diffusers layout with an '
+            f'{SUBFOLDER}/. For texts of width {", ".join(fits)}.'
+        )
+        with loading(self.name, 'a CLIP image encoder', remedies), quiet():
+            subfolder = _subfolder(source)
+            if options:
+                check_weights(source, subfolder)
+            return getattr(transformers, kind).from_pretrained(
+                source, subfolder=subfolder, **options
+            )
 
 
 def _subfolder(source: str) -> str:

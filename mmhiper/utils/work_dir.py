@@ -46,7 +46,7 @@ def find_checkpoint(work_dir: Path) -> Path:
     note = work_dir / 'last_checkpoint'
     if note.is_file():
         # empty when the run was killed while writing it
-        noted = work_dir / Path(note.read_text().strip()).name
+        noted = work_dir / Path(note.read_text(errors='replace').strip()).name
         if noted.is_file():
             return noted
     steps = {
