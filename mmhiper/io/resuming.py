@@ -6,11 +6,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from mmhiper.io.checkpoint import read_checkpoint
 from mmhiper.io.file_content import read_content
 from mmhiper.utils.errors import FileError
+
+# What PyTorch's optimisers keep of the size of a parameter.
+_MOMENTS = {
+    'acc_delta',
+    'exp_avg',
+    'exp_avg_sq',
+    'exp_inf',
+    'grad_avg',
+    'max_exp_avg_sq',
+    'momentum_buffer',
+    'square_avg',
+}
 
 
 def check_resumable(path: str | Path) -> None:
@@ -67,7 +77,7 @@ def _optimizer_problem(
     if not isinstance(optimizer, Mapping):
         return 'the state of its optimiser is no mapping'
     groups, states = optimizer.get('param_groups'), optimizer.get('state')
-    sound = (
+    if not (
         isinstance(groups, list)
         and isinstance(states, Mapping)
         and all(isinstance(each, Mapping) for each in states.values())
@@ -75,17 +85,15 @@ def _optimizer_problem(
             isinstance(each, Mapping) and isinstance(each.get('params'), list)
             for each in groups
         )
-    )
-    if not sound:
+    ):
         return 'the state of its optimiser is none of PyTorch'
-    # moments are as large as what is learned; counts are single numbers
-    moments = [item for each in states.values() for item in each.values()]
-    for item in moments:
-        if not isinstance(item, Tensor) or not item.ndim:
-            continue
-        if tuple(item.shape) not in shapes:
-            return (
-                f'its optimiser remembers a tensor {tuple(item.shape)}, but '
-                f'it learns {", ".join(map(str, sorted(shapes)))}'
-            )
+    for each in states.values():
+        for name in _MOMENTS & set(each):
+            moment = each[name]
+            shape = tuple(getattr(moment, 'shape', ()))
+            if moment is not None and shape not in shapes:
+                return (
+                    f'its optimiser remembers {name} of the shape {shape}, '
+                    f'but it learns {", ".join(map(str, sorted(shapes)))}'
+                )
     return None

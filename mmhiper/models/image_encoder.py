@@ -16,8 +16,10 @@ from mmhiper.models.loading import (
     loading,
     quiet,
 )
-from mmhiper.utils.errors import MissingFileError, UserError
+from mmhiper.utils.errors import FileError, MissingFileError, UserError
+from mmhiper.utils.reading import printable
 
+_MOST = 10_000  # pixels of a side, and numbers of a token
 SUBFOLDER = 'image_encoder'
 # Encoders as wide as the texts of a backbone family, for messages.
 FITTING = {
@@ -47,6 +49,13 @@ class ImageEncoder:
     ) -> None:
         self.name = choose_backbone(pretrained, without_cuda)
         self.config = self._load('CLIPVisionConfig')
+        sizes = [self.config.image_size, self.config.patch_size, self.width]
+        if not all(type(size) is int and 0 < size <= _MOST for size in sizes):
+            raise FileError(
+                f'The config of the image encoder {self.name!r} must have '
+                '`image_size`, `patch_size` and `hidden_size` from 1 to '
+                f'{_MOST}, but has {printable(sizes)[:80]}.'
+            )
 
     @property
     def num_tokens(self) -> int:

@@ -27,6 +27,7 @@ DTYPES = {
 PARTS = ('unet', 'vae', 'text_encoder', 'tokenizer', 'scheduler')
 SECOND_TEXT = ('text_encoder_2', 'tokenizer_2')  # of Stable Diffusion XL
 SINGLE_FILE_SUFFIXES = ('.safetensors', '.ckpt')
+_MOST_TIMESTEPS = 100_000  # a scheduler has tables of as many numbers
 _PICKLED = ('.bin', '.ckpt', '.pt', '.pth')
 # What the folder of a single file may name; the library is imported.
 _CLASSES = {
@@ -119,11 +120,11 @@ def load_parts(
             parts = _load_single_file(source, dtype)
         else:
             parts = {}
-            names, forces_zeros = _read_index(source)
+            names, forces_zeros = read_index(source)
         for name in names:
             override = overrides.get(name)
             if name not in parts or (override and 'pretrained' in override):
-                parts[name] = _load_part(name, source, dtype, override)
+                parts[name] = load_part(name, source, dtype, override)
     for name in ('text_encoder', 'tokenizer'):
         both = (parts.pop(name), parts.pop(f'{name}_2', None))
         parts[f'{name}s'] = [part for part in both if part is not None]
@@ -132,7 +133,7 @@ def load_parts(
     return dict(parts, forces_zeros=forces_zeros)
 
 
-def _read_index(source: str) -> tuple[tuple[str, ...], bool]:
+def read_index(source: str) -> tuple[tuple[str, ...], bool]:
     """Tells from a model's index which family it is of.
 
     Args:
@@ -255,7 +256,7 @@ def _check_pickled(path: Path) -> None:
         raise FileError(f'Cannot load weights: {error} {_REMEDIES}') from error
 
 
-def _load_part(
+def load_part(
     name: str, source: str, dtype: torch.dtype, override: dict | None
 ) -> Any:
     """Loads one part from a folder or the hub.
@@ -279,10 +280,7 @@ def _load_part(
     source = str(options.pop('pretrained', source))
     subfolder = options.pop('subfolder', name)
     if name == 'scheduler':  # the rest of the options is its config
-        with loading(source, subfolder):
-            return diffusers.DDIMScheduler.load_config(
-                source, subfolder=subfolder
-            )
+        return _load_scheduler(source, subfolder)
     if name.startswith('tokenizer'):
         with loading(source, subfolder):
             return transformers.CLIPTokenizer.from_pretrained(
@@ -314,6 +312,37 @@ def _load_part(
                     source, subfolder=subfolder, variant='fp16', **options
                 )
             raise
+
+
+def _load_scheduler(source: str, subfolder: str) -> dict[str, Any]:
+    """The config of a scheduler, of which one can be built.
+
+    Args:
+        source (str): Folder or hub id.
+        subfolder (str): In it.
+
+    Returns:
+        dict[str, Any]: The config.
+
+    Raises:
+        ValueError: If it cannot be read or is of no scheduler.
+    """
+    import diffusers
+
+    with loading(source, subfolder):
+        config = dict(
+            diffusers.DDIMScheduler.load_config(source, subfolder=subfolder)
+        )
+    steps = config.get('num_train_timesteps', 1000)
+    if type(steps) is not int or not 0 < steps <= _MOST_TIMESTEPS:
+        raise FileError(
+            f'The scheduler of {source!r} must have from 1 to '
+            f'{_MOST_TIMESTEPS} `num_train_timesteps`, but its config says '
+            f'{printable(steps)[:80]}.'
+        )
+    with loading(source, subfolder), quiet():
+        diffusers.DDIMScheduler.from_config(config)
+    return config
 
 
 def _load_single_file(source: str, dtype: torch.dtype) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def find_checkpoint(work_dir: Path) -> Path:
     if note.is_file():
         # empty when the run was killed while writing it
         noted = work_dir / Path(note.read_text(errors='replace').strip()).name
-        if noted.is_file():
+        if os.path.isfile(noted):  # False also for no possible name
             return noted
     steps = {
         int(match[1]): path
