@@ -112,7 +112,8 @@ class Reader:
 def _noise(mode: str = 'RGB') -> Image.Image:
     """A small picture of every colour."""
     numbers = bytes(Random(0).randrange(256) for _ in range(3 * SIZE * SIZE))
-    return Image.frombytes('RGB', (SIZE, SIZE), numbers).convert(mode)
+    image = Image.frombytes('RGB', (SIZE, SIZE), numbers).convert(mode)
+    return image.point(lambda x: x * (1 / 255)) if mode == 'F' else image
 
 
 def _pictures() -> list[bytes]:
@@ -327,7 +328,7 @@ def _checkpoint() -> dict[str, Any]:
     moments = dict(step=torch.tensor(3.0), exp_avg=_rows(), exp_avg_sq=_rows())
     return dict(
         meta=dict(iter=3, epoch=0, seed=1, embedding=record),
-        state_dict={'embedding.tail': _rows()},
+        state_dict=state,
         message_hub=dict(log_scalars={}, runtime_info={}),
         optimizer=dict(
             state={0: moments}, param_groups=[dict(lr=0.1, params=[0])]
@@ -407,10 +408,10 @@ def embedding_readers(folder: Path) -> list[Reader]:
         ),
         Reader(
             'mmhiper info',
-            'a.file',
+            'a.pth',
             lambda path: dict(facts_of(path)),
             lambda facts: bool(facts),
-            zipped + exports + _pictures()[:1] + _records(folder),
+            zipped + _pictures()[:1] + _records(folder),
             both,
         ),
     ]
