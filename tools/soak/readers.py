@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -325,6 +326,8 @@ def _contents() -> dict[str, dict[str, Any]]:
 def _checkpoint() -> dict[str, Any]:
     """A training checkpoint, in small."""
     record = dict(editor='HiPer', backbone='mini-sd', step='3')
+    state = OrderedDict({'embedding.tail': _rows()})
+    state._metadata = {'': record}  # type: ignore[attr-defined]
     moments = dict(step=torch.tensor(3.0), exp_avg=_rows(), exp_avg_sq=_rows())
     return dict(
         meta=dict(iter=3, epoch=0, seed=1, embedding=record),
