@@ -226,12 +226,13 @@ def _tensors_in(path: Path, content: Any) -> Iterator[Tensor]:
     seen, left = set(), [content]
     while left:
         value = left.pop()
+        if isinstance(value, Tensor):
+            yield value  # each time: who takes two names of one, copies twice
+            continue
         if id(value) in seen:
             continue
         seen.add(id(value))
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, dict):
+        if isinstance(value, dict):
             # a file can give an OrderedDict any attributes, methods too
             if set(getattr(value, '__dict__', ())) - {'_metadata'}:
                 raise FileError(f'{str(path)!r} {_VERDICT}. {_REMEDY}')

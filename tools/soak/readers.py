@@ -6,14 +6,13 @@ import io
 import json
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import torch
-from mutations import mutate, odd_plain, odd_torch, replaced, saved
 from PIL import Image, PngImagePlugin
 from safetensors.torch import save
 
@@ -41,6 +40,8 @@ from mmhiper.utils.errors import UserError
 from mmhiper.utils.sheet import draw_sheet, read_panels, save_sheet
 from mmhiper.utils.work_dir import find_checkpoint
 
+from mutations import mutate, odd_plain, odd_torch, replaced, saved
+
 SIZE = 12  # pixels of a picture's side
 Tree = tuple[Any, Callable[[Random], Any], Callable[[Any], bytes]]
 
@@ -55,7 +56,7 @@ class Reader:
         read (Callable): Takes the file, and gives what it has read.
         sound (Callable): Whether that is of the right form.
         seeds (list[bytes]): Sound files.
-        trees (list[tuple]): Values, what makes odd ones, and what writes them.
+        trees (Sequence[tuple]): Values, what makes odd ones, what writes them.
     """
 
     name: str
@@ -63,7 +64,7 @@ class Reader:
     read: Callable[[Path], Any]
     sound: Callable[[Any], bool]
     seeds: list[bytes]
-    trees: list[Tree] = field(default_factory=list)
+    trees: Sequence[Tree] = ()
 
     def damaged(self, random: Random) -> bytes:
         """A damaged file.
