@@ -100,7 +100,7 @@ def last(cfg: Config) -> Path:
 
 def embedding_of(checkpoint: Path) -> Tensor:
     """The embedding in a checkpoint, read by plain torch.load."""
-    return learned_in(torch.load(checkpoint)['state_dict'])
+    return learned_in(torch.load(checkpoint, weights_only=True)['state_dict'])
 
 
 def learned_in(state: dict[str, Tensor]) -> Tensor:

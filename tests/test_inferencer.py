@@ -310,7 +310,7 @@ def test_pictures_without_a_record(tmp_path):
 
     with pytest.raises(ValueError, match='3 x 2 pixels'):
         read_picture_record(tmp_path / 'other.png')
-    with pytest.raises(ValueError, match='not a complete picture'):
+    with pytest.raises(ValueError, match='not an image'):
         read_picture_record(tmp_path / 'broken.png')
     with pytest.raises(FileNotFoundError):
         read_picture_record(tmp_path / 'none.png')

@@ -16,14 +16,13 @@ N processes.
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
 import json
 import os
-import re
 import sys
 import traceback
-from dataclasses import asdict, dataclass, field
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -34,40 +33,18 @@ from PIL import Image
 from mmhiper.cli.errors import user_errors
 from mmhiper.cli.options import ConfigOptions
 from mmhiper.engine.launch import check_writable, train
+from mmhiper.io.case_table import INVERSIONS, Case, read_cases
 from mmhiper.models.prompt_alignment import Prompt
 from mmhiper.models.prompt_to_prompt import EditOptions, PromptToPrompt
 from mmhiper.registry import DATASETS, MODELS
 from mmhiper.utils import register_all_modules
 from mmhiper.utils.config_file import read_config
-from mmhiper.utils.errors import UserError
+from mmhiper.utils.names import safe_name
 from mmhiper.utils.pictures import to_pil
 from mmhiper.utils.sheet import draw_sheet
 from mmhiper.utils.shipped import or_shipped
 
 CONFIG = Path(__file__).parents[1] / 'configs/style_diffusion/dog.py'
-NEEDED = ('name', 'image', 'prompt', 'target')
-FRACTIONS = ('tau_v', 'tau_c', 'tau_s', 'tau_u')
-WEIGHTS = ('reweight', 'cross_replace')
-COLUMNS = (*NEEDED, 'edit_type', *FRACTIONS, 'blend_words', *WEIGHTS)
-
-
-@dataclass(frozen=True)
-class Case:
-    """A picture, its text, and an edit.
-
-    Attributes:
-        name (str): Also the folder of its results.
-        image (str): Path of the picture.
-        prompt (str): What it shows.
-        target (str): The prompt of the edit.
-        options (dict): See ``mmhiper.models.prompt_to_prompt.EditOptions``.
-    """
-
-    name: str
-    image: str
-    prompt: str
-    target: str
-    options: dict[str, Any] = field(default_factory=dict)
 
 
 def parse_args() -> argparse.Namespace:
@@ -91,72 +68,17 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def read_cases(path: Path) -> list[Case]:
-    """Read a table.
-
-    Raises:
-        ValueError: If a column is missing or unknown, or a value is wrong.
-    """
-    with path.open(newline='', encoding='utf-8') as file:
-        rows = list(csv.DictReader(file, skipinitialspace=True))
-    if not rows:
-        raise UserError(f'The table {str(path)!r} has no cases.')
-    columns = set(rows[0]) - {None}
-    missing, unknown = set(NEEDED) - columns, columns - set(COLUMNS)
-    if missing or unknown:
-        raise UserError(
-            f'The table {str(path)!r} must have the columns '
-            f'{", ".join(NEEDED)} and may have '
-            f'{", ".join(COLUMNS[len(NEEDED) :])}; missing: '
-            f'{sorted(missing) or "none"}, unknown: '
-            f'{sorted(unknown) or "none"}.'
-        )
-    cases = [read_case(row, path.parent) for row in rows]
-    names = [case.name for case in cases]
-    for name in names:
-        if names.count(name) > 1 or not re.fullmatch(r'[\w.-]+', name):
-            raise UserError(
-                'The name of a case is a folder of its own: letters, digits, '
-                f'"_", "-" and ".", and each once; but got {name!r}.'
-            )
-    return cases
-
-
-def read_case(row: dict[str, str], folder: Path) -> Case:
-    """Turn a row into a case; empty cells are defaults."""
-    options: dict[str, Any] = {}
-    try:
-        for column in FRACTIONS:
-            if row.get(column):
-                options[column] = float(row[column])
-        for column in WEIGHTS:
-            if row.get(column):
-                pairs = (pair.split('=') for pair in row[column].split(';'))
-                options[column] = {w.strip(): float(x) for w, x in pairs}
-    except ValueError:
-        raise UserError(
-            f'Case {row["name"]!r}: `{column}` must be a number, or words '
-            f'with numbers ("hat=2; red=0.5"), but got {row[column]!r}.'
-        ) from None
-    if row.get('edit_type'):
-        options['edit_type'] = row['edit_type']
-    if row.get('blend_words'):
-        words = [word.strip() for word in row['blend_words'].split('>')]
-        options['blend_words'] = words[0] if len(words) == 1 else words
-    image = str(folder / row['image'])
-    return Case(row['name'], image, row['prompt'], row['target'], options)
-
-
 def make_config(case: Case, args: argparse.Namespace) -> Config:
     """The config of the inversion of a case."""
     cfg = read_config(args.config)
     key = hashlib.blake2b(
         f'{case.image}\n{case.prompt}'.encode(), digest_size=4
     ).hexdigest()
-    name = f'{args.editor or cfg.model.type}-{Path(case.image).stem}-{key}'
+    kind = args.editor or cfg.model.type
+    name = safe_name(f'{kind}-{Path(case.image).stem[:40]}') + f'-{key}'
     cfg.merge_from_dict(
         {
-            'work_dir': str(args.out_dir / 'inversions' / name),
+            'work_dir': str(args.out_dir / INVERSIONS / name),
             # MMEngine lets runs of the same name and second share state
             'experiment_name': name,
             'train_dataloader.dataset.img': case.image,
@@ -224,7 +146,7 @@ def check(case: Case) -> None:
 def run(case: Case, args: argparse.Namespace) -> None:
     """Invert, edit, and write pictures, the sheet last."""
     folder = args.out_dir / case.name
-    folder.mkdir(exist_ok=True)
+    check_writable(folder)
     check(case)
     cfg = make_config(case, args)
     editor = invert(cfg)
@@ -246,7 +168,7 @@ def run(case: Case, args: argparse.Namespace) -> None:
     sheet.save(folder / 'sheet.png')
     (folder / 'error.txt').unlink(missing_ok=True)
     # what it was drawn from, last: its presence says that all is there
-    (folder / 'case.json').write_text(described(case, args))
+    (folder / 'case.json').write_bytes(described(case, args).encode())
 
 
 def described(case: Case, args: argparse.Namespace) -> str:
@@ -262,7 +184,9 @@ def described(case: Case, args: argparse.Namespace) -> str:
 def is_done(case: Case, args: argparse.Namespace) -> bool:
     """Whether the results of a case are there, from this very row."""
     path = args.out_dir / case.name / 'case.json'
-    return path.is_file() and path.read_text() == described(case, args)
+    # of bytes: what another program has damaged is no text
+    wanted = described(case, args).encode()
+    return path.is_file() and path.read_bytes() == wanted
 
 
 def main() -> int:
@@ -292,7 +216,8 @@ def main() -> int:
         except Exception as error:
             failed.append(f'  {case.name}: {error}')
             path = args.out_dir / case.name / 'error.txt'
-            path.write_text(traceback.format_exc())
+            with suppress(OSError):  # where there is no writing, for instance
+                path.write_text(traceback.format_exc(), 'utf-8', 'replace')
     if failed:
         print(f'{len(failed)} case(s) failed, details in error.txt of each:')
         print('\n'.join(failed))

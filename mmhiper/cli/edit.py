@@ -16,6 +16,7 @@ from mmhiper.datasets.transforms.geometry import CROPS
 from mmhiper.engine.launch import train
 from mmhiper.io import PictureFolder, write_picture
 from mmhiper.utils.config_file import read_config
+from mmhiper.utils.names import safe_name
 from mmhiper.utils.pictures import source_panel
 from mmhiper.utils.sheet import Panel, draw_sheet
 from mmhiper.utils.shipped import shipped
@@ -149,7 +150,8 @@ def make_config(args: argparse.Namespace, out_dir: Path) -> Config:
 def run(args: argparse.Namespace) -> None:
     """Train, draw all targets, put them on one sheet."""
     start = time.monotonic()
-    out_dir = Path(args.out_dir or f'work_dirs/edit_{Path(args.photo).stem}')
+    name = safe_name(f'edit_{Path(args.photo).stem}')
+    out_dir = Path(args.out_dir or f'work_dirs/{name}')
     runner = train(make_config(args, out_dir))
     checkpoint = runner.message_hub.get_info('last_ckpt')
     sheet = out_dir / 'sheet.png'

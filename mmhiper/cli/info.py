@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from mmhiper.io import (
@@ -16,9 +14,11 @@ from mmhiper.io import (
     read_picture_record,
     read_token_file,
 )
+from mmhiper.io.checkpoint import notes_of
 from mmhiper.io.export import FORMAT
 from mmhiper.io.file_content import FileContent, read_content
-from mmhiper.utils.errors import MissingFileError, UserError
+from mmhiper.utils.picture_files import is_picture, open_picture
+from mmhiper.utils.reading import check_file, printable, sha256
 from mmhiper.utils.units import plain_size
 
 EXAMPLE = """\
@@ -37,18 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print one fact per line."""
-    path = Path(args.file)
-    if path.is_dir():
-        raise UserError(
-            f'Wanted a file, but {args.file!r} is a folder. Name a file in it.'
-        )
-    if not path.is_file():
-        raise MissingFileError(
-            f'There is no file {args.file!r}. Check the path.'
-        )
+    path = check_file(args.file)
     facts = dict(facts_of(path))  # a bad file is an error and nothing else
     _show('file', f'{path} ({plain_size(path.stat().st_size)})')
-    _show('sha256', hashlib.sha256(path.read_bytes()).hexdigest())
+    _show('sha256', sha256(path))
     for name, value in facts.items():
         _show(name, value)
 
@@ -65,13 +57,10 @@ def facts_of(path: Path) -> Iterator[tuple[str, Any]]:
     Raises:
         ValueError: If the file is damaged or of an unknown kind.
     """
-    try:
-        with Image.open(path) as image:
-            size = f'{image.width} x {image.height} pixels'
-    except UnidentifiedImageError:
-        pass
-    else:
+    if is_picture(path):
         made = read_picture_record(path)
+        with open_picture(path) as image:
+            size = f'{image.width} x {image.height} pixels'
         yield 'kind', f'picture, {size}'
         yield from made.items()
         return
@@ -99,8 +88,7 @@ def _is_ours(content: FileContent) -> bool:
     state = content.entries.get('state_dict')
     if isinstance(state, Mapping):
         # also where a stock runner wrote it; others have the whole model
-        own = getattr(state, '_metadata', {}).get('', {})
-        return 'editor' in own
+        return 'editor' in notes_of(state).get('', {})
     return content.metadata.get('format') == FORMAT
 
 
@@ -118,6 +106,7 @@ def _show(name: str, value: Any) -> None:
         for key, inner in value.items():
             _show(f'{name} {key}', inner)
     elif name:
-        print(f'{name:28s} {value}')
+        # a stranger's words, which a terminal must not obey
+        print(f'{printable(name):28s} {printable(value)}')
     else:
         print(value)

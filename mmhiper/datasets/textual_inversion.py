@@ -6,11 +6,11 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
-
 from mmhiper.datasets.source_image import SourceImageDataset
 from mmhiper.registry import DATASETS
 from mmhiper.utils.errors import MissingFileError, UserError
+from mmhiper.utils.picture_files import is_picture
+from mmhiper.utils.reading import read_text
 from mmhiper.utils.shipped import or_shipped
 
 
@@ -92,7 +92,7 @@ def _pictures_in(folder: Path) -> list[str]:
             '(`data_root` and `concept_dir` of the dataset).'
         )
     files = sorted(path for path in folder.iterdir() if path.is_file())
-    pictures = [path for path in files if _is_picture(path)]
+    pictures = [path for path in files if is_picture(path)]
     skipped = [path.name for path in files if path not in pictures]
     if skipped:
         warnings.warn(
@@ -139,15 +139,6 @@ def _masks_of(pictures: Sequence[str], folder: Path) -> list[str]:
     return [masks[stem] for stem in stems]
 
 
-def _is_picture(path: Path) -> bool:
-    """Whether Pillow knows the format; a damaged picture is one too."""
-    try:
-        with Image.open(path):
-            return True
-    except UnidentifiedImageError:
-        return False
-
-
 def _templates(template: str | Sequence[str]) -> list[str]:
     """The templates, from a list or from the lines of a file.
 
@@ -164,13 +155,12 @@ def _templates(template: str | Sequence[str]) -> list[str]:
     lines = [template] if isinstance(template, str) else list(template)
     where = '`template`'
     if isinstance(template, str) and '{}' not in template:
-        path = or_shipped(template)
-        if not path.is_file():
-            raise MissingFileError(
-                f'There is no file of templates {template!r} (`template` of '
-                "the dataset). Give one with lines such as 'a photo of a {}'."
-            )
-        lines = path.read_text(encoding='utf-8').splitlines()
+        text = read_text(
+            or_shipped(template),
+            'a file of templates (`template` of the dataset), lines such as '
+            "'a photo of a {}'",
+        )
+        lines = text.splitlines()
         where = repr(template)
     lines = [line.strip() for line in lines if line.strip()]
     if not lines:
@@ -179,6 +169,6 @@ def _templates(template: str | Sequence[str]) -> list[str]:
         if line.count('{}') != 1:
             raise UserError(
                 f'A template in {where} must have one {{}} for the '
-                f'placeholder, but got {line!r}.'
+                f'placeholder, but got {line[:80]!r}.'
             )
     return lines

@@ -22,7 +22,7 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from mmhiper.engine.hooks.plain_checkpoint_hook import drop_config
-from mmhiper.io import read_checkpoint
+from mmhiper.io import check_resumable, read_checkpoint
 from mmhiper.registry import DATASETS
 from mmhiper.utils import register_all_modules
 from mmhiper.utils.errors import MissingFileError, UserError
@@ -68,14 +68,16 @@ class ConciseRunner(Runner):
                 handler.addFilter(_is_for_user)
         return logger
 
-    def load_checkpoint(self, *args: Any, **kwargs: Any) -> Any:
+    def load_checkpoint(self, filename: str, *args: Any, **more: Any) -> Any:
         """Load a checkpoint without mmengine's print on how it reads it.
 
-        A config in it is dropped, whatever hooks there are: resuming would
-        run it.
+        Only a file of tensors and plain values: mmengine itself would also
+        fetch one from the network, and unpickle whatever is in it. A config
+        in it is dropped, whatever hooks there are: resuming would run it.
         """
+        read_checkpoint(filename)
         with redirect_stdout(io.StringIO()):
-            checkpoint = super().load_checkpoint(*args, **kwargs)
+            checkpoint = super().load_checkpoint(filename, *args, **more)
         drop_config(checkpoint)
         return checkpoint
 
@@ -135,7 +137,7 @@ def set_resume(cfg: Config, resume: str) -> str:
             'which has no state of the optimiser. Give the iter_N.pth '
             'beside it.'
         )
-    read_checkpoint(resume)  # says what is wrong with a damaged file
+    check_resumable(resume)  # says what is wrong with a damaged file
     cfg.resume, cfg.load_from = True, resume
     return f'Resuming from {resume}.'
 

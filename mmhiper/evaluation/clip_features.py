@@ -10,11 +10,17 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from mmhiper.models.loading import backbone_folder, quiet
+from mmhiper.models.loading import (
+    backbone_folder,
+    check_weights,
+    loading,
+    quiet,
+)
 from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.utils.errors import UserError
 
 HUB_CLIP = 'openai/clip-vit-large-patch14'
+_REMEDY = f'Give a folder or a hub id, such as {HUB_CLIP!r}.'
 
 
 class ClipFeatures:
@@ -95,7 +101,8 @@ def _load_own(sd: StableDiffusion) -> tuple[Any, Any]:
             f'The backbone {sd.backbone!r} has no image_encoder/ to compare '
             f'pictures with. Name a CLIP model, such as {HUB_CLIP!r}.'
         )
-    with quiet():
+    check_weights(str(folder), 'image_encoder')
+    with loading(sd.backbone, 'the image_encoder/', _REMEDY), quiet():
         encoder = transformers.CLIPVisionModelWithProjection.from_pretrained(
             folder, subfolder='image_encoder'
         )
@@ -116,14 +123,8 @@ def _load_clip(clip: str) -> tuple[Any, Any]:
     """A whole CLIP model from the hub or a folder."""
     import transformers
 
-    try:
-        with quiet():
-            model = transformers.CLIPModel.from_pretrained(clip)
-            processor = transformers.CLIPProcessor.from_pretrained(clip)
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(
-            f'Cannot load the CLIP model {clip!r}: {reason}\nGive a folder '
-            f'or a hub id, such as {HUB_CLIP!r}.'
-        ) from error
+    check_weights(clip)
+    with loading(clip, 'the CLIP model', _REMEDY), quiet():
+        model = transformers.CLIPModel.from_pretrained(clip)
+        processor = transformers.CLIPProcessor.from_pretrained(clip)
     return model, processor

@@ -9,6 +9,7 @@ from mmhiper.io.picture import (
     read_picture_record,
     write_picture,
 )
+from mmhiper.io.resuming import check_resumable
 from mmhiper.io.token_file import TokenFile
 from mmhiper.io.token_files import (
     TOKEN_FORMATS,
@@ -21,6 +22,7 @@ __all__ = [
     'XL_NAMES',
     'PictureFolder',
     'TokenFile',
+    'check_resumable',
     'merge_token_files',
     'read_checkpoint',
     'read_export',

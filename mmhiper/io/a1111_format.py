@@ -57,7 +57,9 @@ def read(content: FileContent) -> TokenFile:
         for key in _NOTES
         if isinstance(entries.get(key), str | int)
     }
-    name = entries.get('name') or content.path.stem
+    name = entries.get('name')
+    if not isinstance(name, str) or not name:
+        name = content.path.stem
     return TokenFile({name: rows[0]}, FORMAT.name, metadata=metadata)
 
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from mmhiper.io.export import read_export
 from mmhiper.io.file_content import read_content
 from mmhiper.io.record import KEY, Record, read_record
-from mmhiper.utils.errors import FileError, MissingFileError
+from mmhiper.utils.errors import FileError, UserError
+from mmhiper.utils.reading import check_file
 
 _OWN = ('editor', 'backbone')  # what every state dict of an editor says
 SUFFIXES = ('.pth', '.safetensors')
@@ -59,24 +60,24 @@ def read_learned(
         tensors, document = read_export(path)
         record = read_record(document, path)
         return _with_note(tensors, record), record
-    if not path.is_file():
-        raise MissingFileError(f'There is no checkpoint {str(path)!r}.')
+    check_file(path, 'a checkpoint')
     try:
         content = read_content(path).entries
-    except ValueError as error:
+    except UserError as error:
         raise FileError(
             f'{str(path)!r} is not a complete checkpoint: {error}'
         ) from error
-    state = content.get('state_dict')
-    if not isinstance(state, Mapping):
-        found = '' if state is None else f', but a {type(state).__name__}'
+    state, meta = content.get('state_dict'), content.get('meta')
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(tensor, Tensor)
+        for name, tensor in state.items()
+    ):
         raise FileError(
             f'{str(path)!r} is not a training checkpoint: it has no '
-            f"'state_dict' of tensors by name{found}."
+            "'state_dict' of tensors by their names. Name an iter_N.pth."
         )
-    meta = content.get('meta')
     document = meta.get(KEY) if isinstance(meta, Mapping) else None
-    notes = _notes_of(state)
+    notes = notes_of(state)
     state = OrderedDict(state)
     state._metadata = notes  # type: ignore[attr-defined]
     if document is None:  # a stock runner wrote it
@@ -96,7 +97,7 @@ def forget_backbone(state: OrderedDict[str, Tensor]) -> None:
     notes.get('', {}).pop('backbone', None)
 
 
-def _notes_of(state: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def notes_of(state: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """What PyTorch and the editor noted in a state dict, by module."""
     notes = getattr(state, '_metadata', None)
     return {

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from mmhiper.io.file_content import read_safetensors
 from mmhiper.io.record import KEY, parse_record, to_json
-from mmhiper.utils.errors import FileError, MissingFileError
+from mmhiper.utils.errors import FileError
+from mmhiper.utils.reading import check_file, printable
 
 FORMAT = 'mmhiper'
 
@@ -52,15 +53,13 @@ def read_export(
         FileNotFoundError: If there is no such file.
         ValueError: If it is not a safetensors file, or none of ours.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise MissingFileError(f'There is no embedding file {str(path)!r}.')
+    path = check_file(path, 'an embedding file')
     tensors, metadata = read_safetensors(path)
     if metadata.get('format') != FORMAT:
         raise FileError(
             f'{str(path)!r} is a safetensors file, but not an embedding that '
             f'this package wrote: its metadata has no format={FORMAT!r}. '
-            f'It holds: {", ".join(sorted(tensors)[:5]) or "nothing"}.'
+            f'It holds: {printable(", ".join(sorted(tensors)[:5]))[:200]}.'
         )
     return tensors, document_of(metadata, path)
 

@@ -7,14 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, PngImagePlugin
 
 from mmhiper.utils.atomic import atomic_path
-from mmhiper.utils.errors import MissingFileError, UserError
+from mmhiper.utils.errors import FileError
+from mmhiper.utils.picture_files import open_picture
+from mmhiper.utils.reading import JSON_DAMAGE, reading
 from mmhiper.version import __version__
 
 KEY = 'mmhiper'  # of the text chunk of a PNG file that holds all facts
 RECORDS = 'pictures.json'
+_REMEDY = 'Another program has changed it; take the original.'
 
 
 def write_picture(
@@ -33,11 +36,16 @@ def write_picture(
     chunks = PngImagePlugin.PngInfo()
     chunks.add_text('Software', f'mmhiper {__version__}')
     if 'prompt' in record:
-        chunks.add_itxt('Description', record['prompt'])
+        chunks.add_itxt('Description', _encodable(record['prompt']))
     text = json.dumps(record, ensure_ascii=False)
-    chunks.add_itxt(KEY, text)
+    chunks.add_itxt(KEY, _encodable(text))
     with atomic_path(path) as temporary:
         image.save(temporary, format='PNG', pnginfo=chunks)
+
+
+def _encodable(text: str) -> str:
+    """With escapes, as of JSON, for bytes of file names that are no text."""
+    return text.encode('utf-8', 'backslashreplace').decode()
 
 
 def read_picture_record(path: str | Path) -> dict[str, Any]:
@@ -53,23 +61,24 @@ def read_picture_record(path: str | Path) -> dict[str, Any]:
         FileNotFoundError: If there is no such file.
         ValueError: If it is no picture, or says nothing of that kind.
     """
-    if not Path(path).is_file():
-        raise MissingFileError(f'There is no picture {str(path)!r}.')
-    try:
-        with Image.open(path) as image:
-            image.load()  # the chunks may stand behind the pixels
-            size, text = image.size, getattr(image, 'text', {}).get(KEY)
-    except (UnidentifiedImageError, OSError) as error:
-        raise UserError(
-            f'{str(path)!r} is not a complete picture: {error}'
-        ) from error
+    with open_picture(path) as image:
+        image.load()  # the chunks may stand behind the pixels
+        size, text = image.size, getattr(image, 'text', {}).get(KEY)
     if text is None:
-        raise UserError(
+        raise FileError(
             f'{str(path)!r} is a picture of {size[0]} x {size[1]} pixels that '
             'does not say what made it: it is not from this package, or '
             'another program has saved it since and left that out.'
         )
-    facts: dict[str, Any] = json.loads(text)
+    with reading(
+        path, 'is a picture with a damaged record', _REMEDY, JSON_DAMAGE
+    ):
+        facts = json.loads(text)
+    if not isinstance(facts, dict):
+        raise FileError(
+            f'{str(path)!r} is a picture whose record is no JSON object, but '
+            f'a {type(facts).__name__}. {_REMEDY}'
+        )
     return facts
 
 
@@ -105,5 +114,5 @@ class PictureFolder:
         self.records.append(dict(file=path.name, **record))
         text = json.dumps(self.records, indent=1, ensure_ascii=False)
         with atomic_path(self.folder / RECORDS) as temporary:
-            temporary.write_text(text + '\n', encoding='utf-8')
+            temporary.write_text(_encodable(text) + '\n', encoding='utf-8')
         return path

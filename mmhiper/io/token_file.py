@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mmhiper.utils.errors import UserError
+from mmhiper.utils.reading import printable
 
 # (width of the first text encoder, of the second one) -> who has them
 _FAMILIES = {
@@ -17,6 +19,10 @@ _FAMILIES = {
     (768, 1280): 'Stable Diffusion XL',
     (None, 1280): 'the second text encoder of Stable Diffusion XL',
 }
+_MOST_NAMES = 8  # in a message
+# A file may have a name of megabytes, or one nested without end.
+_QUOTES = reprlib.Repr()
+_QUOTES.maxstring = _QUOTES.maxother = 80
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,20 +188,24 @@ class TokenFile:
                         f'{tensor.shape[1]} wide, norm {norms}'
                     )
         for key, value in self.metadata.items():
-            lines.append(f'metadata  {key}: {value}')
+            lines.append(f'metadata  {printable(key)}: {printable(value)}')
         return '\n'.join(lines)
 
 
-def quoted(names: Iterable[str]) -> str:
+def quoted(names: Iterable[object]) -> str:
     """Names for an error message.
 
     Args:
-        names (Iterable[str]): The names.
+        names (Iterable): The names, as a file has them.
 
     Returns:
-        str: Each in quotes, with commas.
+        str: Each in quotes, with commas; the first ones of many.
     """
-    return ', '.join(repr(name) for name in names)
+    names = list(names)
+    shown = [_QUOTES.repr(name) for name in names[:_MOST_NAMES]]
+    if len(names) > len(shown):
+        shown.append(f'and {len(names) - len(shown)} more')
+    return ', '.join(shown)
 
 
 def _take(
@@ -208,18 +218,22 @@ def _take(
 def _name_widths(rows: Mapping[str, Tensor]) -> str:
     return ', '.join(
         f'{placeholder!r}: {tensor.shape[1]}'
-        for placeholder, tensor in rows.items()
+        for placeholder, tensor in list(rows.items())[:_MOST_NAMES]
     )
 
 
 def _as_rows(placeholder: str, tensor: Tensor) -> Tensor:
     """Checks what a placeholder has, and copies it as (n, D) fp32."""
-    if not isinstance(placeholder, str) or not placeholder.strip():
+    if (
+        not isinstance(placeholder, str)
+        or not placeholder.strip()
+        or not placeholder.isprintable()  # also halves of characters
+    ):
         raise UserError(
             'A placeholder must be a word to write in a prompt, but got '
-            f'{placeholder!r}.'
+            f'{quoted([placeholder])}.'
         )
-    wanted = f'The rows of {placeholder!r} must be'
+    wanted = f'The rows of {quoted([placeholder])} must be'
     if (
         not isinstance(tensor, Tensor)
         or not tensor.is_floating_point()

@@ -18,7 +18,8 @@ from mmhiper.io import (
 from mmhiper.io.file_content import FileContent, read_content, write_content
 from mmhiper.io.token_file import TokenFile, quoted
 from mmhiper.io.token_format import TokenFormat
-from mmhiper.utils.errors import UserError
+from mmhiper.utils.errors import FileError, UserError
+from mmhiper.utils.reading import printable
 
 # The order matters: the first that matches reads a file.
 _FORMATS: dict[str, TokenFormat] = {
@@ -59,11 +60,11 @@ def read_token_file(path: str | Path) -> TokenFile:
         if form.matches(content):
             try:
                 return form.read(content)
-            except ValueError as error:
-                raise UserError(
+            except UserError as error:
+                raise FileError(
                     f'{str(path)!r} cannot be used: {error}'
                 ) from error
-    raise UserError(
+    raise FileError(
         f'{str(path)!r} is not an embedding of Textual Inversion: '
         f'{_what_it_is(content)}'
     )
@@ -128,7 +129,8 @@ def _what_it_is(content: FileContent) -> str:
     return f'it holds {", ".join(shown)}.'
 
 
-def _shape(name: str, value: object) -> str:
+def _shape(name: object, value: object) -> str:
+    named = printable(name)[:80] if isinstance(name, str) else quoted([name])
     if isinstance(value, Tensor):
-        return f'{name} {tuple(value.shape)}'
-    return f'{name} ({type(value).__name__})'
+        return f'{named} {tuple(value.shape)}'
+    return f'{named} ({type(value).__name__})'

@@ -10,9 +10,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmhiper.models.autocast import no_autocast
-from mmhiper.models.loading import BUNDLED, choose_backbone, quiet
-from mmhiper.utils.errors import MissingFileError, UserError
+from mmhiper.models.loading import (
+    BUNDLED,
+    check_weights,
+    choose_backbone,
+    loading,
+    quiet,
+)
+from mmhiper.utils.errors import FileError, MissingFileError, UserError
+from mmhiper.utils.reading import printable
 
+_MOST = 10_000  # pixels of a side, and numbers of a token
 SUBFOLDER = 'image_encoder'
 # Encoders as wide as the texts of a backbone family, for messages.
 FITTING = {
@@ -42,6 +50,13 @@ class ImageEncoder:
     ) -> None:
         self.name = choose_backbone(pretrained, without_cuda)
         self.config = self._load('CLIPVisionConfig')
+        sizes = [self.config.image_size, self.config.patch_size, self.width]
+        if not all(type(size) is int and 0 < size <= _MOST for size in sizes):
+            raise FileError(
+                f'The config of the image encoder {self.name!r} must have '
+                '`image_size`, `patch_size` and `hidden_size` from 1 to '
+                f'{_MOST}, but has {printable(sizes)[:80]}.'
+            )
 
     @property
     def num_tokens(self) -> int:
@@ -114,21 +129,19 @@ class ImageEncoder:
         path = Path(BUNDLED.get(self.name, self.name)).expanduser()
         source = str(path) if path.exists() else self.name
         options = {} if 'Config' in kind else {'dtype': torch.float32}
-        try:
-            with quiet():
-                return getattr(transformers, kind).from_pretrained(
-                    source, subfolder=_subfolder(source), **options
-                )
-        except Exception as error:
-            reason = str(error).strip().splitlines()[0]
-            fits = [f'{width}: {fit}' for width, fit in FITTING.items()]
-            raise UserError(
-                f'Cannot load a CLIP image encoder from {self.name!r}: '
-                f'{reason}\nSet `image_encoder=dict(pretrained=...)` to a '
-                'hub id or folder of a CLIP model, or to a folder in the '
-                f'diffusers layout with an {SUBFOLDER}/. For texts of width '
-                f'{", ".join(fits)}.'
-            ) from error
+        fits = [f'{width}: {fit}' for width, fit in FITTING.items()]
+        remedies = (
+            'Set `image_encoder=dict(pretrained=...)` to a hub id or folder '
+            'of a CLIP model, or to a folder in the diffusers layout with an '
+            f'{SUBFOLDER}/. For texts of width {", ".join(fits)}.'
+        )
+        with loading(self.name, 'a CLIP image encoder', remedies), quiet():
+            subfolder = _subfolder(source)
+            if options:
+                check_weights(source, subfolder)
+            return getattr(transformers, kind).from_pretrained(
+                source, subfolder=subfolder, **options
+            )
 
 
 def _subfolder(source: str) -> str:

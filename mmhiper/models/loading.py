@@ -15,7 +15,9 @@ from typing import Any
 import torch
 from mmengine.logging import print_log
 
-from mmhiper.utils.errors import MissingFileError, UserError
+from mmhiper.io.torch_file import check_torch_file
+from mmhiper.utils.errors import FileError, MissingFileError, UserError
+from mmhiper.utils.reading import check_file, printable, reason_of
 
 MINI_SD = 'mini-sd'
 BUNDLED = {MINI_SD: Path(__file__).parents[1] / 'pretrained' / MINI_SD}
@@ -28,6 +30,15 @@ DTYPES = {
 PARTS = ('unet', 'vae', 'text_encoder', 'tokenizer', 'scheduler')
 SECOND_TEXT = ('text_encoder_2', 'tokenizer_2')  # of Stable Diffusion XL
 SINGLE_FILE_SUFFIXES = ('.safetensors', '.ckpt')
+_MOST_TIMESTEPS = 100_000  # a scheduler has tables of as many numbers
+_PICKLED = ('.bin', '.ckpt', '.pt', '.pth')
+# What the folder of a single file may name; the library is imported.
+_CLASSES = {
+    'unet': ('diffusers', 'UNet2DConditionModel'),
+    'vae': ('diffusers', 'AutoencoderKL'),
+    'text_encoder': ('transformers', 'CLIPTextModel'),
+    'tokenizer': ('transformers', 'CLIPTokenizer'),
+}
 _DEVICES = ('dev', 'proc', 'sys')  # of Linux
 
 
@@ -165,11 +176,11 @@ def load_parts(
             parts = _load_single_file(source, dtype)
         else:
             parts = {}
-            names, forces_zeros = _read_index(source)
+            names, forces_zeros = read_index(source)
         for name in names:
             override = overrides.get(name)
             if name not in parts or (override and 'pretrained' in override):
-                parts[name] = _load_part(name, source, dtype, override)
+                parts[name] = load_part(name, source, dtype, override)
     for name in ('text_encoder', 'tokenizer'):
         both = (parts.pop(name), parts.pop(f'{name}_2', None))
         parts[f'{name}s'] = [part for part in both if part is not None]
@@ -178,7 +189,7 @@ def load_parts(
     return dict(parts, forces_zeros=forces_zeros)
 
 
-def _read_index(source: str) -> tuple[tuple[str, ...], bool]:
+def read_index(source: str) -> tuple[tuple[str, ...], bool]:
     """Tells from a model's index which family it is of.
 
     Args:
@@ -193,14 +204,12 @@ def _read_index(source: str) -> tuple[tuple[str, ...], bool]:
     """
     import diffusers
 
-    try:
-        index = diffusers.DiffusionPipeline.load_config(source)
-    except Exception as error:
-        raise _load_error(source, 'model_index.json', error) from error
+    with loading(source, 'model_index.json'):
+        index = dict(diffusers.DiffusionPipeline.load_config(source))
 
     def has(name: str) -> bool:  # parts are [library, class] or nulls
         entry = index.get(name)
-        return isinstance(entry, list | tuple) and entry[0] is not None
+        return isinstance(entry, list | tuple) and any(entry[:1])
 
     missing = [name for name in PARTS if not has(name)]
     second = [name for name in SECOND_TEXT if has(name)]
@@ -208,8 +217,9 @@ def _read_index(source: str) -> tuple[tuple[str, ...], bool]:
         raise UserError(
             'Wanted a Stable Diffusion 1.x, 2.x or XL (with '
             f'{", ".join(PARTS)}), but {source!r} is a '
-            f'{index.get("_class_name")} with '
-            f'{", ".join(filter(has, index)) or "no parts"}. {_REMEDIES}'
+            f'{printable(index.get("_class_name"))[:80]} with '
+            f'{printable(", ".join(filter(has, index)))[:200] or "no parts"}. '
+            f'{_REMEDIES}'
         )
     zeros = bool(second) and index.get('force_zeros_for_empty_prompt', True)
     return (*PARTS, *second), zeros
@@ -234,27 +244,75 @@ _REMEDIES = (
 )
 
 
-def _load_error(source: str, what: str, error: Exception) -> ValueError:
-    """Words a failure to load, with what to do about it.
+@contextlib.contextmanager
+def loading(
+    source: str, what: str, remedies: str = _REMEDIES
+) -> Iterator[None]:
+    """Tells in one line why a library cannot load something.
+
+    Nothing but calls of the library belongs inside.
 
     Args:
-        source (str): What was to be loaded.
+        source (str): What it is loaded from.
         what (str): Which part of it.
-        error (Exception): What went wrong.
+        remedies (str): What to do about it.
 
-    Returns:
-        ValueError: To be raised from ``error``.
+    Yields:
+        None
+
+    Raises:
+        ValueError: In place of what the library raises, which is nearly
+            anything where a file is damaged.
     """
-    lines = str(error).strip().splitlines()
-    reason = lines[0] if lines else type(error).__name__
-    return ValueError(
-        f'Cannot load {what} of {source!r}: {reason}\n'
-        'If it is a hub id, check its spelling, the network connection and '
-        f'whether its licence has to be accepted first. {_REMEDIES}'
-    )
+    try:
+        yield
+    except (UserError, MemoryError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # of the tokenizers, too, in Rust
+        raise FileError(
+            f'Cannot load {what} of {source!r}: {reason_of(error)}. If it is '
+            'a hub id, check its spelling, the network connection and '
+            f'whether its licence has to be accepted first. {remedies}'
+        ) from error
 
 
-def _load_part(
+def check_weights(source: str, subfolder: str = '') -> None:
+    """Refuses weights in a local folder that are more than tensors.
+
+    The libraries load weights-only too; this also knows files that would
+    take more memory than they have bytes.
+
+    Args:
+        source (str): A folder, or the id of a hub, which is left alone.
+        subfolder (str): The part in it.
+
+    Raises:
+        ValueError: If a file is no such one.
+    """
+    folder = Path(source, subfolder)
+    if not folder.is_dir():
+        return
+    for path in sorted(folder.iterdir()):
+        if path.suffix in _PICKLED:
+            _check_pickled(path)
+
+
+def _check_pickled(path: Path) -> None:
+    """Refuses a file of weights that is more than tensors.
+
+    Args:
+        path (Path): The file.
+
+    Raises:
+        ValueError: If it is.
+    """
+    try:
+        check_torch_file(check_file(path, 'weights'))
+    except UserError as error:
+        raise FileError(f'Cannot load weights: {error} {_REMEDIES}') from error
+
+
+def load_part(
     name: str, source: str, dtype: torch.dtype, override: dict | None
 ) -> Any:
     """Loads one part from a folder or the hub.
@@ -277,27 +335,27 @@ def _load_part(
     options = dict(override or {})
     source = str(options.pop('pretrained', source))
     subfolder = options.pop('subfolder', name)
-    try:
-        if name == 'scheduler':  # the rest of the options is its config
-            return diffusers.DDIMScheduler.load_config(
-                source, subfolder=subfolder
-            )
-        if name.startswith('tokenizer'):
+    if name == 'scheduler':  # the rest of the options is its config
+        return _load_scheduler(source, subfolder)
+    if name.startswith('tokenizer'):
+        with loading(source, subfolder):
             return transformers.CLIPTokenizer.from_pretrained(
                 source, subfolder=subfolder
             )
-        if name == 'text_encoder':
-            load = transformers.CLIPTextModel.from_pretrained
-            options['dtype'] = dtype
-        elif name == 'text_encoder_2':
-            load = transformers.CLIPTextModelWithProjection.from_pretrained
-            options['dtype'] = dtype
-        elif name == 'vae':
-            load = diffusers.AutoencoderKL.from_pretrained
-            options['torch_dtype'] = dtype
-        else:
-            load = diffusers.UNet2DConditionModel.from_pretrained
-            options['torch_dtype'] = dtype
+    if name == 'text_encoder':
+        load = transformers.CLIPTextModel.from_pretrained
+        options['dtype'] = dtype
+    elif name == 'text_encoder_2':
+        load = transformers.CLIPTextModelWithProjection.from_pretrained
+        options['dtype'] = dtype
+    elif name == 'vae':
+        load = diffusers.AutoencoderKL.from_pretrained
+        options['torch_dtype'] = dtype
+    else:
+        load = diffusers.UNet2DConditionModel.from_pretrained
+        options['torch_dtype'] = dtype
+    check_weights(source, subfolder)
+    with loading(source, subfolder):
         try:
             return load(source, subfolder=subfolder, **options)
         except OSError:
@@ -310,8 +368,37 @@ def _load_part(
                     source, subfolder=subfolder, variant='fp16', **options
                 )
             raise
-    except Exception as error:
-        raise _load_error(source, subfolder, error) from error
+
+
+def _load_scheduler(source: str, subfolder: str) -> dict[str, Any]:
+    """The config of a scheduler, of which one can be built.
+
+    Args:
+        source (str): Folder or hub id.
+        subfolder (str): In it.
+
+    Returns:
+        dict[str, Any]: The config.
+
+    Raises:
+        ValueError: If it cannot be read or is of no scheduler.
+    """
+    import diffusers
+
+    with loading(source, subfolder):
+        config = dict(
+            diffusers.DDIMScheduler.load_config(source, subfolder=subfolder)
+        )
+    steps = config.get('num_train_timesteps', 1000)
+    if type(steps) is not int or not 0 < steps <= _MOST_TIMESTEPS:
+        raise FileError(
+            f'The scheduler of {source!r} must have from 1 to '
+            f'{_MOST_TIMESTEPS} `num_train_timesteps`, but its config says '
+            f'{printable(steps)[:80]}.'
+        )
+    with loading(source, subfolder), quiet():
+        diffusers.DDIMScheduler.from_config(config)
+    return config
 
 
 def _load_single_file(source: str, dtype: torch.dtype) -> dict[str, Any]:
@@ -333,20 +420,23 @@ def _load_single_file(source: str, dtype: torch.dtype) -> dict[str, Any]:
     """
     import diffusers
 
-    folder = Path(source).resolve().parent
+    path = check_file(source, 'the single file of a model')
+    if path.suffix != '.safetensors':
+        _check_pickled(path)
+    folder = path.resolve().parent
     options = {}
     if (folder / 'model_index.json').is_file():
         options['config'] = str(folder)
-    try:
+        _check_classes(str(folder))
+    with loading(source, 'the parts'):
         pipeline = diffusers.StableDiffusionPipeline.from_single_file(
             source,
             torch_dtype=dtype,
             safety_checker=None,
             feature_extractor=None,
+            image_encoder=None,
             **options,
         )
-    except Exception as error:
-        raise _load_error(source, 'the parts', error) from error
     if pipeline.unet.config.addition_embed_type is not None:
         raise UserError(
             f'A Stable Diffusion XL cannot be read from the single file '
@@ -360,6 +450,44 @@ def _load_single_file(source: str, dtype: torch.dtype) -> dict[str, Any]:
         tokenizer=pipeline.tokenizer,
         scheduler=dict(pipeline.scheduler.config),
     )
+
+
+def _check_classes(folder: str) -> None:
+    """Refuses an index that names other classes than Stable Diffusion's.
+
+    diffusers imports what the index beside a single file names, whatever
+    library that is.
+
+    Args:
+        folder (str): With a model_index.json.
+
+    Raises:
+        ValueError: If there are others.
+    """
+    import diffusers
+
+    with loading(folder, 'model_index.json'):
+        index = dict(diffusers.DiffusionPipeline.load_config(folder))
+    for name, entry in index.items():
+        if name == 'scheduler':
+            known = (
+                isinstance(entry, list)
+                and len(entry) == 2
+                and entry[0] == 'diffusers'
+                and str(entry[1]).endswith('Scheduler')
+            )
+        elif name in _CLASSES:
+            library, kind = _CLASSES[name]
+            known = entry in ([library, kind], [library, f'{kind}Fast'])
+        else:  # is not loaded from there
+            continue
+        if not known:
+            raise FileError(
+                f'The model_index.json in {folder!r} names '
+                f'{printable(entry)[:80]} as its {name}, which is no part of '
+                'a Stable Diffusion and is not imported. Move the single '
+                'file to a folder of its own, or mend the index.'
+            )
 
 
 def check_vocabulary(backbone: str, tokenizer: Any, text_encoder: Any) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mmhiper.utils.errors import UserError
+from mmhiper.utils.names import check_unicode
 
 WORD_END = '</w>'  # of CLIP's byte-level BPE
 
@@ -93,7 +94,7 @@ class Vocabulary:
 
     def pieces(self, text: str) -> list[str]:
         """The tokens of a text in letters, without start and end marks."""
-        ids = self._tokenizer(text, add_special_tokens=False).input_ids
+        ids = self._tokenize(text)
         tokens: list[str] = self._tokenizer.convert_ids_to_tokens(ids)
         return tokens
 
@@ -139,10 +140,17 @@ class Vocabulary:
 
     def find(self, text: str) -> list[str]:
         """The placeholders in a text, in the order in which they occur."""
-        ids = self._tokenizer(
+        ids = self._tokenize(text)
+        return [self._marker_of[i] for i in ids if i in self._marker_of]
+
+    def _tokenize(self, text: str) -> list[int]:
+        """The ids of a text; of a placeholder its marker."""
+        check_unicode('text', text)
+        # not verbose: "longer than the model takes" is what is to be found out
+        ids: list[int] = self._tokenizer(
             text, add_special_tokens=False, verbose=False
         ).input_ids
-        return [self._marker_of[i] for i in ids if i in self._marker_of]
+        return ids
 
     def _ids(self, text: str, lengths: Mapping[str, int]) -> list[int]:
         """The ids of a text, each placeholder as its new tokens.
@@ -156,10 +164,7 @@ class Vocabulary:
             list[int]: Without start and end marks.
         """
         ids: list[int] = []
-        # not verbose: "longer than the model takes" is what is to be found out
-        for token in self._tokenizer(
-            text, add_special_tokens=False, verbose=False
-        ).input_ids:
+        for token in self._tokenize(text):
             placeholder = self._marker_of.get(token)
             if placeholder is None:
                 ids.append(token)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
-from mmhiper.utils.errors import UserError
+from mmhiper.utils.errors import FileError, UserError
+from mmhiper.utils.picture_files import open_picture
 
 # Smaller pictures (the mini model draws 128 pixels) are enlarged to this
 # width on a sheet, so that captions fit and people can see them.
@@ -208,9 +209,73 @@ def cut_panels(sheet: Image.Image) -> list[Panel]:
         ValueError: If it is no such sheet.
     """
     note = sheet.info.get(NOTE)
-    if note is None:
+    if not isinstance(note, str):
         raise UserError(
             'A sheet of `draw_sheet`, saved by `save_sheet`, was wanted, but '
             'the picture does not say where its panels are.'
         )
-    return [(text, sheet.crop(tuple(box))) for text, box in json.loads(note)]
+    return [(text, sheet.crop(box)) for text, box in _places(note, sheet.size)]
+
+
+def read_panels(path: str | Path) -> list[Panel]:
+    """Cut the pictures out of a file of :func:`save_sheet`.
+
+    Args:
+        path (str | Path): The file.
+
+    Returns:
+        list[tuple[str, PIL.Image.Image]]: See :func:`cut_panels`.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is damaged, or no such sheet.
+    """
+    with open_picture(path) as sheet:
+        sheet.load()
+    try:
+        return cut_panels(sheet)
+    except UserError as error:
+        raise FileError(f'{str(path)!r} cannot be used: {error}') from error
+
+
+def _places(
+    note: str, size: tuple[int, int]
+) -> list[tuple[str, tuple[int, int, int, int]]]:
+    """Captions and boxes, as a sheet notes them.
+
+    Args:
+        note (str): Anything, as it comes from a file.
+        size (tuple[int, int]): Width and height of the sheet.
+
+    Returns:
+        list[tuple[str, tuple]]: Boxes within the sheet, one or more.
+
+    Raises:
+        ValueError: If it is no such note.
+    """
+    try:
+        found = [(text, tuple(box)) for text, box in json.loads(note)]
+    except (ValueError, TypeError, RecursionError):
+        found = []
+    sound = all(
+        isinstance(text, str)
+        and len(box) == 4
+        and all(type(edge) is int for edge in box)
+        and 0 <= box[0] < box[2] <= size[0]
+        and 0 <= box[1] < box[3] <= size[1]
+        for text, box in found
+    )
+    area = sum(
+        (box[2] - box[0]) * (box[3] - box[1]) for _, box in found if sound
+    )
+    # panels do not overlap: a note cannot ask for more than the sheet
+    if not found or not sound or area > size[0] * size[1]:
+        raise UserError(
+            'A sheet of `draw_sheet`, saved by `save_sheet`, was wanted, but '
+            'what the picture says of its panels is damaged.'
+        )
+    return found
+
+
+def _area(places: list[tuple[str, tuple[int, ...]]]) -> int:
+    return sum((x1 - x0) * (y1 - y0) for _, (x0, y0, x1, y1) in places)

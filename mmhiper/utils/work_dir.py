@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -46,8 +47,8 @@ def find_checkpoint(work_dir: Path) -> Path:
     note = work_dir / 'last_checkpoint'
     if note.is_file():
         # empty when the run was killed while writing it
-        noted = work_dir / Path(note.read_text().strip()).name
-        if noted.is_file():
+        noted = work_dir / Path(note.read_text(errors='replace').strip()).name
+        if os.path.isfile(noted):  # False also for no possible name
             return noted
     steps = {
         int(match[1]): path

@@ -90,7 +90,7 @@ def test_a_picture(told, tmp_path):
 @pytest.mark.parametrize(
     ('name', 'content', 'words'),
     [
-        ('none.pth', None, 'There is no file'),
+        ('none.pth', None, 'does not exist'),
         ('broken.pth', b'not a checkpoint', 'broken.pth'),
         ('.', None, 'is a folder'),
     ],

@@ -23,6 +23,9 @@ from PIL import Image
 from recipe.common import autocast
 from torch import Tensor, nn
 
+from mmhiper.io.file_content import read_content
+from mmhiper.utils.reading import reading
+
 from world import (
     ACCESSORIES,
     FURS,
@@ -280,7 +283,9 @@ def load_judge(path: Path = DEFAULT_PATH) -> Judge:
     if not path.exists():
         return train(path)
     judge = Judge()
-    judge.load_state_dict(torch.load(path))
+    state = dict(read_content(path).entries)
+    with reading(path, 'is no judge', 'Delete it to have it trained anew.'):
+        judge.load_state_dict(state)
     return judge.eval()
 
 

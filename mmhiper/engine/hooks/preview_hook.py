@@ -17,8 +17,8 @@ from mmhiper.utils.errors import UserError
 from mmhiper.utils.sheet import (
     MIN_PANEL,
     Panel,
-    cut_panels,
     draw_sheet,
+    read_panels,
     save_sheet,
 )
 
@@ -134,8 +134,7 @@ def draw_timeline(files: dict[int, Path]) -> Image.Image:
     rows: list[list[Panel]] = []
     captions: list[str] = []
     for step, file in files.items():
-        with Image.open(file) as sheet:
-            panels = cut_panels(sheet)
+        panels = read_panels(file)
         for _, picture in panels:
             picture.thumbnail((MIN_PANEL, MIN_PANEL))
         before, captions = captions, [caption for caption, _ in panels]

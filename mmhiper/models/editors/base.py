@@ -24,6 +24,7 @@ from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.registry import MODELS, SCOPE
 from mmhiper.utils.arguments import KeepsArguments, ValuesOf
 from mmhiper.utils.errors import UserError
+from mmhiper.utils.names import check_unicode
 from mmhiper.utils.pictures import source_panel, to_pil, to_uint8
 from mmhiper.utils.randomness import (
     Generators,
@@ -868,7 +869,7 @@ def masked_means(
 
 
 def check_texts(name: str, texts: Sequence[str]) -> None:
-    """Refuses empty texts.
+    """Refuses empty texts, and such that no tokenizer takes.
 
     Args:
         name (str): Of the argument, for the message.
@@ -885,6 +886,7 @@ def check_texts(name: str, texts: Sequence[str]) -> None:
                 f'`{name}` must be a text that says what is in the picture, '
                 f'but got {text!r}.'
             )
+        check_unicode(name, text)
 
 
 def _expand_negative(negative: str | list[str], count: int) -> list[str]:
