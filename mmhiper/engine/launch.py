@@ -209,11 +209,10 @@ def _begin(
     plans: list[Any] = [None]
     if is_main_process():
         plan = make_plan(cfg, dataset, resume, anyway)
-        folder = checkpoint_folder(cfg)
         work_dir = Path(cfg.work_dir)
-        for each in (work_dir, work_dir / 'previews', folder):
+        for each in (work_dir, work_dir / 'previews', checkpoint_folder(cfg)):
             remove_leftovers(each)
-        write_mark(cfg.work_dir, plan.mark(cfg, folder))
+        write_mark(work_dir, plan.mark(cfg))
         plans = [plan]
     broadcast_object_list(plans)
     if plans[0].checkpoint:

@@ -135,21 +135,22 @@ class Plan:
         """Adds something to think of."""
         self.words.append((logging.WARNING, words))
 
-    def mark(self, cfg: Config, folder: Path) -> RunMark:
+    def mark(self, cfg: Config) -> RunMark:
         """What is noted in the work_dir before the run begins.
 
         Args:
             cfg (Config): Config of the run.
-            folder (Path): Of its checkpoints.
 
         Returns:
             RunMark: The note.
         """
+        folder = checkpoint_folder(cfg)
+        inside = folder == Path(cfg.work_dir).absolute()
         return RunMark(
             id=self.run['id'],
             started=self.run['started'],
             config=Path(cfg.filename or '').name,
-            checkpoints=str(folder),
+            checkpoints='' if inside else str(folder),
             resumed=self.checkpoint and str(Path(self.checkpoint).absolute()),
             pid=os.getpid(),
             host=socket.gethostname(),

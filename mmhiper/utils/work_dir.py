@@ -26,7 +26,7 @@ class RunMark:
         id (str): The run; its checkpoints say it too.
         started (str): When, in UTC, as ISO 8601: the later the larger.
         config (str): Name of the config in the work_dir.
-        checkpoints (str): Folder of its checkpoints.
+        checkpoints (str): Folder of its checkpoints; '' for the work_dir.
         resumed (str): The checkpoint that it goes on from; '' for none.
         pid (int): The process that is running it, or was.
         host (str): The machine of that.
@@ -174,18 +174,24 @@ def checkpoints_of(work_dir: Path, mark: RunMark) -> Iterator[Found]:
         Found: In the work_dir, and in the folder that the run says it writes
         to; only what says that it is of this run counts, wherever it lies.
     """
-    for path in _by_number({work_dir.absolute(), Path(mark.checkpoints)}):
+    folders = {work_dir.absolute()}
+    if mark.checkpoints:
+        folders.add(Path(mark.checkpoints))
+    for path in _by_number(folders):
         found = read_found(path)
         if found and found.id == mark.id:
             yield found
     # What it went on from, if no more than that was done. One that names no
     # run, of an earlier version, counts in this folder alone.
     path = Path(mark.resumed)
-    if mark.resumed and (found := read_found(path)) and found.id == mark.id:
-        yield found
-    elif mark.resumed and (found := read_found(work_dir / path.name)):
-        if not found.run:
+    for place, ids in (
+        (work_dir / path.name, (None, mark.id)),
+        (path, (mark.id,)),
+    ):
+        found = read_found(place)
+        if found and found.id in ids:
             yield found
+            return
 
 
 def _by_number(folders: set[Path]) -> list[Path]:
