@@ -74,9 +74,10 @@ def wait_for(condition, process: subprocess.Popen) -> None:
         time.sleep(0.05)
 
 
-def has_trained(work_dir: Path) -> bool:
-    """Whether an iteration was logged."""
-    return any(f.stat().st_size for f in work_dir.glob('*/vis_data/*.json'))
+def log_size(work_dir: Path) -> int:
+    """How much was logged, more with each iteration."""
+    logs = work_dir.glob('*/vis_data/scalars.json')
+    return sum(file.stat().st_size for file in logs)
 
 
 def children_of(pid: int) -> list[int]:
@@ -121,11 +122,12 @@ def test_a_training_saves_and_says_so(
     process = started(training(tiny_sd1, tmp_path, processes), **nohup)
     work_dir = tmp_path / 'run'
     try:
-        wait_for(lambda: has_trained(work_dir), process)
+        wait_for(lambda: log_size(work_dir), process)
         if nohup:
             os.killpg(process.pid, signal.SIGHUP)
-            time.sleep(1)
-            assert process.poll() is None
+            time.sleep(2)
+            logged = log_size(work_dir)
+            wait_for(lambda: log_size(work_dir) > logged, process)
         os.killpg(process.pid, signum)
         output = process.communicate(timeout=DEADLINE)[0]
     finally:
@@ -188,7 +190,7 @@ def test_processes_end_with_their_launcher(tiny_sd1, tmp_path):
     process = started(training(tiny_sd1, tmp_path, 2))
     work_dir = tmp_path / 'run'
     try:
-        wait_for(lambda: has_trained(work_dir), process)
+        wait_for(lambda: log_size(work_dir), process)
         workers = children_of(process.pid)
         assert len(workers) == 2
         process.kill()
@@ -206,7 +208,7 @@ def test_a_stopped_process_ends_the_run(tiny_sd1, tmp_path):
     command = training(tiny_sd1, tmp_path, 2)
     process = started([*command, 'env_cfg.dist_cfg.timeout=3'])
     try:
-        wait_for(lambda: has_trained(tmp_path / 'run'), process)
+        wait_for(lambda: log_size(tmp_path / 'run'), process)
         time.sleep(1)
         os.kill(children_of(process.pid)[1], signal.SIGSTOP)
         output = process.communicate(timeout=DEADLINE)[0]
@@ -216,3 +218,39 @@ def test_a_stopped_process_ends_the_run(tiny_sd1, tmp_path):
     assert process.returncode == 1, output
     assert 'did not answer for 3 seconds' in output
     assert 'Traceback' not in output
+
+
+def test_a_slurm_job_requeues_itself_and_resumes(tiny_sd1, tmp_path):
+    """The script, with a `sbatch` and a `scontrol` that note their words."""
+    programs = tmp_path / 'bin'
+    programs.mkdir()
+    for name in ('sbatch', 'scontrol'):
+        program = programs / name
+        program.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/{name}\n')
+        program.chmod(0o755)
+    job = {
+        'PATH': f'{programs}:{os.environ["PATH"]}',
+        'SLURM_JOB_ID': '7',
+    }
+    words = training(tiny_sd1, tmp_path, 1)[6:]
+    script = ['bash', REPO / 'tools' / 'slurm_train.sh', 'gpu', 'dog', DOG]
+    script += [tmp_path / 'run', *words]
+    submitted = started(script, **job)
+    assert submitted.communicate()[0] == '' and submitted.returncode == 0
+    said = (tmp_path / 'sbatch').read_text()
+    assert '--requeue --signal=B:USR1@' in said and said.endswith(
+        ' '.join(map(str, script[1:])) + '\n'
+    )
+
+    process = started(script, **job, SLURM_TRAIN_DIR=str(REPO / 'tools'))
+    try:
+        wait_for(lambda: log_size(tmp_path / 'run'), process)
+        process.send_signal(signal.SIGUSR1)
+        output = process.communicate(timeout=DEADLINE)[0]
+    finally:
+        end(process)
+
+    assert process.returncode == 143, output
+    assert 'Nothing to resume' in output and 'Saved: ' in output
+    assert (tmp_path / 'scontrol').read_text() == 'requeue 7\n'
+    assert find_checkpoint(tmp_path / 'run')
