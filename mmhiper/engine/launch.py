@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import os
 import re
 import shlex
@@ -14,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import mmengine
-import torch
 from mmengine.config import Config
 from mmengine.dist import (
     broadcast_object_list,
@@ -161,7 +161,7 @@ def train(
             saved.
     """
     register_all_modules()
-    check_length(cfg)
+    check_training(cfg)
     # Read the images first: a missing one should not cost the loading, or
     # even the download, of a backbone.
     dataset = DATASETS.build(cfg.train_dataloader.dataset)
@@ -226,15 +226,22 @@ def _begin(
     return result
 
 
-def check_length(cfg: Config) -> None:
-    """Refuse a training of no iterations.
+def check_training(cfg: Config) -> None:
+    """Refuse a training of no iterations, or at no rate.
 
     Args:
         cfg (Config): Config of the run.
 
     Raises:
-        ValueError: If its length is no number of at least 1.
+        ValueError: If its length is no number of at least 1, or its learning
+            rate none of at least 0.
     """
+    rate = cfg.optim_wrapper.get('optimizer', {}).get('lr', 0.0)
+    if not isinstance(rate, int | float) or not 0 <= rate < math.inf:
+        raise UserError(
+            '`optim_wrapper.optimizer.lr` must be a number of at least 0, '
+            f'but got {rate!r}.'
+        )
     for name in ('max_iters', 'max_epochs'):
         length = cfg.train_cfg.get(name)
         if length is None:  # of a loop that knows
@@ -262,19 +269,25 @@ def _told(error: Exception, cfg: Config) -> Exception:
             f'{timeout_of(cfg):g} seconds (env_cfg.dist_cfg.timeout). '
             'Continue the run with --resume.'
         )
+    if isinstance(error, RuntimeError) and 'without overflow' in str(error):
+        return UserError(
+            'A step of the optimiser is larger than any number: the training '
+            'diverged. Try a smaller optim_wrapper.optimizer.lr than '
+            f'{cfg.optim_wrapper.optimizer.lr}.'
+        )
     if isinstance(error, UserError) or not isinstance(error, OSError):
         return error
-    if error.errno is None or isinstance(error, torch.OutOfMemoryError):
+    # an error of writing to an open file names none
+    place = Path(error.filename or cfg.work_dir).absolute()
+    folders = {Path(cfg.work_dir).absolute(), checkpoint_folder(cfg)}
+    if error.errno is None or not folders & {place, *place.parents}:
         return error
-    work_dir = Path(cfg.work_dir)
-    gone = not work_dir.is_dir()
-    if gone or error.filename is None:
-        why = 'it is gone' if gone else error.strerror
-        return WriteError(
-            f'Cannot write to the folder {str(work_dir)!r}: {why}. Free or '
-            'restore its place, or choose another folder (--work-dir).'
-        )
-    return error
+    gone = isinstance(error, FileNotFoundError | NotADirectoryError)
+    reason = 'its folder is gone' if gone else error.strerror
+    return WriteError(
+        f'Cannot write {str(place)!r}: {reason}. Free or restore its place, '
+        'or choose another folder (--work-dir).'
+    )
 
 
 def _what_is_saved(runner: Runner | None) -> str:

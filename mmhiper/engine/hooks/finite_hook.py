@@ -44,6 +44,8 @@ class FiniteHook(Hook):
             )
         self.interval = interval
         self._outputs: Mapping[str, Any] = {}
+        # before the one that is about to be written is called the last
+        self._last: str | None = None
 
     def after_train_iter(
         self,
@@ -64,6 +66,7 @@ class FiniteHook(Hook):
         if not is_main_process():
             return
         self._outputs = outputs or {}
+        self._last = runner.message_hub.get_info('last_ckpt', None)
         losses = runner.message_hub.log_scalars.get('train/loss')
         if losses is not None and not math.isfinite(losses.current()):
             self._stop(runner, 'The loss', losses.current(), runner.iter + 1)
@@ -111,8 +114,9 @@ class FiniteHook(Hook):
         """
         kind = 'NaN' if math.isnan(value) else 'infinite'
         step = editor_of(runner).describe_step(self._outputs)
-        last = runner.message_hub.runtime_info.get('last_ckpt')
-        kept = f'The last checkpoint, {last}, is' if last else 'Nothing is'
+        kept = 'Nothing is'
+        if self._last:
+            kept = f'The last checkpoint, {self._last}, is'
         rates = sorted(
             {group['lr'] for group in runner.optim_wrapper.param_groups}
         )
