@@ -10,7 +10,7 @@ import mmhiper
 ROOT = Path(mmhiper.__file__).parent
 # Each layer may import the ones above it, and itself.
 LAYERS = [
-    ['registry', 'version'],
+    ['interruption', 'registry', 'version'],
     ['utils', 'io'],
     [
         'models.attention',
@@ -123,20 +123,21 @@ def test_hooks_reach_a_model_through_its_methods_alone():
 
 
 def test_importing_the_package_imports_next_to_nothing():
-    light = {'registry', 'version', 'version.__version__'}
+    light = {'version', 'version.__version__'}
     # when `mmhiper.to_diffusers` is first asked for
     later = {'models.pipelines', 'models.pipelines.to_diffusers'}
 
     assert imports_of(ROOT / '__init__.py') <= light | later
-    loaded = 'import sys, mmhiper; print(sorted(sys.modules))'
+    loaded = 'import sys, mmhiper.cli; print(sorted(sys.modules))'
     modules = subprocess.run(
         [sys.executable, '-c', loaded],
         capture_output=True,
         text=True,
         check=True,
     ).stdout
-    assert 'mmhiper.registry' in modules
-    assert 'mmhiper.models' not in modules and 'diffusers' not in modules
+    assert 'mmhiper.interruption' in modules  # and so can be stopped
+    assert 'mmengine' not in modules and 'torch' not in modules
+    assert mmhiper.registry.SCOPE == 'mmhiper'
 
 
 def test_the_check_would_find_a_wrong_import(tmp_path):

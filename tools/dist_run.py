@@ -8,19 +8,34 @@ reports a user's mistake. Called by dist_train.sh.
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 
-from torch.distributed import run
-from torch.distributed.elastic.multiprocessing import SignalException
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from mmhiper.interruption import STOP
 
 # exit codes of what has said itself what happened: a mistake or a crash of
-# Python, a wrong command line, Ctrl-C
-TOLD = (1, 2, 130)
+# Python, a wrong command line, a signal that ends a training
+TOLD = (1, 2, 129, 130, 143)
 
 
 def main() -> None:
     """Run, and report processes that were killed."""
+    with STOP.handled():
+        STOP.importing = True  # until the launcher has handlers of its own
+        _main()
+
+
+def _main() -> None:
+    """See :func:`main`."""
+    from torch.distributed import run
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import (
+        ChildFailedError,
+    )
+
+    # The launcher would answer what `nohup` has its processes ignore.
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
     # Says at once what the report says at the end, and which process it
     # passes a signal on to.
     for module in ('multiprocessing.api', 'agent.server.api'):

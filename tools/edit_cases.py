@@ -33,6 +33,7 @@ from PIL import Image
 from mmhiper.cli.errors import user_errors
 from mmhiper.cli.options import ConfigOptions
 from mmhiper.engine.launch import check_writable, train
+from mmhiper.engine.processes import watch_launcher
 from mmhiper.io.case_table import INVERSIONS, Case, read_cases
 from mmhiper.models.prompt_alignment import Prompt
 from mmhiper.models.prompt_to_prompt import EditOptions, PromptToPrompt
@@ -192,6 +193,7 @@ def is_done(case: Case, args: argparse.Namespace) -> bool:
 def main() -> int:
     """Go through the table; 1 if a case failed."""
     args = parse_args()
+    watch_launcher()
     register_all_modules()
     cases = read_cases(args.cases)
     check_writable(args.out_dir)

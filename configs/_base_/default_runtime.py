@@ -2,6 +2,8 @@
 default_scope = 'mmhiper'
 
 default_hooks = dict(
+    # Stops at the first NaN or infinite number; what is saved is finite.
+    finite=dict(type='FiniteHook', interval=100),
     runtime_info=dict(type='LazyRuntimeInfoHook'),  # no wait per iteration
     logger=dict(
         type='LoggerHook',
@@ -33,6 +35,13 @@ visualizer = dict(
     type='Visualizer', vis_backends=[dict(type='LocalVisBackend')]
 )
 
-env_cfg = dict(dist_cfg=dict(backend='nccl'))  # without CUDA: gloo
+env_cfg = dict(
+    dist_cfg=dict(
+        backend='nccl',  # without CUDA: gloo
+        # Seconds until a process that does not answer ends the run; the
+        # others wait for the first one while it draws a preview.
+        timeout=1800,
+    )
+)
 load_from = None
 resume = False

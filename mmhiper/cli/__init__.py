@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from mmhiper.interruption import STOP
 from mmhiper.version import __version__
 
 COMMANDS = {
@@ -27,7 +28,7 @@ COMMANDS = {
 }
 _EXIT_CODES = (
     'Exit codes: 0 fine, 1 a mistake or a failure, 2 a wrong command line, '
-    '130 stopped by Ctrl-C.'
+    '130, 143 or 129 stopped by Ctrl-C, SIGTERM or the end of the terminal.'
 )
 
 
@@ -43,8 +44,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Raises:
         SystemExit: With code 1 after a user's mistake, 2 if the command line
-            is wrong, 130 after Ctrl-C; with 0 after ``--help``.
+            is wrong, 128 and its number after a signal; 0 after ``--help``.
     """
+    with STOP.handled():
+        # until there is something to lose: imports take seconds
+        STOP.importing = True
+        return _main(argv)
+
+
+def _main(argv: Sequence[str] | None) -> int:
+    """See :func:`main`."""
     words = sys.argv[1:] if argv is None else list(argv)
     if not words or words[0] not in COMMANDS:
         _front_parser().parse_args(words)  # helps, or says what is wrong
@@ -54,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with user_errors('--debug' in words):
         command = importlib.import_module(f'mmhiper.cli.{words[0]}')
         args = _parser_of(words[0], command).parse_args(words[1:])
+        STOP.importing = False
         return command.run(args) or 0
 
 

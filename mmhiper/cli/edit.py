@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from mmhiper.apis import EditInferencer
 from mmhiper.datasets.transforms.geometry import CROPS
-from mmhiper.engine.launch import train
+from mmhiper.engine.launch import check_writable, train
+from mmhiper.engine.run_lock import run_lock
 from mmhiper.io import PictureFolder, write_picture
 from mmhiper.utils.config_file import read_config
 from mmhiper.utils.names import safe_name
@@ -149,9 +150,21 @@ def make_config(args: argparse.Namespace, out_dir: Path) -> Config:
 
 def run(args: argparse.Namespace) -> None:
     """Train, draw all targets, put them on one sheet."""
-    start = time.monotonic()
     name = safe_name(f'edit_{Path(args.photo).stem}')
     out_dir = Path(args.out_dir or f'work_dirs/{name}')
+    check_writable(out_dir)
+    with run_lock(out_dir):  # the drawing too, which comes after the run
+        edit(args, out_dir)
+
+
+def edit(args: argparse.Namespace, out_dir: Path) -> None:
+    """See :func:`run`.
+
+    Args:
+        args (argparse.Namespace): The options.
+        out_dir (Path): Folder of the results, which no other run has.
+    """
+    start = time.monotonic()
     runner = train(make_config(args, out_dir))
     checkpoint = runner.message_hub.get_info('last_ckpt')
     sheet = out_dir / 'sheet.png'

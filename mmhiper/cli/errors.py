@@ -7,14 +7,23 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import NoReturn
 
 import torch
 
+from mmhiper.interruption import STOP
 from mmhiper.utils.errors import UserError
 
 # of the operating system, to write
-_REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC)
+_REFUSALS = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+}
 
 
 def _mistake(error: Exception) -> str | None:
@@ -53,7 +62,8 @@ def _mistake(error: Exception) -> str | None:
 def user_errors(debug: bool = False) -> Iterator[None]:
     """Report a user's mistake in one line instead of a traceback.
 
-    Ends the process with code 1 after a mistake, 130 after Ctrl-C. A mistake
+    Ends the process with code 1 after a mistake, with 128 and its number
+    after a signal (130 after Ctrl-C). A mistake
     is a :class:`UserError`, a file that does not exist, cannot be written or
     finds no space, an unknown option or type in a
     config, a missing optional package, or too little memory. Everything else
@@ -63,21 +73,40 @@ def user_errors(debug: bool = False) -> Iterator[None]:
         debug (bool): Whether a mistake keeps its traceback too.
     """
     first = int(os.environ.get('RANK', 0)) == 0
+    with STOP.handled():
+        try:
+            yield
+        except Exception as error:
+            if STOP.signum is not None:  # what became of an interruption
+                _leave('', first)
+            if not first:
+                _wait_for_the_first()
+            words = _mistake(error)
+            if debug or words is None:
+                raise
+            print(f'error: {words}', file=sys.stderr)
+            sys.exit(1)
+        except KeyboardInterrupt as stop:
+            _leave(str(stop), first)
+
+
+def _wait_for_the_first() -> None:
+    """Gives the first process the word.
+
+    Every process finds the same mistake, or finds that another one has ended.
+    The first one tells, and the launcher ends the others at its exit; unless
+    it has not found it, on another machine for instance.
+    """
     try:
-        yield
-    except Exception as error:
-        words = _mistake(error)
-        if debug or words is None:
-            raise
-        if not first:
-            # Every process finds the same mistake. The first one tells, and
-            # the launcher ends the others at its exit; unless it has not
-            # found it, on another machine for instance.
-            time.sleep(30)
-        print(f'error: {words}', file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt as stop:
-        if first:
+        time.sleep(30)
+    except KeyboardInterrupt:  # as the launcher ends it
+        sys.exit(STOP.exit_code)
+
+
+def _leave(words: str, tell: bool) -> NoReturn:
+    """Ends the process after a signal."""
+    if tell:
+        with suppress(OSError):  # the terminal may be gone
             # on a line of its own, not behind a progress bar
-            print(f'\nInterrupted. {stop}'.rstrip(), file=sys.stderr)
-        sys.exit(130)
+            print(f'\nInterrupted. {words}'.rstrip(), file=sys.stderr)
+    sys.exit(STOP.exit_code)

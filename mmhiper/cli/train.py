@@ -30,8 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs='?',
         const='auto',
         metavar='PATH',
-        help='continue a run: from this checkpoint, or from the latest one '
-        'in the work dir',
+        help='continue a run: from this checkpoint, or from the newest '
+        'complete one of the run that was started last in the work dir',
+    )
+    parser.add_argument(
+        '--resume-anyway',
+        action='store_true',
+        help='likewise, also with another picture, text or model than the '
+        'checkpoint was trained with',
     )
     parser.add_argument(
         '--amp', action='store_true', help='mixed precision (needs CUDA)'
@@ -75,4 +81,5 @@ def run(args: argparse.Namespace) -> None:
                 '--amp needs a CUDA device, but none was found. Leave it out.'
             )
         cfg.optim_wrapper.update(type='AmpOptimWrapper', loss_scale='dynamic')
-    train(cfg, args.launcher, args.resume)
+    resume = args.resume or ('auto' if args.resume_anyway else None)
+    train(cfg, args.launcher, resume, args.resume_anyway)

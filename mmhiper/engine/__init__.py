@@ -2,26 +2,34 @@
 
 from .atomic_backend import AtomicLocalBackend
 from .hooks import (
+    CheckpointHook,
     CurriculumHook,
     ExportHook,
+    FiniteHook,
+    InterruptionHook,
     LazyRuntimeInfoHook,
     LossCurveHook,
     NextStepsHook,
     PlainCheckpointHook,
     PreviewHook,
     ProgressBarHook,
+    RunHook,
 )
 from .loops import CurriculumLoop
 
 __all__ = [
     'AtomicLocalBackend',
+    'CheckpointHook',
     'CurriculumHook',
     'CurriculumLoop',
     'ExportHook',
+    'FiniteHook',
+    'InterruptionHook',
     'LazyRuntimeInfoHook',
     'LossCurveHook',
     'NextStepsHook',
     'PlainCheckpointHook',
     'PreviewHook',
     'ProgressBarHook',
+    'RunHook',
 ]

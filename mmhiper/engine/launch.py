@@ -2,31 +2,45 @@
 
 from __future__ import annotations
 
-import inspect
 import io
 import logging
+import math
 import os
 import re
 import shlex
+import sys
 import tempfile
-from contextlib import redirect_stdout
+from contextlib import ExitStack, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
 import mmengine
-import torch
 from mmengine.config import Config
-from mmengine.dist import is_distributed
+from mmengine.dist import (
+    broadcast_object_list,
+    is_distributed,
+    is_main_process,
+    master_only,
+)
 from mmengine.runner import Runner
 from torch import distributed
-from torch.nn.parallel import DistributedDataParallel
 
+from mmhiper.engine.hooks import InterruptionHook, RunHook, config_of
 from mmhiper.engine.hooks.plain_checkpoint_hook import drop_config
-from mmhiper.io import check_resumable, read_checkpoint
+from mmhiper.engine.processes import (
+    lost_contact,
+    set_up_processes,
+    timeout_of,
+)
+from mmhiper.engine.resuming import Plan, checkpoint_folder, make_plan
+from mmhiper.engine.run_lock import run_lock
+from mmhiper.interruption import STOP
+from mmhiper.io import read_checkpoint
 from mmhiper.registry import DATASETS
 from mmhiper.utils import register_all_modules
-from mmhiper.utils.errors import MissingFileError, UserError
-from mmhiper.utils.work_dir import find_checkpoint
+from mmhiper.utils.atomic import WriteError, atomic_path, remove_leftovers
+from mmhiper.utils.errors import UserError
+from mmhiper.utils.work_dir import write_mark
 
 _MMENGINE = os.path.dirname(mmengine.__file__)
 # What mmengine says about its own affairs, in messages that cannot be told
@@ -53,6 +67,26 @@ def _is_for_user(record: logging.LogRecord) -> bool:
     )
 
 
+def _survive_a_full_disk(handler: logging.FileHandler) -> None:
+    """Says once, in a line, that a log cannot be written.
+
+    Python would print a traceback at each line. The run goes on: it is the
+    next checkpoint that matters.
+    """
+
+    def say(record: logging.LogRecord) -> None:
+        handler.handleError = lambda record: None  # type: ignore[method-assign]
+        reason = sys.exc_info()[1]
+        with suppress(OSError):
+            print(
+                f'warning: the log {handler.baseFilename!r} cannot be '
+                f'written: {reason}',
+                file=sys.stderr,
+            )
+
+    handler.handleError = say  # type: ignore[method-assign]
+
+
 class ConciseRunner(Runner):
     """mmengine's Runner with a console for users.
 
@@ -64,9 +98,18 @@ class ConciseRunner(Runner):
         """Build the logger, with a filter on its console handler."""
         logger = super().build_logger(*args, **kwargs)
         for handler in logger.handlers:
-            if not isinstance(handler, logging.FileHandler):
+            if isinstance(handler, logging.FileHandler):
+                _survive_a_full_disk(handler)
+            else:
                 handler.addFilter(_is_for_user)
         return logger
+
+    @master_only
+    def dump_config(self) -> None:
+        """Write the config to the work_dir, in one step."""
+        text = self.cfg.dump()
+        with atomic_path(config_of(self)) as temporary:
+            temporary.write_text(text, encoding='utf-8')
 
     def load_checkpoint(self, filename: str, *args: Any, **more: Any) -> Any:
         """Load a checkpoint without mmengine's print on how it reads it.
@@ -102,127 +145,159 @@ def check_writable(folder: str | Path) -> None:
         ) from None
 
 
-def set_resume(cfg: Config, resume: str) -> str:
-    """Let a run continue from a checkpoint.
-
-    Args:
-        cfg (Config): Config of the run, changed in place.
-        resume (str): Path of a checkpoint, or ``'auto'`` for the latest one
-            in ``cfg.work_dir``.
-
-    Returns:
-        str: One line that says what happens.
-
-    Raises:
-        FileNotFoundError: If a named checkpoint does not exist.
-        ValueError: If it is no checkpoint, or a damaged one.
-    """
-    if resume == 'auto':
-        try:
-            resume = str(find_checkpoint(Path(cfg.work_dir)))
-        except FileNotFoundError:
-            return (
-                f'Nothing to resume: no checkpoint in {cfg.work_dir!r}. '
-                'Starting from the beginning.'
-            )
-    elif not Path(resume).is_file():
-        raise MissingFileError(
-            f'Wanted a checkpoint to resume, but {resume!r} does not exist. '
-            'Give the path of an iter_N.pth, or --resume alone for the '
-            'latest one of the work dir.'
-        )
-    elif Path(resume).suffix == '.safetensors':
-        raise UserError(
-            f'Wanted a checkpoint to resume, but {resume!r} is an export, '
-            'which has no state of the optimiser. Give the iter_N.pth '
-            'beside it.'
-        )
-    check_resumable(resume)  # says what is wrong with a damaged file
-    cfg.resume, cfg.load_from = True, resume
-    return f'Resuming from {resume}.'
-
-
-def set_up_processes(cfg: Config, launcher: str) -> None:
-    """Choose the backend of a run with several processes.
-
-    With CUDA devices mmengine's own set-up (nccl, one device per process)
-    serves. Without, mmengine would still call ``torch.cuda.set_device``; so
-    the gloo group is initialised here, which mmengine then takes over. A
-    single process needs no group and no wrapper at all.
-
-    Args:
-        cfg (Config): Config of the run, changed in place.
-        launcher (str): ``'none'``, or ``'pytorch'`` when started by
-            ``torch.distributed.run``.
-
-    Raises:
-        ValueError: If a machine has CUDA devices, but fewer than processes.
-    """
-    if launcher == 'none' or int(os.environ.get('WORLD_SIZE', 1)) == 1:
-        cfg.launcher = 'none'
-        return
-    cfg.launcher = launcher
-    wrapper: dict[str, Any] = dict(type='MMDistributedDataParallel')
-    # The buffers are frozen: nothing to synchronise at each step. The new
-    # name is since torch 2.13, which warns about the old one.
-    known = inspect.signature(DistributedDataParallel).parameters
-    new = 'forward_sync_buffers' in known
-    wrapper['forward_sync_buffers' if new else 'broadcast_buffers'] = False
-    if torch.cuda.is_available():
-        wanted = int(os.environ.get('LOCAL_WORLD_SIZE', 1))
-        if wanted > torch.cuda.device_count():
-            raise UserError(
-                f'{wanted} processes were asked for on this machine, but it '
-                f'has {torch.cuda.device_count()} CUDA device(s). Give at '
-                'most that many, or set CUDA_VISIBLE_DEVICES= to run on the '
-                'CPU.'
-            )
-        wrapper['device_ids'] = [int(os.environ['LOCAL_RANK'])]
-    else:
-        cfg.merge_from_dict({'env_cfg.dist_cfg.backend': 'gloo'})
-        wrapper['device_ids'] = None
-        if not is_distributed():
-            distributed.init_process_group('gloo')
-    cfg.model_wrapper_cfg = wrapper
-
-
 def train(
-    cfg: Config, launcher: str = 'none', resume: str | None = None
+    cfg: Config,
+    launcher: str = 'none',
+    resume: str | None = None,
+    resume_anyway: bool = False,
 ) -> Runner:
     """Run the training that a config describes.
 
     Args:
         cfg (Config): The config, with ``work_dir``.
         launcher (str): See :func:`set_up_processes`.
-        resume (str, optional): See :func:`set_resume`.
+        resume (str, optional): See :func:`make_plan`.
+        resume_anyway (bool): Whether to resume a checkpoint of another
+            picture, text or model all the same.
 
     Returns:
         Runner: The runner after training; its ``model`` is the editor.
 
     Raises:
-        ValueError: If an option or an input file is wrong.
+        ValueError: If an option or an input file is wrong, or a number of
+            the training is no longer finite.
         FileNotFoundError: If an input file does not exist.
-        KeyboardInterrupt: At Ctrl-C; it says what is saved.
+        KeyboardInterrupt: At Ctrl-C, SIGTERM or SIGHUP; it says what is
+            saved.
     """
     register_all_modules()
+    check_training(cfg)
     # Read the images first: a missing one should not cost the loading, or
     # even the download, of a backbone.
-    DATASETS.build(cfg.train_dataloader.dataset)
+    dataset = DATASETS.build(cfg.train_dataloader.dataset)
     check_writable(cfg.work_dir)
-    note = None if resume is None else set_resume(cfg, resume)
-    set_up_processes(cfg, launcher)
     runner = None
-    try:
-        runner = ConciseRunner.from_cfg(cfg)
-        if note:
-            runner.logger.info(note)
-        runner.train()
-        return runner
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(_what_is_saved(runner)) from None
-    finally:
-        if is_distributed():
-            distributed.destroy_process_group()
+    with STOP.handled(), ExitStack() as stack:
+        try:
+            set_up_processes(cfg, launcher)
+            if is_main_process():
+                stack.enter_context(run_lock(cfg.work_dir))
+            plan = _begin(cfg, dataset, resume, resume_anyway)
+            runner = ConciseRunner.from_cfg(cfg)
+            runner.register_hook(RunHook(plan.run, plan.checkpoint))
+            runner.register_hook(InterruptionHook())
+            for level, words in plan.words:
+                runner.logger.log(level, words)
+            runner.train()
+            return runner
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(_what_is_saved(runner)) from None
+        except Exception as error:
+            if STOP.signum is not None:  # what a package made of it
+                raise KeyboardInterrupt(_what_is_saved(runner)) from error
+            raise _told(error, cfg) from error
+        finally:
+            STOP.careful = False
+            if is_distributed():
+                distributed.destroy_process_group()
+
+
+def _begin(
+    cfg: Config, dataset: Any, resume: str | None, anyway: bool
+) -> Plan:
+    """Decides what the run is, and has its folder say so.
+
+    Args:
+        cfg (Config): Config of the run, changed in place.
+        dataset (Dataset): Its pictures.
+        resume (str, optional): See :func:`make_plan`.
+        anyway (bool): Likewise.
+
+    Returns:
+        Plan: The same in all processes: the first one decides.
+    """
+    plans: list[Any] = [None]
+    if is_main_process():
+        plan = make_plan(cfg, dataset, resume, anyway)
+        work_dir = Path(cfg.work_dir)
+        for each in (work_dir, work_dir / 'previews', checkpoint_folder(cfg)):
+            remove_leftovers(each)
+        write_mark(work_dir, plan.mark(cfg))
+        plans = [plan]
+    broadcast_object_list(plans)
+    if plans[0].checkpoint:
+        cfg.resume, cfg.load_from = True, plans[0].checkpoint
+    hooks = dict(cfg.get('default_hooks') or {})
+    # of a config of an earlier version, too
+    if hooks.setdefault('finite', dict(type='FiniteHook')) is None:
+        del hooks['finite']
+    cfg.default_hooks = hooks
+    result: Plan = plans[0]
+    return result
+
+
+def check_training(cfg: Config) -> None:
+    """Refuse a training of no iterations, or at no rate.
+
+    Args:
+        cfg (Config): Config of the run.
+
+    Raises:
+        ValueError: If its length is no number of at least 1, or its learning
+            rate none of at least 0.
+    """
+    rate = cfg.optim_wrapper.get('optimizer', {}).get('lr', 0.0)
+    if not isinstance(rate, int | float) or not 0 <= rate < math.inf:
+        raise UserError(
+            '`optim_wrapper.optimizer.lr` must be a number of at least 0, '
+            f'but got {rate!r}.'
+        )
+    for name in ('max_iters', 'max_epochs'):
+        length = cfg.train_cfg.get(name)
+        if length is None:  # of a loop that knows
+            continue
+        if type(length) is not int or length < 1:
+            raise UserError(
+                f'`train_cfg.{name}` must be a whole number of at least 1, '
+                f'but got {length!r}.'
+            )
+
+
+def _told(error: Exception, cfg: Config) -> Exception:
+    """What a user is told of an error.
+
+    Args:
+        error (Exception): Of the run.
+        cfg (Config): Its config.
+
+    Returns:
+        Exception: The same where there is nothing to add.
+    """
+    if lost_contact(error):
+        return UserError(
+            'Another process of this run has ended, or did not answer for '
+            f'{timeout_of(cfg):g} seconds (env_cfg.dist_cfg.timeout). '
+            'Continue the run with --resume.'
+        )
+    if isinstance(error, RuntimeError) and 'without overflow' in str(error):
+        return UserError(
+            'A step of the optimiser is larger than any number: the training '
+            'diverged. Try a smaller optim_wrapper.optimizer.lr than '
+            f'{cfg.optim_wrapper.optimizer.lr}.'
+        )
+    if isinstance(error, UserError) or not isinstance(error, OSError):
+        return error
+    # an error of writing to an open file names none
+    place = Path(error.filename or cfg.work_dir).absolute()
+    folders = {Path(cfg.work_dir).absolute(), checkpoint_folder(cfg)}
+    if error.errno is None or not folders & {place, *place.parents}:
+        return error
+    gone = isinstance(error, FileNotFoundError | NotADirectoryError)
+    reason = 'its folder is gone' if gone else error.strerror
+    return WriteError(
+        f'Cannot write {str(place)!r}: {reason}. Free or restore its place, '
+        'or choose another folder (--work-dir).'
+    )
 
 
 def _what_is_saved(runner: Runner | None) -> str:
@@ -234,11 +309,10 @@ def _what_is_saved(runner: Runner | None) -> str:
     Returns:
         str: A sentence or two.
     """
-    last = runner and runner.message_hub.get_info('last_ckpt')
+    last = runner and runner.message_hub.get_info('last_ckpt', None)
     if not runner or not last:
         return 'Nothing is saved yet.'
-    name = runner.cfg.filename or f'{runner.timestamp}.py'
-    config = Path(runner.work_dir, Path(name).name)  # as it was run
+    config = config_of(runner)
     return (
         f'Saved: {last}; iteration {runner.iter} was reached.\n'
         f'To go on: {shlex.join(["mmhiper", "train", str(config)])} --resume'

@@ -16,17 +16,13 @@ from runs import (
     draw_image,
     embedding_of,
     free_port,
-    last,
     learn,
     options,
 )
 
 from mmhiper.apis import load_editor
-from mmhiper.cli import main
-from mmhiper.engine.hooks import PlainCheckpointHook
 from mmhiper.engine.launch import (
     check_writable,
-    set_resume,
     set_up_processes,
     train,
 )
@@ -123,64 +119,6 @@ def test_killed_run_resumes_to_the_same_embedding(tiny_sd1, tmp_path):
     assert torch.equal(
         embedding_of(folder / 'iter_80.pth'), learn(uninterrupted)
     )
-
-
-def test_nothing_to_resume_is_said(tiny_sd1, tmp_path):
-    cfg = config(tmp_path, tiny_sd1)
-    note = set_resume(cfg, 'auto')
-
-    assert 'Nothing to resume' in note and 'beginning' in note
-    assert not cfg.resume
-    with pytest.raises(FileNotFoundError, match=r'none\.pth.*does not exist'):
-        set_resume(cfg, str(tmp_path / 'none.pth'))
-
-
-def test_what_cannot_be_resumed_is_refused(tmp_path):
-    cfg = Config(dict(work_dir=str(tmp_path)))
-    (tmp_path / 'iter_2.pth').write_bytes(b'half a file')
-    (tmp_path / 'iter_2.safetensors').touch()
-
-    with pytest.raises(ValueError, match=r'iter_2\.pth.*not a complete'):
-        set_resume(cfg, 'auto')
-    with pytest.raises(ValueError, match=r'is an export.*iter_N\.pth'):
-        set_resume(cfg, str(tmp_path / 'iter_2.safetensors'))
-
-
-def test_resume_follows_a_moved_folder_and_survives_an_empty_note(
-    tiny_sd1, tmp_path
-):
-    cfg = config(tmp_path, tiny_sd1)
-    train(cfg)
-    moved = tmp_path / 'moved'
-    Path(cfg.work_dir).rename(moved)
-    cfg.work_dir = str(moved)
-
-    set_resume(cfg, 'auto')
-    assert cfg.load_from == str(moved / 'iter_2.pth')
-    (moved / 'last_checkpoint').write_text('')
-    set_resume(cfg, 'auto')
-    assert cfg.load_from == str(moved / 'iter_2.pth')
-
-
-def test_resume_takes_the_run_that_was_last(tmp_path):
-    """Not the larger number that an earlier, longer run left behind."""
-    for step in (500, 1200):
-        torch.save(dict(state_dict={}), tmp_path / f'iter_{step}.pth')
-    (tmp_path / 'last_checkpoint').write_text('work_dirs/x/iter_500.pth')
-    cfg = Config(dict(work_dir=str(tmp_path)))
-
-    set_resume(cfg, 'auto')
-
-    assert cfg.load_from == str(tmp_path / 'iter_500.pth')
-
-
-def test_resuming_a_foreign_checkpoint_is_refused(tiny_sd1, tmp_path):
-    cfg = config(tmp_path, tiny_sd1)
-    train(cfg)
-    other = config(tmp_path, tiny_sd1, iters=4, **{'model.n_hiper': 7})
-
-    with pytest.raises(ValueError, match=r'1, 7, 32.*\n.*1, 5, 32'):
-        train(other, resume=str(last(cfg)))
 
 
 def test_unwritable_folder(tmp_path):
@@ -306,32 +244,3 @@ def test_a_resumed_word_equals_an_uninterrupted_one(tiny_sd1, tmp_path):
     learn(cfg)
     cfg.train_cfg.max_iters = 8
     assert torch.equal(learn(cfg, resume='auto'), whole)
-
-
-@pytest.mark.parametrize('iteration', [1, 3])
-def test_an_interrupted_run_says_what_is_saved_and_goes_on(
-    tiny_sd1, tmp_path, monkeypatch, iteration
-):
-    def interrupt(hook, runner, *args, **options):
-        if runner.iter + 1 == iteration:
-            raise KeyboardInterrupt
-
-    cfg = config(tmp_path, tiny_sd1, iters=4)
-    cfg.default_hooks.checkpoint.interval = 2
-    monkeypatch.setattr(
-        PlainCheckpointHook, 'after_train_iter', interrupt, raising=False
-    )
-    with pytest.raises(KeyboardInterrupt) as stop:
-        learn(cfg)
-
-    said = str(stop.value)
-    if iteration == 1:
-        assert said == 'Nothing is saved yet.'
-        return
-    run = tmp_path / 'run'
-    assert f'Saved: {run}/iter_2.pth; iteration 2 was reached.' in said
-    assert f'mmhiper train {run}/dog.py --resume' in said
-    # which does what it says
-    monkeypatch.undo()
-    assert main(['train', f'{run}/dog.py', '--resume']) == 0
-    assert (run / 'iter_4.pth').is_file()

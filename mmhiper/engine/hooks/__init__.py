@@ -1,22 +1,32 @@
 """Hooks: curriculum, previews, curves, checkpoints, exports, last words."""
 
+from .checkpoint_hook import CheckpointHook
 from .curriculum_hook import CurriculumHook
+from .editor_of import config_of
 from .export_hook import ExportHook
+from .finite_hook import FiniteHook
+from .interruption_hook import InterruptionHook
 from .lazy_runtime_info_hook import LazyRuntimeInfoHook
 from .loss_curve_hook import LossCurveHook
 from .next_steps_hook import NextStepsHook
 from .plain_checkpoint_hook import PlainCheckpointHook, to_plain
 from .preview_hook import PreviewHook
 from .progress_bar_hook import ProgressBarHook
+from .run_hook import RunHook
 
 __all__ = [
+    'CheckpointHook',
     'CurriculumHook',
     'ExportHook',
+    'FiniteHook',
+    'InterruptionHook',
     'LazyRuntimeInfoHook',
     'LossCurveHook',
     'NextStepsHook',
     'PlainCheckpointHook',
     'PreviewHook',
     'ProgressBarHook',
+    'RunHook',
+    'config_of',
     'to_plain',
 ]

@@ -49,7 +49,7 @@ class ExportHook(Hook):
         Args:
             runner (Runner): The runner, just resumed or new.
         """
-        last = runner.message_hub.get_info('last_ckpt')
+        last = runner.message_hub.get_info('last_ckpt', None)
         self._last = last  # already there when the run is resumed
         if last and Path(last).is_file() and not _beside(last).exists():
             self._export(runner, last, runner.iter)
@@ -69,10 +69,22 @@ class ExportHook(Hook):
             data_batch (Any): Unused.
             outputs (Any): Unused.
         """
-        last = runner.message_hub.get_info('last_ckpt')
+        self._follow(runner, runner.iter + 1)
+
+    def after_train_epoch(self, runner: Any) -> None:
+        """Likewise, where checkpoints are written by epoch.
+
+        Args:
+            runner (Runner): The runner.
+        """
+        self._follow(runner, runner.iter)
+
+    def _follow(self, runner: Any, step: int) -> None:
+        """Exports the last checkpoint, if it is new."""
+        last = runner.message_hub.get_info('last_ckpt', None)
         if last != self._last:
             self._last = last
-            self._export(runner, last, runner.iter + 1)
+            self._export(runner, last, step)
 
     @master_only
     def _export(self, runner: Any, checkpoint: str, step: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 
-from mmhiper.engine.hooks.editor_of import editor_of
+from mmhiper.engine.hooks.editor_of import config_of, editor_of
 from mmhiper.registry import HOOKS
 from mmhiper.utils.shipped import shipped
 
@@ -30,6 +30,14 @@ class NextStepsHook(Hook):
     # After the last checkpoint, export and preview.
     priority = 'LOWEST'
 
+    def before_train(self, runner: Any) -> None:
+        """Note where this process begins.
+
+        Args:
+            runner (Runner): The runner, just resumed or new.
+        """
+        self._first = runner.iter
+
     @master_only
     def after_run(self, runner: Any) -> None:
         """Log the closing words.
@@ -39,20 +47,22 @@ class NextStepsHook(Hook):
         """
         work_dir = Path(runner.work_dir)
         lines = [f'Done: {runner.iter} iterations.']
+        if runner.iter == self._first:
+            lines = [f'Nothing to do: all {runner.iter} iterations are done.']
         preview = work_dir / 'previews' / f'iter_{runner.iter:06d}.png'
-        checkpoint = work_dir / f'iter_{runner.iter}.pth'
-        if checkpoint.is_file():
+        # wherever, and by whatever name, the checkpoint hook wrote it
+        last = runner.message_hub.get_info('last_ckpt', None)
+        checkpoint = Path(last) if last and Path(last).is_file() else None
+        if checkpoint:
             lines.append(f'  checkpoint  {_short(checkpoint)}')
         if preview.is_file():
             lines.append(f'  picture     {_short(preview)}')
         for name, file in (('timeline', 'timeline.png'), ('loss', 'loss.png')):
             if (work_dir / file).is_file():
                 lines.append(f'  {name:10}  {_short(work_dir / file)}')
-        if checkpoint.is_file():
-            # The config as it was run, with all options given by hand.
-            name = runner.cfg.filename or f'{runner.timestamp}.py'
-            config = work_dir / Path(name).name
-            command = ['python', _short(TOOLS / 'infer.py'), _short(config)]
+        if checkpoint:
+            infer = _short(TOOLS / 'infer.py')
+            command = ['python', infer, _short(config_of(runner))]
             prompt = editor_of(runner).example_prompt() or 'YOUR TEXT'
             command += [_short(checkpoint), '--prompt', prompt]
             lines += ['Next, edit by any text:', f'  {shlex.join(command)}']

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mmengine.dataset import pseudo_collate
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from PIL import Image
 
 from mmhiper.engine.hooks.editor_of import editor_of
+from mmhiper.interruption import STOP
 from mmhiper.registry import HOOKS
 from mmhiper.utils.atomic import atomic_path
 from mmhiper.utils.errors import UserError
@@ -56,6 +58,17 @@ class PreviewHook(Hook):
             )
         self.interval = interval
 
+    def before_train(self, runner: Any) -> None:
+        """Make up for a preview that a killed run did not come to draw.
+
+        Args:
+            runner (Runner): The runner, just resumed or new.
+        """
+        done = runner.iter
+        due = done % self.interval == 0 or done == runner.max_iters
+        if done and due and not _file(runner, done).is_file():
+            self._make_up(runner)
+
     def after_train_iter(
         self,
         runner: Any,
@@ -74,12 +87,21 @@ class PreviewHook(Hook):
         if self.every_n_train_iters(
             runner, self.interval
         ) or self.is_last_train_iter(runner):
-            self._draw(runner)
+            self._draw(runner, runner.iter + 1)
 
     @master_only
-    def _draw(self, runner: Any) -> None:
-        step = runner.iter + 1
-        panels = editor_of(runner).preview()
+    def _make_up(self, runner: Any) -> None:
+        editor = editor_of(runner)
+        # which no step of this process has seen
+        batch = pseudo_collate([runner.train_dataloader.dataset[0]])
+        editor.look_at(**editor.data_preprocessor(batch, training=False))
+        self._draw(runner, runner.iter)
+
+    @master_only
+    def _draw(self, runner: Any, step: int) -> None:
+        panels = self._panels(runner)
+        if panels is None:
+            return
         picture = draw_sheet(
             [
                 panels[start : start + COLUMNS]
@@ -93,6 +115,23 @@ class PreviewHook(Hook):
         runner.message_hub.update_info('last_preview', str(path))
         # No slash in the name: the local backend would write nothing.
         runner.visualizer.add_image('preview', np.array(picture), step)
+
+    def _panels(self, runner: Any) -> list[Panel] | None:
+        """What the preview shows; None if the run is told to stop.
+
+        Drawing takes longer than many who stop a run wait, and is made up for
+        when the run is resumed.
+        """
+        if STOP.signum is not None:
+            return None
+        try:
+            with STOP.at_once():
+                panels: list[Panel] = editor_of(runner).preview()
+        except BaseException:
+            if STOP.signum is not None and STOP.careful:
+                return None
+            raise
+        return panels
 
     @master_only
     def after_train(self, runner: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import torch
@@ -110,6 +110,8 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
         self._latents: dict[tuple[int, str], Tensor] = {}
         # The pictures as last seen, (3, S, S), and their masks, (S, S).
         self._sources: dict[int, tuple[Tensor, Tensor | None]] = {}
+        # Of the last training step, one of each picture, on the CPU.
+        self._timesteps: list[Tensor] = []
 
     def _apply(self, fn: Any, recurse: bool = True) -> EmbeddingEditor:
         """Moves the frozen model along with the embedding."""
@@ -281,6 +283,20 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
             'leave out `hold_outside`.'
         )
 
+    def describe_step(self, log: Mapping[str, Any]) -> str:
+        """Where in the noise the last training step was.
+
+        Args:
+            log (Mapping[str, Any]): What it returned.
+
+        Returns:
+            str: Such as ' (timestep 412)'; empty where it is not known.
+        """
+        if not self._timesteps:
+            return ''
+        names = ', '.join(str(t.item()) for t in self._timesteps)
+        return f' (timestep {names})'
+
     def predict_training_step(
         self, inputs: Tensor, data_samples: list[BaseDataElement]
     ) -> tuple[Tensor, Tensor]:
@@ -330,6 +346,7 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
                 torch.randint(num_timesteps, (1,), generator=generator)
             )
             noises.append(torch.randn(latents[-1].shape, generator=generator))
+        self._timesteps = timesteps
         return (
             torch.cat(latents),
             torch.cat(noises).to(device, non_blocking=True),
@@ -526,6 +543,7 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
         Raises:
             ValueError: If an argument is out of its range.
         """
+        self.check_learned()
         if not 0 <= eta <= 1:
             raise UserError(f'`eta` must be in [0, 1], but got {eta}.')
         if return_type not in RETURN_TYPES:
@@ -748,6 +766,21 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
         ]
         return [*self.source_panels(), *panels]
 
+    def look_at(
+        self, inputs: Tensor, data_samples: list[BaseDataElement]
+    ) -> None:
+        """Sees pictures as a training step does, for a preview without one.
+
+        Args:
+            inputs (Tensor): (B, 3, S, S) in [-1, 1].
+            data_samples (list[BaseDataElement]): See :meth:`forward`.
+        """
+        images = self.image_indices(data_samples).tolist()
+        for pixels, sample, image in zip(
+            inputs, data_samples, images, strict=True
+        ):
+            self._sources[image] = pixels, sample.get('loss_mask')
+
     def source_panels(self) -> list[tuple[str, Image.Image]]:
         """The first source picture as the training saw it.
 
@@ -770,6 +803,14 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
         return EmbedsPipeline(make_pipeline(self.sd), self)
 
     # ---------------------------------------------------------- checkpoints
+    def check_learned(self) -> None:
+        """Refuses to draw with what is not finite.
+
+        Raises:
+            ValueError: If a learned number is NaN or infinite.
+        """
+        _check_finite(self.state_dict())
+
     def learned_state(self) -> dict[str, Tensor]:
         """The learned tensors, detached copies on the CPU.
 
@@ -833,6 +874,7 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
         }
         expected = Identity.of(self.state_dict(), self._identity())
         expected.check_loads(Identity.of(found, local_metadata))
+        _check_finite(found)
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, *args
         )
@@ -866,6 +908,17 @@ def masked_means(
             mean = (error.mean(0) * weights[0]).sum() / area
         result.append(mean)
     return torch.stack(result)
+
+
+def _check_finite(state: Mapping[str, Tensor]) -> None:
+    """Refuses learned tensors that no picture can come of."""
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise UserError(
+                f'The learned tensor `{name}` holds numbers that are NaN or '
+                'infinite: its training diverged. Take an earlier checkpoint, '
+                'or train again with a smaller learning rate.'
+            )
 
 
 def check_texts(name: str, texts: Sequence[str]) -> None:

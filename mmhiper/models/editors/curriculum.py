@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -181,6 +182,12 @@ class CurriculumEditor(InversionEditor):
                 '(--resume), or take a later checkpoint.',
                 stacklevel=2,
             )
+
+    def describe_step(self, log: Mapping[str, Any]) -> str:
+        """See :meth:`EmbeddingEditor.describe_step`; timesteps from 1."""
+        if 'timestep' not in log:
+            return ''
+        return f' (timestep {int(log["timestep"])} of {self.num_steps})'
 
     # ------------------------------------------------------------- training
     def train_step(

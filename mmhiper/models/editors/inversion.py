@@ -323,6 +323,17 @@ class InversionEditor(EmbeddingEditor):
             self.start.copy_(known.latents[-1])
         return known
 
+    def look_at(
+        self, inputs: Tensor, data_samples: list[BaseDataElement]
+    ) -> None:
+        """Inverts the picture, for a preview before the first step.
+
+        Args:
+            inputs (Tensor): (1, 3, S, S) in [-1, 1].
+            data_samples (list[BaseDataElement]): One, with ``image_key``.
+        """
+        self.invert(inputs, data_samples)
+
     def _invert(self, pixels: Tensor, key: str) -> Inversion:
         """See :meth:`invert`."""
         from diffusers import DDIMInverseScheduler
@@ -416,6 +427,7 @@ class InversionEditor(EmbeddingEditor):
             ValueError: If an argument is out of its range, or no picture is
                 inverted yet.
         """
+        self.check_learned()
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         check_texts('prompt', prompts)
         factor = self.sd.vae_factor
