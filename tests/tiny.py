@@ -195,7 +195,9 @@ def pipeline_of(folder: Path | str) -> DiffusionPipeline:
     )
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
-    pipeline = DiffusionPipeline.from_pretrained(folder, scheduler=scheduler)
+    pipeline = DiffusionPipeline.from_pretrained(
+        folder, scheduler=scheduler, torch_dtype=torch.get_default_dtype()
+    )
     if bars:
         transformers_logging.enable_progress_bar()
     pipeline.set_progress_bar_config(disable=True)

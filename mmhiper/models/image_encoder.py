@@ -9,7 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmhiper.models.loading import BUNDLED, choose_backbone, quiet
+from mmhiper.models.loading import (
+    BUNDLED,
+    DTYPES,
+    choose_backbone,
+    quiet,
+)
 from mmhiper.utils.errors import MissingFileError, UserError
 
 SUBFOLDER = 'image_encoder'
@@ -112,7 +117,7 @@ class ImageEncoder:
 
         path = Path(BUNDLED.get(self.name, self.name)).expanduser()
         source = str(path) if path.exists() else self.name
-        options = {} if 'Config' in kind else {'dtype': torch.float32}
+        options = {} if 'Config' in kind else {'dtype': DTYPES['fp32']}
         try:
             with quiet():
                 return getattr(transformers, kind).from_pretrained(

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from tiny import at_step, batch_of, make_hiper, picture, pipeline_of
+from tolerances import EXACT, float64
 
 STEPS = 3
 
@@ -22,10 +23,25 @@ def editor(tiny_sd1):
     return make_hiper(tiny_sd1)
 
 
+@pytest.fixture(scope='module')
+def exact_editor(tiny_sd1):
+    """The same in double precision."""
+    with float64():
+        return make_hiper(tiny_sd1)
+
+
+@pytest.fixture(scope='module', params=['sd1', 'sd2', 'sdxl'])
+def exact_pair(request):
+    """An editor and the pipeline of its folder, in double precision."""
+    folder = request.getfixturevalue(f'tiny_{request.param}')
+    with float64():
+        return make_hiper(folder), pipeline_of(folder)
+
+
 @pytest.fixture
-def pair(tiny_folder):
-    """An editor and the pipeline of the same folder."""
-    return make_hiper(tiny_folder), pipeline_of(tiny_folder)
+def pair(exact_pair, float64):
+    """Both, and double precision for what a test computes."""
+    return exact_pair
 
 
 def embeds(text, negative=None) -> dict:
@@ -86,8 +102,7 @@ def test_it_draws_what_the_pipeline_draws(pair, options):
     ).images
 
     assert ours.shape == theirs.shape
-    # where a file puts a weight in memory decides the order of some sums
-    torch.testing.assert_close(ours / 2 + 0.5, theirs, rtol=0, atol=1e-5)
+    torch.testing.assert_close(ours / 2 + 0.5, theirs, **EXACT)
 
 
 @pytest.mark.parametrize('negative', [None, '', 'blurry'])
@@ -112,7 +127,7 @@ def test_plain_texts_are_drawn_as_by_the_pipeline(pair, negative):
         **options,
     ).images
 
-    torch.testing.assert_close(ours / 2 + 0.5, theirs, rtol=0, atol=1e-5)
+    torch.testing.assert_close(ours / 2 + 0.5, theirs, **EXACT)
 
 
 def test_sdxl_moves_away_from_zeros_where_its_index_says_so(
@@ -148,27 +163,31 @@ def test_seeded_noise_is_that_of_the_pipeline_with_generators(pair):
         output_type='pt',
     ).images
 
-    torch.testing.assert_close(ours / 2 + 0.5, theirs, rtol=0, atol=1e-5)
+    torch.testing.assert_close(ours / 2 + 0.5, theirs, **EXACT)
 
 
 def test_the_text_matters(editor):
     assert (draw(editor, 'a cat') - draw(editor, 'xyz')).abs().max() > 1e-3
 
 
-def test_the_pictures_of_a_run_do_not_depend_on_its_size(editor):
+@pytest.mark.usefixtures('float64')
+def test_the_pictures_of_a_run_do_not_depend_on_its_size(exact_editor):
+    editor = exact_editor
     together = draw(editor, num_images_per_prompt=3, seed=4, eta=0.5)
 
     for i in range(3):
         alone = draw(editor, seed=4 + i, eta=0.5)
-        torch.testing.assert_close(alone[0], together[i], rtol=0, atol=1e-4)
+        torch.testing.assert_close(alone[0], together[i], **EXACT)
     assert not torch.allclose(together[0], together[1], atol=1e-2)
 
 
-def test_several_prompts_are_drawn_prompt_by_prompt(editor):
+@pytest.mark.usefixtures('float64')
+def test_several_prompts_are_drawn_prompt_by_prompt(exact_editor):
+    editor = exact_editor
     both = draw(editor, ['a cat', 'a fox'], num_images_per_prompt=2, seed=4)
 
     fox = draw(editor, 'a fox', num_images_per_prompt=2, seed=6)
-    torch.testing.assert_close(both[2:], fox, rtol=0, atol=1e-4)
+    torch.testing.assert_close(both[2:], fox, **EXACT)
 
 
 def test_the_same_seed_is_the_same_picture_whatever_ran_before(editor):
