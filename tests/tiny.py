@@ -254,7 +254,9 @@ def randomise(editor: EmbeddingEditor, seed: int = 0) -> None:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for weight in editor.parameters():
-            weight.add_(torch.randn(weight.shape, generator=generator))
+            learned = weight + torch.randn(weight.shape, generator=generator)
+            # what a file can hold, whatever the precision of the test
+            weight.copy_(learned.to(torch.float32))
 
 
 def picture(seed: int, size: int = 80) -> Tensor:

@@ -31,6 +31,11 @@ EPS = torch.finfo(torch.float32).eps  # 1.2e-7
 # of single precision anywhere on the way would be 6e-8 without being amplified.
 EXACT = dict(rtol=1e-9, atol=1e-9)
 
+# Coefficients of diffusers' schedulers are of single precision whatever the rest
+# is. One step of DDIM has two, on values below 10, and divides by
+# sqrt(alpha) > 0.05.
+ONE_STEP = 2 * EPS * 10 / 0.05
+
 GREY_LEVEL = 1
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from diffusers import DDIMInverseScheduler, DDIMScheduler
-from tolerances import EPS, EXACT
+from tolerances import EXACT, ONE_STEP
 
 from mmhiper.models import guided, run_scheduler
 
@@ -62,9 +62,7 @@ def test_steps_are_those_of_the_ddim_paper():
         previous = alphas[t - 250] if t >= 250 else alphas[0]
         clean = (z - (1 - now).sqrt() * target) / now.sqrt()
         z = previous.sqrt() * clean + (1 - previous).sqrt() * target
-    # The scheduler's coefficients are of single precision: two of them in
-    # each of four steps, on values below 10, divided by 0.05 < sqrt(alpha).
-    torch.testing.assert_close(end, z, rtol=0, atol=4 * 2 * EPS * 10 / 0.05)
+    torch.testing.assert_close(end, z, rtol=0, atol=4 * ONE_STEP)
     assert [(done, t) for done, t, _ in seen] == [
         (1, 751),
         (2, 501),
@@ -87,10 +85,7 @@ def test_the_same_loop_inverts():
     )
 
     assert (noised - clean).abs().max() > 0.1
-    # as above, ten steps there and ten back
-    torch.testing.assert_close(
-        back, clean, rtol=0, atol=20 * 2 * EPS * 10 / 0.05
-    )
+    torch.testing.assert_close(back, clean, rtol=0, atol=20 * ONE_STEP)
 
 
 @pytest.mark.parametrize('single', [True, False])
