@@ -81,7 +81,7 @@ def test_tiles_are_those_of_the_pipeline(tiny_sd1):
     torch.testing.assert_close(ours / 2 + 0.5, theirs, **EXACT)
     assert len(sizes) > 1
     assert max(sizes) == 8  # of 16 latents
-    assert not torch.allclose(ours, draw(tiny_sd1))
+    assert not torch.allclose(ours, draw(tiny_sd1), atol=1e-3)
 
 
 # ------------------------------------------------------------------- offload

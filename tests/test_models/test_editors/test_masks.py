@@ -136,6 +136,7 @@ def test_the_preview_fades_what_is_not_learned(tiny_sd1):
 
 
 # ------------------------------------------------------------------- the runs
+@pytest.mark.usefixtures('float64')
 def test_hiper_learns_by_a_mask_from_a_config(tmp_path, tiny_sd1):
     draw_image(tmp_path / 'image.png')
     for name, columns in (('half', 32), ('whole', 64)):
@@ -148,7 +149,7 @@ def test_hiper_learns_by_a_mask_from_a_config(tmp_path, tiny_sd1):
 
     plain = run()
     half, whole = (run(tmp_path / f'{name}.png') for name in ('half', 'whole'))
-    torch.testing.assert_close(whole, plain, rtol=0, atol=1e-4)
+    torch.testing.assert_close(whole, plain, **EXACT)
     assert (half - plain).abs().max() > 1e-3
 
 
