@@ -34,6 +34,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
     if (
         not config.pluginmanager.hasplugin('xdist')
+        or 'PYTEST_XDIST_WORKER' in os.environ  # a worker starts no others
         or config.option.numprocesses is not None
         or config.option.usepdb
         or not whole
