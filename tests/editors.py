@@ -1,4 +1,4 @@
-"""Every editor, tiny, with what a test must know to treat all of them alike."""
+"""Every editor, tiny, with what a test must know to treat all alike."""
 
 from __future__ import annotations
 

@@ -28,11 +28,11 @@ from mmhiper.models.loading import DTYPES
 EPS = torch.finfo(torch.float32).eps  # 1.2e-7
 
 # Double precision rounds by 1.1e-16. Amplified by 1e5 that is 1e-11; rounding
-# of single precision anywhere on the way would be 6e-8 without being amplified.
+# of single precision anywhere on the way is 6e-8 before it is amplified.
 EXACT = dict(rtol=1e-9, atol=1e-9)
 
-# Coefficients of diffusers' schedulers are of single precision whatever the rest
-# is. One step of DDIM has two, on values below 10, and divides by
+# Coefficients of diffusers' schedulers are of single precision whatever the
+# rest is. One step of DDIM has two, on values below 10, and divides by
 # sqrt(alpha) > 0.05.
 ONE_STEP = 2 * EPS * 10 / 0.05
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from tiny import at_step, batch_of, make_hiper, train
-from tolerances import EXACT, float64
+from tolerances import EXACT
 from torch import Tensor
 
 from mmhiper.models.loading import BUNDLED

@@ -67,9 +67,7 @@ def test_reweighting_multiplies_what_was_aligned():
     expected = plain.see(CROSS, maps)[3].clone()
     expected[..., 2:5] *= 3
     expected[..., 5:8] *= -2
-    torch.testing.assert_close(
-        louder.see(CROSS, maps)[3], expected, **EXACT
-    )
+    torch.testing.assert_close(louder.see(CROSS, maps)[3], expected, **EXACT)
 
 
 def test_words_have_schedules_of_their_own():
@@ -85,9 +83,7 @@ def test_words_have_schedules_of_their_own():
     edit.step = 2  # the third: 'dog' is free by now
     expected = maps[2].clone()
     expected[..., 2:5] = maps[3][..., 2:5]
-    torch.testing.assert_close(
-        edit.see(CROSS, maps)[3], expected, **EXACT
-    )
+    torch.testing.assert_close(edit.see(CROSS, maps)[3], expected, **EXACT)
     edit.step = 5
     assert edit.wants_maps(CROSS)
     edit.step = 6

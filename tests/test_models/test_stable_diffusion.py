@@ -91,9 +91,7 @@ def test_noising_and_targets_are_those_of_the_papers(tiny_folder):
     # of single precision: each of up to 1000 factors adds its rounding
     torch.testing.assert_close(schedule, alphas, rtol=1000 * EPS, atol=0)
     alpha = schedule[t].reshape(2, 1, 1, 1)
-    close(
-        sd.add_noise(z, eps, t), alpha.sqrt() * z + (1 - alpha).sqrt() * eps
-    )
+    close(sd.add_noise(z, eps, t), alpha.sqrt() * z + (1 - alpha).sqrt() * eps)
     velocity = alpha.sqrt() * eps - (1 - alpha).sqrt() * z
     expected = {'epsilon': eps, 'v_prediction': velocity}
     close(

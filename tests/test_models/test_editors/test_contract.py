@@ -21,6 +21,7 @@ from inversion import with_image_encoder
 from mmengine.config import Config
 from PIL import Image
 from tiny import FAMILIES, at_step, batch_of, picture
+from tolerances import GREY_LEVEL
 
 from mmhiper.apis import list_editors, load_editor
 from mmhiper.engine.launch import train
@@ -183,6 +184,7 @@ def test_global_generators_are_left_alone(learned):
     else:
         editor(**data, mode='loss')['loss'].backward()
     learned.draw(editor)
+    editor.preview(*() if learned.sample.inverts else (2,))
 
 
 def test_a_resumed_run_is_the_uninterrupted_one(learned, tmp_path):
@@ -302,11 +304,16 @@ def test_previews(learned):
 
 
 def test_predict_mode_draws_the_edit(learned):
-    samples = learned.editor.test_step(one_batch())
+    (sample,) = learned.editor.test_step(one_batch())
 
-    for sample in samples:
-        assert sample.edited.shape == (3, 64, 64)
-        assert sample.edited.dtype == torch.uint8
+    assert sample.edited.shape == (3, 64, 64)
+    assert sample.edited.dtype == torch.uint8
+    target = learned.sample.options.get('target_text')
+    if target is not None:
+        result = learned.editor.infer(target, show_progress=False)
+        expected = np.asarray(result['samples'][0]).astype(int)
+        drawn = sample.edited.permute(1, 2, 0).numpy()
+        assert np.abs(drawn - expected).max() <= GREY_LEVEL
 
 
 def test_the_seed_decides_where_anything_is_drawn_at_random(learned):
@@ -331,7 +338,7 @@ def test_return_types_are_the_same_picture(learned):
     assert np.array_equal(array, tensor.numpy())
     levels = ((tensor[0] / 2 + 0.5) * 255).round().permute(1, 2, 0)
     assert np.array_equal(np.asarray(image), levels.numpy())
-    with pytest.raises(ValueError, match="'tensor'.*'jpeg'"):
+    with pytest.raises(ValueError, match=r"'tensor'.*'jpeg'"):
         learned.draw(return_type='jpeg')
 
 

@@ -200,36 +200,6 @@ def test_all_timesteps_are_drawn(tiny_sd1):
     assert 400 < np.mean(seen) < 600
 
 
-@pytest.mark.usefixtures('untouched_global_generators')
-def test_global_generators_are_left_alone(tiny_sd1):
-    editor = make_hiper(tiny_sd1)
-    train(editor, [picture(0)], 2)
-    editor.preview(num_inference_steps=2)
-
-
-def test_a_resumed_run_equals_an_uninterrupted_one(tiny_sd1):
-    image = [picture(0)]
-    whole = train(make_hiper(tiny_sd1), image, 6)
-
-    first = make_hiper(tiny_sd1)
-    optimizer = torch.optim.Adam(first.parameters(), lr=5e-3)
-    for iteration in range(6):
-        if iteration == 3:  # another process: new editor, new optimizer
-            second = make_hiper(tiny_sd1)
-            second.load_state_dict(first.state_dict())
-            state = optimizer.state_dict()
-            optimizer = torch.optim.Adam(second.parameters(), lr=5e-3)
-            optimizer.load_state_dict(state)
-            first = second
-        at_step(iteration)
-        data = first.data_preprocessor(batch_of(image, [0]))
-        optimizer.zero_grad()
-        first(**data, mode='loss')['loss'].backward()
-        optimizer.step()
-
-    assert torch.equal(first.embedding.tail, whole)
-
-
 @pytest.mark.usefixtures('float64')
 def test_k_images_at_once_are_k_single_runs(tiny_folder):
     pictures = [picture(seed) for seed in range(3)]
@@ -306,19 +276,6 @@ def test_ever_new_pictures_do_not_pile_up(tiny_sd1, monkeypatch):
     assert len(editor._latents) <= 3
 
 
-@pytest.mark.parametrize('dtype', ['bf16', 'fp16'])
-def test_a_half_precision_model_trains_an_fp32_tail(tiny_sd1, dtype):
-    sd = dict(type='StableDiffusion', pretrained=str(tiny_sd1), dtype=dtype)
-    editor = make_hiper(tiny_sd1, sd=sd)
-    before = editor.embedding.tail.detach().clone()
-
-    tail = train(editor, [picture(0)], 3)
-
-    assert tail.dtype == editor.embedding.tail.grad.dtype == torch.float32
-    assert (tail - before).abs().max() > 0.005
-    assert losses_at(editor, [picture(0)], 0).dtype == torch.float32
-
-
 def test_under_autocast_the_loss_is_fp32(tiny_sd1):
     editor = make_hiper(tiny_sd1)
     at_step(0)
@@ -341,13 +298,6 @@ def test_the_frozen_model_follows_the_editor(tiny_sd1):
     assert editor.embedding.tail.device.type == 'meta'
     assert editor.sd.device.type == 'meta'
     assert editor.content.device.type == 'meta'
-
-
-def test_train_mode_leaves_the_frozen_model_in_eval_mode(tiny_sd1):
-    editor = make_hiper(tiny_sd1).train()
-
-    assert editor.training
-    assert not any(module.training for module in editor.sd.modules())
 
 
 # ---------------------------------------------------------------- other modes
@@ -380,11 +330,6 @@ def test_predict_mode_draws_the_edit_of_each_image(tiny_sd1):
         )['samples']
         drawn = sample.edited.permute(1, 2, 0).numpy().astype(int)
         assert np.abs(drawn - np.asarray(expected)).max() <= GREY_LEVEL
-
-
-def test_an_unknown_mode(tiny_sd1):
-    with pytest.raises(ValueError, match="'train'"):
-        make_hiper(tiny_sd1)(torch.zeros(1, 3, 64, 64), [], mode='train')
 
 
 # ------------------------------------------------------------------- previews

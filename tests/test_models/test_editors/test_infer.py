@@ -6,7 +6,6 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from tiny import at_step, batch_of, make_hiper, picture, pipeline_of
 from tolerances import EXACT, float64
 
@@ -209,29 +208,6 @@ def test_randomness_is_local(editor):
     draw(editor, seed=3, eta=1.0)
 
 
-def test_a_generator_takes_the_place_of_the_seed(editor):
-    def with_generator(number, seed):
-        generator = torch.Generator().manual_seed(number)
-        return draw(editor, generator=generator, seed=seed)
-
-    assert torch.equal(with_generator(3, 1), with_generator(3, 2))
-    assert torch.equal(with_generator(3, 1), draw(editor, seed=3))
-
-
-def test_return_types_are_the_same_picture(editor):
-    tensor = draw(editor)
-    array = draw(editor, return_type='numpy')
-    (image,) = draw(editor, return_type='image')
-
-    assert tensor.shape == (1, 3, 64, 64)
-    assert tensor.abs().max() <= 1
-    assert isinstance(array, np.ndarray)
-    assert np.array_equal(array, tensor.numpy())
-    assert isinstance(image, Image.Image)
-    rounded = ((tensor[0] / 2 + 0.5) * 255).round().permute(1, 2, 0)
-    assert np.array_equal(np.asarray(image), rounded.numpy())
-
-
 def test_defaults_are_those_of_the_contract(editor):
     images = editor.infer('a cat', show_progress=False)['samples']
 
@@ -247,14 +223,6 @@ def test_defaults_are_those_of_the_contract(editor):
     assert np.array_equal(np.asarray(images[0]), np.asarray(same[0]))
 
 
-def test_progress_is_shown_on_demand(editor, capsys):
-    editor.infer('a cat', num_inference_steps=STEPS)
-    assert f'{STEPS}/{STEPS}' in capsys.readouterr().err
-
-    draw(editor)
-    assert capsys.readouterr().err == ''
-
-
 def test_one_call_of_the_unet_per_step(editor):
     sizes = []
     handle = editor.sd.unet.register_forward_pre_hook(
@@ -266,11 +234,6 @@ def test_one_call_of_the_unet_per_step(editor):
         handle.remove()
 
     assert sizes == [4] * STEPS
-
-
-def test_no_graph_is_kept(editor):
-    assert not draw(editor).requires_grad
-    assert torch.is_grad_enabled()
 
 
 @pytest.mark.parametrize(
@@ -296,11 +259,6 @@ def test_no_graph_is_kept(editor):
 def test_mistakes_are_named(editor, options, message):
     with pytest.raises(ValueError, match=message):
         draw(editor, **({'prompt': 'a cat'} | options))
-
-
-def test_an_unknown_keyword_is_an_error(editor):
-    with pytest.raises(TypeError, match='tau_v'):
-        draw(editor, tau_v=0.5)
 
 
 def test_a_training_step_leaves_pictures_as_they_are(editor):

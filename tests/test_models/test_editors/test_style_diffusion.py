@@ -338,55 +338,7 @@ def test_the_image_encoder_runs_once(sd1, monkeypatch):
     assert len(calls) == 1
 
 
-@pytest.mark.usefixtures('untouched_global_generators')
-def test_nothing_is_drawn_from_global_generators(sd1):
-    editor = make(sd1, num_steps=2, num_inner_steps=1)
-    train(editor, picture(0))
-    editor.infer('a cat', show_progress=False)
-
-
 # --------------------------------------------------------------- checkpoints
-def test_a_checkpoint_edits_without_the_picture(trained, sd1, tmp_path):
-    editor, _ = trained
-    torch.save(dict(state_dict=editor.state_dict()), tmp_path / 'c.pth')
-
-    model = make(sd1, num_inner_steps=12)
-    model.load_state_dict(torch.load(tmp_path / 'c.pth')['state_dict'])
-    (ours,) = model.infer('a cat', show_progress=False)['samples']
-
-    (expected,) = editor.infer('a cat', show_progress=False)['samples']
-    assert np.array_equal(np.asarray(ours), np.asarray(expected))
-    names = {name.split('.')[0] for name in editor.state_dict()}
-    assert names == {'embedding', 'start', 'reached', 'progress'}
-
-
-def test_a_training_resumes_where_it_was(trained, sd1):
-    whole, _ = trained
-    first = make(sd1, num_inner_steps=12)
-    optimizer = torch.optim.Adam(first.parameters(), lr=1e-2)
-    count = 0
-    while not first.finished:
-        if count == 17:  # another process, in the middle of a timestep
-            second = make(sd1, num_inner_steps=12)
-            second.load_state_dict(first.state_dict())
-            state = optimizer.state_dict()
-            optimizer = torch.optim.Adam(second.parameters(), lr=1e-2)
-            optimizer.load_state_dict(state)
-            first = second
-        optimizer.param_groups[0]['lr'] = 1e-2 * first.rate
-        loss = first(**batch(first, picture(0)), mode='loss')['loss']
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        count += 1
-        if first.end_inner_step(loss.item()):
-            first.advance()
-
-    assert count > 20
-    for name, tensor in whole.state_dict().items():
-        assert torch.equal(first.state_dict()[name], tensor), name
-
-
 def test_another_picture_is_refused_when_resuming(sd1):
     editor = make(sd1)
     editor(**batch(editor, picture(0)), mode='loss')
@@ -628,15 +580,6 @@ def test_a_preview_has_four_panels(trained, sd1):
     fresh = make(sd1, num_inner_steps=12)
     fresh.load_state_dict(editor.state_dict())
     assert len(fresh.preview()) == 2
-
-
-def test_predict_mode_draws_the_edit(trained):
-    editor, _ = trained
-    (sample,) = editor.test_step(batch_of([picture(0)], [0]))
-
-    (expected,) = editor.infer('a cat', show_progress=False)['samples']
-    drawn = sample.edited.permute(1, 2, 0).numpy()
-    assert np.array_equal(drawn, np.asarray(expected))
 
 
 # -------------------------------------------------------------------- errors

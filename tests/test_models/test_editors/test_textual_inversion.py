@@ -454,23 +454,6 @@ def test_a_word_for_other_text_encoders_is_refused(
         make(tiny_sd1).load_state_dict(both)
 
 
-def test_checkpoint_and_export_load_back(tiny_sd1, tmp_path):
-    editor = make(tiny_sd1, num_vectors_per_token=2)
-    randomise(editor)
-    expected = draw(editor)
-    torch.save(dict(state_dict=editor.state_dict()), tmp_path / 'a.pth')
-    again = make(tiny_sd1, num_vectors_per_token=2)
-    again.load_state_dict(torch.load(tmp_path / 'a.pth')['state_dict'])
-    assert torch.equal(draw(again), expected)
-
-    path = tmp_path / 'a.safetensors'
-    write_export(path, editor.learned_state(), editor.export_metadata())
-
-    again = make(tiny_sd1, num_vectors_per_token=2)
-    again.load_state_dict(read_checkpoint(path))
-    assert torch.equal(draw(again), expected)
-
-
 def test_an_export_of_unfinished_progress_loads_back(tiny_sd1):
     options = dict(num_vectors_per_token=3, progressive_interval=2)
     editor = make(tiny_sd1, **options)

@@ -67,9 +67,7 @@ def test_similarity():
     similar = ssim_map(a, b)
 
     torch.testing.assert_close(similar[1], torch.ones(32, 32), **EXACT)
-    torch.testing.assert_close(
-        similar[0, :, :12], torch.ones(32, 12), **EXACT
-    )
+    torch.testing.assert_close(similar[0, :, :12], torch.ones(32, 12), **EXACT)
     assert similar[0, :, 20:].mean() < 0
 
 
