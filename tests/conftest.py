@@ -1,4 +1,4 @@
-"""What the tests share: tiny models, written once per session."""
+"""What the tests share: processes, threads, tiny models."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ import os
 import random
 from collections.abc import Iterator
 
-# nothing here needs the network, and a hub id should fail at once
+# Nothing here needs the network, and a hub id should fail at once.
 os.environ['HF_HUB_OFFLINE'] = '1'
+# Read when torch is loaded, here and in every process that a test starts. Tiny
+# models run fastest in one thread, and threads of several processes that wait
+# for each other must not do so at full speed.
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 
 from pathlib import Path
 
@@ -15,12 +20,38 @@ import numpy as np
 import pytest
 import torch
 from tiny import build_tiny_folder
+from tolerances import float64 as in_float64
+
+MOST_WORKERS = 4  # each holds a PyTorch of its own in memory
 
 
-@pytest.fixture(scope='session', autouse=True)
-def one_thread() -> None:
-    """Tiny models run fastest in one thread."""
-    torch.set_num_threads(1)
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Runs the whole suite on several cores; what is named, in one process.
+
+    ``-n`` decides itself, as does ``--pdb``, which needs one process.
+    """
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    if (
+        not config.pluginmanager.hasplugin('xdist')
+        or 'PYTEST_XDIST_WORKER' in os.environ  # a worker starts no others
+        or config.option.numprocesses is not None
+        or config.option.usepdb
+        or not whole
+    ):
+        return
+    workers = min(_cores(), MOST_WORKERS)
+    if workers > 1:
+        config.option.numprocesses = workers
+        # keeps what shares a fixture together, and no worker idle
+        config.option.dist = 'worksteal'
+
+
+def _cores() -> int:
+    """What this process may use, which may be less than there is."""
+    if hasattr(os, 'sched_getaffinity'):  # not on every system
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @pytest.fixture(scope='session')
@@ -51,6 +82,16 @@ def tiny_folder(request: pytest.FixtureRequest) -> Path:
 def tiny_one_text(request: pytest.FixtureRequest) -> Path:
     """Each family with one text encoder."""
     return request.getfixturevalue(f'tiny_{request.param}')
+
+
+@pytest.fixture
+def float64(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test whose numbers are all of double precision."""
+    # the folders themselves hold single precision, as published ones do
+    for name in ('tiny_sd1', 'tiny_sd2', 'tiny_sdxl'):
+        request.getfixturevalue(name)
+    with in_float64():
+        yield
 
 
 @pytest.fixture

@@ -58,6 +58,7 @@ default_hooks = dict(
 custom_hooks = [dict(type='AtelierHook')]  # one of the project itself
 randomness = dict(seed=0)
 work_dir = {work_dir!r}
+experiment_name = {kind!r}
 """
 REGISTRY = """
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
@@ -95,21 +96,23 @@ def contents():
             if n in ('MODELS', 'DATASETS', 'HOOKS')}
 
 before = contents()
-runner = Runner.from_cfg(Config.fromfile(sys.argv[1]))
-assert 'mmhiper' in sys.modules
-start = {k: v.clone() for k, v in runner.model.state_dict().items()}
-runner.train()
+for file in sys.argv[1:]:
+    runner = Runner.from_cfg(Config.fromfile(file))
+    assert 'mmhiper' in sys.modules
+    start = {k: v.clone() for k, v in runner.model.state_dict().items()}
+    runner.train()
 
-scope = DefaultScope.get_current_instance().scope_name
-assert scope == runner.default_scope.scope_name == 'atelier', scope
-assert before['MODELS'] == ['HiPer'] and contents() == before
-assert own.MODELS.build(dict(type='HiPer')).__class__.__module__ == 'atelier'
-ours = [type(hook) for hook in runner.hooks
-        if type(hook).__module__.startswith('mmhiper')]
-assert not ours, ours
-learned = runner.model.state_dict()
-assert any((learned[k] != v).any() for k, v in start.items())
-print('trained', type(runner.model).__module__, runner.iter)
+    scope = DefaultScope.get_current_instance().scope_name
+    assert scope == runner.default_scope.scope_name == 'atelier', scope
+    assert before['MODELS'] == ['HiPer'] and contents() == before
+    namesake = own.MODELS.build(dict(type='HiPer'))
+    assert namesake.__class__.__module__ == 'atelier'
+    ours = [type(hook) for hook in runner.hooks
+            if type(hook).__module__.startswith('mmhiper')]
+    assert not ours, ours
+    learned = runner.model.state_dict()
+    assert any((learned[k] != v).any() for k, v in start.items())
+    print('trained', type(runner.model).__module__, runner.iter)
 """
 
 
@@ -119,11 +122,11 @@ def backbone(tiny_sd1, tmp_path_factory):
     return with_image_encoder(tiny_sd1, root / 'sd1', FAMILIES['sd1'].width)
 
 
-@pytest.fixture
-def project(tmp_path):
+@pytest.fixture(scope='module')
+def project(tmp_path_factory):
     """The other package, a folder to be imported from."""
-    package = tmp_path / 'project' / 'atelier'
-    package.mkdir(parents=True)
+    package = tmp_path_factory.mktemp('project') / 'atelier'
+    package.mkdir()
     (package / '__init__.py').write_text(PACKAGE)
     (package / 'registry.py').write_text(REGISTRY)
     return package.parent
@@ -132,7 +135,7 @@ def project(tmp_path):
 def write_config(tmp_path: Path, backbone: Path, kind: str) -> Path:
     """The config of a run in the scope of the other package."""
     pictures = tmp_path / 'pictures'
-    pictures.mkdir()
+    pictures.mkdir(parents=True)
     image = draw_image(pictures / 'a.png')
     path = tmp_path / 'config.py'
     dataset = DATASETS[kind].format(image=str(image), folder=str(tmp_path))
@@ -149,17 +152,25 @@ def write_config(tmp_path: Path, backbone: Path, kind: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize('kind', MODELS)
-def test_trains_in_another_scope_with_stock_hooks(
-    kind, backbone, project, tmp_path
-):
-    file = write_config(tmp_path, backbone, kind)
+@pytest.fixture(scope='module')
+def trained(backbone, project, tmp_path_factory):
+    """The configs of runs in one process, and what it printed."""
+    folder = tmp_path_factory.mktemp('runs')
+    files = {
+        kind: write_config(folder / kind, backbone, kind) for kind in MODELS
+    }
     repo = Path(__file__).parents[1]
-    printed = python(
-        '-c', TRAIN, file, cwd=tmp_path, PYTHONPATH=f'{project}:{repo}'
-    )
+    words = ['-c', TRAIN, *files.values()]
+    paths = f'{project}:{repo}'
+    return files, python(*words, cwd=folder, PYTHONPATH=paths)
 
-    assert 'the hook of the project ran' in printed
+
+@pytest.mark.parametrize('kind', MODELS)
+def test_trains_in_another_scope_with_stock_hooks(trained, kind):
+    files, printed = trained
+    file = files[kind]
+
+    assert printed.count('the hook of the project ran') == len(files)
     module = dict(
         HiPer='hiper',
         TextualInversion='textual_inversion',
@@ -170,7 +181,7 @@ def test_trains_in_another_scope_with_stock_hooks(
 
     # Checkpoints are MMEngine's own, with objects in their logs: our reader
     # takes the tensors alone.
-    run = tmp_path / 'run'
+    run = file.parent / 'run'
     editor = load_editor(file, run / 'iter_2.pth', device='cpu')
     if kind == 'StyleDiffusion':  # done after two; the third does nothing
         assert editor.finished

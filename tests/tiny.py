@@ -195,7 +195,9 @@ def pipeline_of(folder: Path | str) -> DiffusionPipeline:
     )
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
-    pipeline = DiffusionPipeline.from_pretrained(folder, scheduler=scheduler)
+    pipeline = DiffusionPipeline.from_pretrained(
+        folder, scheduler=scheduler, torch_dtype=torch.get_default_dtype()
+    )
     if bars:
         transformers_logging.enable_progress_bar()
     pipeline.set_progress_bar_config(disable=True)
@@ -252,7 +254,9 @@ def randomise(editor: EmbeddingEditor, seed: int = 0) -> None:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for weight in editor.parameters():
-            weight.add_(torch.randn(weight.shape, generator=generator))
+            learned = weight + torch.randn(weight.shape, generator=generator)
+            # what a file can hold, whatever the precision of the test
+            weight.copy_(learned.to(torch.float32))
 
 
 def picture(seed: int, size: int = 80) -> Tensor:

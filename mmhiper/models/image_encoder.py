@@ -12,6 +12,7 @@ from torch import Tensor
 from mmhiper.models.autocast import no_autocast
 from mmhiper.models.loading import (
     BUNDLED,
+    DTYPES,
     check_weights,
     choose_backbone,
     loading,
@@ -128,7 +129,7 @@ class ImageEncoder:
 
         path = Path(BUNDLED.get(self.name, self.name)).expanduser()
         source = str(path) if path.exists() else self.name
-        options = {} if 'Config' in kind else {'dtype': torch.float32}
+        options = {} if 'Config' in kind else {'dtype': DTYPES['fp32']}
         fits = [f'{width}: {fit}' for width, fit in FITTING.items()]
         remedies = (
             'Set `image_encoder=dict(pretrained=...)` to a hub id or folder '

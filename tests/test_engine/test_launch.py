@@ -29,6 +29,18 @@ from mmhiper.engine.launch import (
 from mmhiper.registry import MODELS
 
 TOY = REPO / 'configs' / 'textual_inversion' / 'textual_inversion.py'
+# With so large an eps a step of Adam is proportional to the gradient. Else it
+# would hide a loss that the number of processes scales, and would make steps
+# of full size out of gradients that are nothing but rounding.
+LINEAR = {
+    'optim_wrapper.optimizer.eps': 1e3,
+    'optim_wrapper.optimizer.lr': 1e4,
+    'optim_wrapper.optimizer.weight_decay': 0.0,
+}
+# So what is learned differs by the rounding of gradients, a few thousandths of
+# what it moved at worst: sums of single precision through 20 layers. A loss
+# that is scaled by the number of processes differs by a half.
+PART = 0.01
 
 
 def start(*command: object, **env: str) -> subprocess.Popen:
@@ -162,13 +174,7 @@ def test_two_processes_equal_one(tiny_sd1, tmp_path, images):
     """One image seen by both, or one image each (C7)."""
     files = [draw_image(tmp_path / f'{i}.png', i) for i in range(images)]
     texts = [f'picture {i}' for i in range(images)]
-    # With so large an eps Adam's step is proportional to the gradient; else
-    # it would hide a loss that the number of processes scales.
-    adam = {
-        'optim_wrapper.optimizer.eps': 1e3,
-        'optim_wrapper.optimizer.lr': 1e4,
-    }
-    values = options(tmp_path, tiny_sd1, iters=4, **adam)
+    values = options(tmp_path, tiny_sd1, iters=4, **LINEAR)
     values['work_dir'] = str(tmp_path / 'two')
     values['custom_hooks.2.interval'] = 1000
     values['train_dataloader.dataset.img'] = ','.join(map(str, files))
@@ -186,12 +192,12 @@ def test_two_processes_equal_one(tiny_sd1, tmp_path, images):
     assert 'Warning' not in output and 'WARNING' not in output
     two = embedding_of(tmp_path / 'two' / 'iter_4.pth')
 
-    one = config(tmp_path, tiny_sd1, iters=4, **adam)
+    one = config(tmp_path, tiny_sd1, iters=4, **LINEAR)
     one.train_dataloader.dataset.img = [str(file) for file in files]
     one.train_dataloader.batch_size = images
     one.model.source_text = texts
     together = learn(one)
-    alone = config(tmp_path, tiny_sd1, iters=4, **adam)
+    alone = config(tmp_path, tiny_sd1, iters=4, **LINEAR)
     alone.work_dir = str(tmp_path / 'alone')
     alone.train_dataloader.dataset.img = str(files[-1])
     alone.model.source_text = texts[-1]
@@ -200,7 +206,7 @@ def test_two_processes_equal_one(tiny_sd1, tmp_path, images):
 
     assert two.shape == (images, 5, 32)
     assert moved > 1e-3
-    close = dict(rtol=0, atol=0.01 * moved)
+    close = dict(rtol=0, atol=PART * moved)
     torch.testing.assert_close(two, together, **close)
     torch.testing.assert_close(two[-1:], learn(alone), **close)
 
@@ -209,7 +215,7 @@ def test_two_processes_learn_one_word(tiny_sd1, tmp_path):
     """Each takes a picture of its own: together, a batch of two."""
     for k in range(3):
         draw_image(tmp_path / f'{k}.png', seed=k)
-    values = options(tmp_path, tiny_sd1, iters=4, file=TOY)
+    values = options(tmp_path, tiny_sd1, iters=4, file=TOY, **LINEAR)
     values['work_dir'] = str(tmp_path / 'two')
     values['custom_hooks.2.interval'] = 1000
     process = start(
@@ -225,8 +231,10 @@ def test_two_processes_learn_one_word(tiny_sd1, tmp_path):
     together = learn(cfg)
     apart = embedding_of(tmp_path / 'two' / 'iter_4.pth')
     start_values = MODELS.build(cfg.model).embedding.rows
-    assert (apart - start_values).abs().min() > 0
-    assert torch.allclose(apart, together, atol=1e-5)
+    moved = (apart - start_values).abs()
+    assert moved.min() > 0
+    close = dict(rtol=0, atol=PART * moved.max().item())
+    torch.testing.assert_close(apart, together, **close)
 
 
 def test_a_resumed_word_equals_an_uninterrupted_one(tiny_sd1, tmp_path):

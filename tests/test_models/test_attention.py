@@ -3,6 +3,7 @@
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from tolerances import EXACT, float64
 
 from mmhiper.models import Conditioning, StableDiffusion
 from mmhiper.models.attention import (
@@ -26,14 +27,20 @@ def noise(seed: int, *shape: int) -> torch.Tensor:
 T = torch.tensor(500)
 
 
+# all numbers are of double precision
+pytestmark = pytest.mark.usefixtures('float64')
+
+
 @pytest.fixture(scope='module')
 def sd(tiny_sd1):
-    return StableDiffusion(str(tiny_sd1))
+    with float64():
+        return StableDiffusion(str(tiny_sd1))
 
 
 @pytest.fixture(scope='module')
 def text(sd):
-    return sd.encode_text(['', 'a dog'])
+    with float64():
+        return sd.encode_text(['', 'a dog'])
 
 
 class Everything(AttentionControl):
@@ -54,7 +61,7 @@ def test_nothing_changes_when_nothing_is_asked(sd, text):
         spelled_out = sd.predict_noise(z, T, text)
 
     for ours in (fast, same, spelled_out):
-        torch.testing.assert_close(ours, plain, rtol=0, atol=2e-6)
+        torch.testing.assert_close(ours, plain, **EXACT)
 
 
 @pytest.mark.parametrize('controls', [[], [Everything()]])
@@ -117,8 +124,8 @@ def test_maps_are_softmax_over_positions(sd, text):
     assert set(store.maps) == {layer.name for layer in layers}
     assert len(layers) == 3  # one in the down part, two in the up part
     for maps in store.maps.values():
-        assert maps.shape == (2, 4, 16, 77) and maps.dtype == torch.float32
-        torch.testing.assert_close(maps.sum(-1), torch.ones(2, 4, 16))
+        assert maps.shape == (2, 4, 16, 77)
+        torch.testing.assert_close(maps.sum(-1), torch.ones(2, 4, 16), **EXACT)
 
 
 def test_a_map_is_the_textbook_formula(sd, text):
@@ -148,7 +155,7 @@ def test_a_map_is_the_textbook_formula(sd, text):
         scores = q[..., part] @ k[..., part].transpose(1, 2) / size**0.5
         expected = scores.exp() / scores.exp().sum(-1, keepdim=True)
         torch.testing.assert_close(
-            store.maps[name][:, head], expected, rtol=1e-4, atol=1e-5
+            store.maps[name][:, head], expected, **EXACT
         )
 
 
@@ -192,10 +199,8 @@ def test_borrowed_self_attention_is_the_map_of_the_other_row(sd):
     )
     values = attn.head_to_batch_dim(attn.to_v(features[1:]))
     by_hand = attn.to_out[0](attn.batch_to_head_dim(maps @ values))
-    torch.testing.assert_close(mixed[1:], by_hand, rtol=0, atol=1e-5)
-    torch.testing.assert_close(
-        mixed[:1], attn(features[:1]), rtol=0, atol=1e-5
-    )
+    torch.testing.assert_close(mixed[1:], by_hand, **EXACT)
+    torch.testing.assert_close(mixed[:1], attn(features[:1]), **EXACT)
     assert not torch.allclose(mixed[1:], attn(features[1:]), atol=1e-3)
 
 
@@ -292,7 +297,7 @@ def test_an_average_is_over_heads_layers_and_passes():
     average.see(Layer('c', 'up', True, 2, 4), noise(9, 2, 3, 4, 5))
 
     expected = torch.stack(maps)[:, 1].mean((0, 1)).reshape(1, 2, 2, 5)
-    torch.testing.assert_close(average.mean(), expected)
+    torch.testing.assert_close(average.mean(), expected, **EXACT)
 
 
 def test_a_blend_mask_by_hand():
@@ -324,4 +329,4 @@ def test_enlarged_maps_peak_at_one():
 
     assert large.shape == (2, 16, 16)
     assert large[0, 4:8, 4:8].min() > 0.4 and large[0, 12, 12] < 0.05
-    torch.testing.assert_close(large[1], torch.ones(16, 16))
+    torch.testing.assert_close(large[1], torch.ones(16, 16), **EXACT)

@@ -12,6 +12,7 @@ from tiny import (
     pipeline_of,
     randomise,
 )
+from tolerances import EXACT
 
 from mmhiper.models import StableDiffusion
 
@@ -47,6 +48,7 @@ def draw(folder, device='cpu', **switches):
 
 
 # -------------------------------------------------------------------- tiling
+@pytest.mark.usefixtures('float64')
 def test_tiles_are_those_of_the_pipeline(tiny_sd1):
     editor = make_hiper(tiny_sd1, sd=config(tiny_sd1, vae_tiling=True))
     pipeline = pipeline_of(tiny_sd1)
@@ -76,10 +78,10 @@ def test_tiles_are_those_of_the_pipeline(tiny_sd1):
         output_type='pt',
     ).images
 
-    torch.testing.assert_close(ours / 2 + 0.5, theirs, rtol=0, atol=1e-5)
+    torch.testing.assert_close(ours / 2 + 0.5, theirs, **EXACT)
     assert len(sizes) > 1
     assert max(sizes) == 8  # of 16 latents
-    assert not torch.allclose(ours, draw(tiny_sd1))
+    assert not torch.allclose(ours, draw(tiny_sd1), atol=1e-3)
 
 
 # ------------------------------------------------------------------- offload
@@ -166,13 +168,14 @@ def test_offload_leaves_only_the_unet_on_cuda(tiny_sdxl):
 
 
 # ------------------------------------------------------------- checkpointing
+@pytest.mark.usefixtures('float64')
 @pytest.mark.parametrize('make', [make_hiper, make_word])
 def test_checkpointing_gives_the_same_gradient(tiny_folder, make):
     loss, gradient = step(make, tiny_folder, gradient_checkpointing=True)
 
     expected = step(make, tiny_folder)
     assert torch.equal(loss, expected[0])
-    torch.testing.assert_close(gradient, expected[1], rtol=1e-5, atol=0)
+    torch.testing.assert_close(gradient, expected[1], **EXACT)
     assert gradient.any()
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from tiny import at_step, batch_of, make_hiper, train
+from tolerances import EXACT
 from torch import Tensor
 
 from mmhiper.models.loading import BUNDLED
@@ -45,9 +46,10 @@ def test_the_folder_is_small_plain_and_explained():
     assert 'PSNR' in (FOLDER / 'README.md').read_text()
 
 
-def test_an_unmodified_pipeline_draws_the_same(mini):
+@pytest.mark.usefixtures('float64')
+def test_an_unmodified_pipeline_draws_the_same():
     pipe = diffusers.StableDiffusionPipeline.from_pretrained(
-        FOLDER, safety_checker=None
+        FOLDER, safety_checker=None, torch_dtype=torch.float64
     )
     pipe.scheduler = diffusers.DDIMScheduler.from_config(pipe.scheduler.config)
     pipe.set_progress_bar_config(disable=True)
@@ -57,9 +59,7 @@ def test_an_unmodified_pipeline_draws_the_same(mini):
     theirs = pipe(
         'a dog', num_inference_steps=5, latents=latents, output_type='np'
     ).images[0]
-    editor = make_hiper(
-        'mini-sd', sd=mini, source_text='a dog', target_text=None
-    )
+    editor = make_hiper('mini-sd', source_text='a dog', target_text=None)
     ours = editor.infer(
         'a dog',
         num_inference_steps=5,
@@ -68,8 +68,9 @@ def test_an_unmodified_pipeline_draws_the_same(mini):
         show_progress=False,
         return_type='numpy',
     )['samples'][0]
-    difference = np.abs((ours.transpose(1, 2, 0) + 1) / 2 - theirs).max()
-    assert difference < 1e-4
+    np.testing.assert_allclose(
+        (ours.transpose(1, 2, 0) + 1) / 2, theirs, **EXACT
+    )
 
 
 def test_the_image_encoder_has_the_width_of_the_text(mini):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tolerances import EXACT
 
 from mmhiper.models.prompt_alignment import (
     Prompt,
@@ -11,6 +12,8 @@ from mmhiper.models.prompt_alignment import (
     num_steps_of,
     replacement_schedule,
 )
+
+pytestmark = pytest.mark.usefixtures('float64')
 
 M = 12
 
@@ -105,7 +108,7 @@ def test_replacement_by_a_longer_word():
 
     expected = one_hot_columns([0, 1, -1, -1, -1, 4, 5, 6, 7, 8, 9, 10])
     expected[2:4, 2:5] = 1 / 3
-    torch.testing.assert_close(aligned.mapper, expected)
+    torch.testing.assert_close(aligned.mapper, expected, **EXACT)
 
 
 def test_replacement_by_a_shorter_word():
@@ -114,7 +117,7 @@ def test_replacement_by_a_shorter_word():
 
     expected = one_hot_columns([0, 1, -1, 5, 6, 7, 8, 9, 10, 11, 11, 11])
     expected[2:5, 2] = 1
-    torch.testing.assert_close(aligned.mapper, expected)
+    torch.testing.assert_close(aligned.mapper, expected, **EXACT)
 
 
 def test_a_word_hands_on_all_its_attention():
@@ -126,7 +129,9 @@ def test_a_word_hands_on_all_its_attention():
         moved = maps @ align_replacement(source, target).mapper
         for old, new in zip(source.spans, target.spans, strict=True):
             torch.testing.assert_close(
-                moved[:, list(new)].sum(1), maps[:, list(old)].sum(1)
+                moved[:, list(new)].sum(1),
+                maps[:, list(old)].sum(1),
+                **EXACT,
             )
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tolerances import EXACT
 
 from mmhiper.models.attention import Layer
 from mmhiper.models.prompt_alignment import Prompt
@@ -10,6 +11,8 @@ from mmhiper.models.prompt_to_prompt import (
     LocalBlend,
     PromptToPrompt,
 )
+
+pytestmark = pytest.mark.usefixtures('float64')
 
 M = 12
 CROSS = Layer('cross', 'up', True, 4, 8)
@@ -39,7 +42,7 @@ def test_replacement_gives_the_target_the_maps_of_the_source():
     new = swap.see(CROSS, maps)
 
     assert torch.equal(new[:3], maps[:3])
-    torch.testing.assert_close(new[3], maps[2])
+    torch.testing.assert_close(new[3], maps[2], **EXACT)
 
 
 def test_refinement_keeps_the_attention_of_what_is_new():
@@ -52,7 +55,7 @@ def test_refinement_keeps_the_attention_of_what_is_new():
     expected = maps[2].clone()
     expected[..., 5:] = maps[2][..., 2 : M - 3]
     expected[..., 2:5] = maps[3][..., 2:5]
-    torch.testing.assert_close(new[3], expected)
+    torch.testing.assert_close(new[3], expected, **EXACT)
     assert torch.equal(new[:3], maps[:3])
 
 
@@ -64,7 +67,7 @@ def test_reweighting_multiplies_what_was_aligned():
     expected = plain.see(CROSS, maps)[3].clone()
     expected[..., 2:5] *= 3
     expected[..., 5:8] *= -2
-    torch.testing.assert_close(louder.see(CROSS, maps)[3], expected)
+    torch.testing.assert_close(louder.see(CROSS, maps)[3], expected, **EXACT)
 
 
 def test_words_have_schedules_of_their_own():
@@ -80,7 +83,7 @@ def test_words_have_schedules_of_their_own():
     edit.step = 2  # the third: 'dog' is free by now
     expected = maps[2].clone()
     expected[..., 2:5] = maps[3][..., 2:5]
-    torch.testing.assert_close(edit.see(CROSS, maps)[3], expected)
+    torch.testing.assert_close(edit.see(CROSS, maps)[3], expected, **EXACT)
     edit.step = 5
     assert edit.wants_maps(CROSS)
     edit.step = 6

@@ -5,6 +5,7 @@ import pytest
 import torch
 from inversion import make
 from tiny import make_hiper, pipeline_of
+from tolerances import EXACT
 
 from mmhiper.models import StableDiffusion
 from mmhiper.models.schedulers import scheduler_names
@@ -20,6 +21,9 @@ def noise(editor, count: int = 1) -> torch.Tensor:
 def both(folder, scheduler, **values):
     """What an editor and the unmodified pipeline draw of a plain text."""
     editor, pipeline = make_hiper(folder), pipeline_of(folder)
+    latents = noise(editor, 2)
+    # UniPC mixes the default precision with that of its schedule
+    torch.set_default_dtype(torch.float32)
     kind = getattr(diffusers, scheduler)
     # as its users do: from the config that the folder has
     pipeline.scheduler = kind.from_pretrained(
@@ -29,7 +33,7 @@ def both(folder, scheduler, **values):
     theirs = pipeline(
         ['a cat'] * 2,
         negative_prompt=['x'] * 2,
-        latents=noise(editor, 2),
+        latents=latents,
         generator=[torch.Generator().manual_seed(i) for i in range(2)],
         output_type='pt',
         **options,
@@ -38,7 +42,7 @@ def both(folder, scheduler, **values):
     ours = editor.sample(
         text,
         away,
-        latents=noise(editor, 2),
+        latents=latents,
         generator=[torch.Generator().manual_seed(i) for i in range(2)],
         scheduler=dict(type=scheduler, **values),
         **options,
@@ -46,6 +50,7 @@ def both(folder, scheduler, **values):
     return ours / 2 + 0.5, theirs
 
 
+@pytest.mark.usefixtures('float64')
 @pytest.mark.parametrize(
     ('scheduler', 'values'),
     [
@@ -62,9 +67,10 @@ def both(folder, scheduler, **values):
 def test_it_draws_what_the_pipeline_draws(tiny_folder, scheduler, values):
     ours, theirs = both(tiny_folder, scheduler, **values)
 
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+    torch.testing.assert_close(ours, theirs, **EXACT)
 
 
+@pytest.mark.usefixtures('float64')
 @pytest.mark.parametrize(
     'scheduler',
     [
@@ -77,7 +83,7 @@ def test_it_draws_what_the_pipeline_draws(tiny_folder, scheduler, values):
 def test_other_kinds_draw_what_the_pipeline_draws(tiny_sd2, scheduler):
     ours, theirs = both(tiny_sd2, scheduler)
 
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+    torch.testing.assert_close(ours, theirs, **EXACT)
 
 
 def test_every_name_that_is_listed_works(tiny_sd1):

@@ -12,6 +12,7 @@ import torch
 from PIL import Image, ImageChops
 from runs import DOG, REPO, draw_image, options
 from safetensors.torch import save_file
+from tolerances import GREY_LEVEL
 
 from mmhiper.io import read_picture_record
 
@@ -135,7 +136,7 @@ def test_infer_draws_files_that_sort_and_a_grid(
     difference = ImageChops.difference(
         *(Image.open(tmp_path / name) for name in ('a/001.png', 'd/001.png'))
     )
-    assert max(high for _, high in difference.getextrema()) <= 1
+    assert max(high for _, high in difference.getextrema()) <= GREY_LEVEL
 
 
 @pytest.mark.parametrize(

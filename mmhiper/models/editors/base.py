@@ -679,7 +679,7 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
                 f'`latents` must have the shape {shape}, but got '
                 f'{tuple(latents.shape)}.'
             )
-        start = latents.to(self.sd.device, torch.float32)
+        start = latents.to(self.sd.device).float()
         self.sd.lay_out(torch.contiguous_format)
 
         guide = guidance_scale > 1

@@ -23,10 +23,10 @@ class TailEmbedding(nn.Module):
         super().__init__()
         assert initial.ndim == 3, initial.shape
         # the slice of an encoded text has gaps, which a plain clone keeps
-        tail = initial.detach().to(
-            torch.float32, memory_format=torch.contiguous_format, copy=True
+        tail = initial.detach().float()
+        self.tail = nn.Parameter(
+            tail.clone(memory_format=torch.contiguous_format)
         )
-        self.tail = nn.Parameter(tail)
 
     @property
     def num_images(self) -> int:

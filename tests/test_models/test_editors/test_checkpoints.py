@@ -4,12 +4,9 @@ import copy
 
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.runner import Runner, load_checkpoint
 from tiny import make_hiper, picture, train
 from torch.utils.data import Dataset
-
-from mmhiper.registry import MODELS
 
 
 class Pictures(Dataset):
@@ -76,7 +73,7 @@ def test_the_stock_runner_trains_it(trained, tiny_sd1):
 
     by_hand = train(make_hiper(tiny_sd1), [picture(0)], 2, seed=4)
 
-    torch.testing.assert_close(tail, by_hand, rtol=0, atol=1e-6)
+    assert torch.equal(tail, by_hand)
 
 
 def test_only_the_learned_tensor_is_saved(trained):
@@ -101,26 +98,6 @@ def test_frozen_weights_are_not_logged(trained):
     assert 'Iter(train)' in text or 'Saving checkpoint' in text
     assert 'conv_in.weight' not in text
     assert 'Name of parameter' not in text
-
-
-def test_the_readme_lines_work(trained, tiny_sd1, tmp_path):
-    work_dir, tail = trained
-    path = tmp_path / 'checkpoint.pth'
-    torch.save(
-        dict(state_dict=torch.load(work_dir / 'iter_2.pth')['state_dict']),
-        path,
-    )
-    cfg = Config(dict(model=config_of(tiny_sd1)))
-
-    checkpoint = torch.load(path)
-    model = MODELS.build(cfg.model)
-    result = model.load_state_dict(checkpoint['state_dict'])
-    sample = model.infer('a sitting dog', num_inference_steps=2)['samples'][0]
-
-    assert not result.missing_keys
-    assert not result.unexpected_keys
-    assert torch.equal(model.embedding.tail, tail)
-    assert sample.size == (64, 64)
 
 
 def test_mmengine_loads_it_too(trained, tiny_sd1, tmp_path):

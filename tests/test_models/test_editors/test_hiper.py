@@ -8,6 +8,7 @@ import torch
 from mmengine.logging import MessageHub
 from mmengine.structures import BaseDataElement
 from tiny import at_step, batch_of, make_hiper, picture, train
+from tolerances import EXACT, GREY_LEVEL
 
 from mmhiper.models import StableDiffusion
 from mmhiper.registry import MODELS
@@ -94,6 +95,7 @@ def test_a_long_text_is_cut_and_the_embedding_is_not(tiny_sd1, n_hiper):
 
 
 # ------------------------------------------------------------------- training
+@pytest.mark.usefixtures('float64')
 def test_the_loss_is_that_of_the_paper(tiny_folder):
     images = [picture(0), picture(1)]
     editor = make_hiper(tiny_folder, source_text=['a dog', 'a fox'])
@@ -113,13 +115,14 @@ def test_the_loss_is_that_of_the_paper(tiny_folder):
 
     (((noised, t), kwargs, output),) = calls
     z0 = torch.cat(list(editor._latents.values()))
-    alpha = editor.sd.scheduler.alphas_cumprod[t].reshape(2, 1, 1, 1)
+    alphas = editor.sd.scheduler.alphas_cumprod.double()
+    alpha = alphas[t].reshape(2, 1, 1, 1)
     eps = (noised - alpha.sqrt() * z0) / (1 - alpha).sqrt()
     target = eps
     if editor.sd.scheduler.config.prediction_type == 'v_prediction':
         target = alpha.sqrt() * eps - (1 - alpha).sqrt() * z0
     by_hand = (output[0] - target).square().mean(dim=(1, 2, 3)).sum()
-    torch.testing.assert_close(loss, by_hand, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(loss, by_hand, **EXACT)
     assert abs(eps.mean()) < 0.2
     assert 0.8 < eps.std() < 1.2
     tokens = kwargs['encoder_hidden_states']
@@ -161,6 +164,7 @@ def test_parameters_and_state_are_the_learned_tensors(tiny_folder):
     assert state['embedding.tail'].dtype == torch.float32
 
 
+@pytest.mark.usefixtures('float64')
 def test_noise_depends_on_seed_picture_and_iteration_alone(tiny_sd1):
     editor = make_hiper(tiny_sd1, source_text=['a dog'] * 2)
     a, b, c = picture(0), picture(1), picture(2)
@@ -168,8 +172,8 @@ def test_noise_depends_on_seed_picture_and_iteration_alone(tiny_sd1):
     alone = losses_at(make_hiper(tiny_sd1), [b], 5)
     beside_a = losses_at(editor, [a, b], 5)[1]
     beside_c = losses_at(editor, [b, c], 5)[0]
-    torch.testing.assert_close(alone[0], beside_a, rtol=0, atol=1e-5)
-    torch.testing.assert_close(alone[0], beside_c, rtol=0, atol=1e-5)
+    torch.testing.assert_close(alone[0], beside_a, **EXACT)
+    torch.testing.assert_close(alone[0], beside_c, **EXACT)
 
     torch.manual_seed(1)  # whatever else draws random numbers
     fresh = make_hiper(tiny_sd1)
@@ -196,36 +200,7 @@ def test_all_timesteps_are_drawn(tiny_sd1):
     assert 400 < np.mean(seen) < 600
 
 
-@pytest.mark.usefixtures('untouched_global_generators')
-def test_global_generators_are_left_alone(tiny_sd1):
-    editor = make_hiper(tiny_sd1)
-    train(editor, [picture(0)], 2)
-    editor.preview(num_inference_steps=2)
-
-
-def test_a_resumed_run_equals_an_uninterrupted_one(tiny_sd1):
-    image = [picture(0)]
-    whole = train(make_hiper(tiny_sd1), image, 6)
-
-    first = make_hiper(tiny_sd1)
-    optimizer = torch.optim.Adam(first.parameters(), lr=5e-3)
-    for iteration in range(6):
-        if iteration == 3:  # another process: new editor, new optimizer
-            second = make_hiper(tiny_sd1)
-            second.load_state_dict(first.state_dict())
-            state = optimizer.state_dict()
-            optimizer = torch.optim.Adam(second.parameters(), lr=5e-3)
-            optimizer.load_state_dict(state)
-            first = second
-        at_step(iteration)
-        data = first.data_preprocessor(batch_of(image, [0]))
-        optimizer.zero_grad()
-        first(**data, mode='loss')['loss'].backward()
-        optimizer.step()
-
-    assert torch.equal(first.embedding.tail, whole)
-
-
+@pytest.mark.usefixtures('float64')
 def test_k_images_at_once_are_k_single_runs(tiny_folder):
     pictures = [picture(seed) for seed in range(3)]
     texts = ['a dog', 'a fox', 'a cat']
@@ -240,9 +215,10 @@ def test_k_images_at_once_are_k_single_runs(tiny_folder):
             - make_hiper(tiny_folder, source_text=texts[k]).embedding.tail
         )
         assert moved.abs().max() > 0.02
-        torch.testing.assert_close(alone[0], together[k], rtol=0, atol=1e-3)
+        torch.testing.assert_close(alone[0], together[k], **EXACT)
 
 
+@pytest.mark.usefixtures('float64')
 def test_copies_of_a_picture_in_a_batch_count_once(tiny_sd1):
     editor = make_hiper(tiny_sd1)
     at_step(0)
@@ -253,7 +229,7 @@ def test_copies_of_a_picture_in_a_batch_count_once(tiny_sd1):
         )
         return editor(**data, mode='loss')['loss']
 
-    torch.testing.assert_close(loss(3), loss(1), rtol=0, atol=1e-5)
+    torch.testing.assert_close(loss(3), loss(1), **EXACT)
 
 
 def test_picture_and_text_are_encoded_once(tiny_sd1):
@@ -300,19 +276,6 @@ def test_ever_new_pictures_do_not_pile_up(tiny_sd1, monkeypatch):
     assert len(editor._latents) <= 3
 
 
-@pytest.mark.parametrize('dtype', ['bf16', 'fp16'])
-def test_a_half_precision_model_trains_an_fp32_tail(tiny_sd1, dtype):
-    sd = dict(type='StableDiffusion', pretrained=str(tiny_sd1), dtype=dtype)
-    editor = make_hiper(tiny_sd1, sd=sd)
-    before = editor.embedding.tail.detach().clone()
-
-    tail = train(editor, [picture(0)], 3)
-
-    assert tail.dtype == editor.embedding.tail.grad.dtype == torch.float32
-    assert (tail - before).abs().max() > 0.005
-    assert losses_at(editor, [picture(0)], 0).dtype == torch.float32
-
-
 def test_under_autocast_the_loss_is_fp32(tiny_sd1):
     editor = make_hiper(tiny_sd1)
     at_step(0)
@@ -335,13 +298,6 @@ def test_the_frozen_model_follows_the_editor(tiny_sd1):
     assert editor.embedding.tail.device.type == 'meta'
     assert editor.sd.device.type == 'meta'
     assert editor.content.device.type == 'meta'
-
-
-def test_train_mode_leaves_the_frozen_model_in_eval_mode(tiny_sd1):
-    editor = make_hiper(tiny_sd1).train()
-
-    assert editor.training
-    assert not any(module.training for module in editor.sd.modules())
 
 
 # ---------------------------------------------------------------- other modes
@@ -373,12 +329,7 @@ def test_predict_mode_draws_the_edit_of_each_image(tiny_sd1):
             text, image=image, seed=1 + i, show_progress=False
         )['samples']
         drawn = sample.edited.permute(1, 2, 0).numpy().astype(int)
-        assert np.abs(drawn - np.asarray(expected)).max() <= 1
-
-
-def test_an_unknown_mode(tiny_sd1):
-    with pytest.raises(ValueError, match="'train'"):
-        make_hiper(tiny_sd1)(torch.zeros(1, 3, 64, 64), [], mode='train')
+        assert np.abs(drawn - np.asarray(expected)).max() <= GREY_LEVEL
 
 
 # ------------------------------------------------------------------- previews
@@ -414,7 +365,7 @@ def test_a_preview_has_the_four_panels_from_one_sampling_run(tiny_sd1):
             prompt, num_inference_steps=3, show_progress=False, **keywords
         )['samples']
         difference = np.asarray(panel).astype(int) - np.asarray(expected)
-        assert np.abs(difference).max() <= 1, caption
+        assert np.abs(difference).max() <= GREY_LEVEL, caption
 
 
 def test_a_preview_before_training_has_no_source(tiny_sd1):

@@ -8,6 +8,7 @@ from mmengine.optim import OptimWrapper
 from safetensors.torch import load_file, save_file
 from tiny import at_step, batch_of, picture, pipeline_of, randomise
 from tiny import make_word as make
+from tolerances import EXACT
 
 from mmhiper.io import (
     read_checkpoint,
@@ -59,13 +60,14 @@ def draw(editor, prompt='a <cat-toy>', **options):
 
 
 # ------------------------------------------------------------------ training
+@pytest.mark.usefixtures('float64')
 def test_it_starts_as_the_initialiser_word(tiny_folder):
     editor = make(tiny_folder, num_vectors_per_token=2)
     with torch.no_grad():
         ours = editor.condition(['a <cat-toy> dog']).tokens
     plain = editor.sd.encode_text(['a x x dog']).tokens
 
-    assert torch.equal(ours, plain)
+    torch.testing.assert_close(ours, plain, **EXACT)
 
 
 def test_only_the_new_rows_train(tiny_folder):
@@ -88,6 +90,7 @@ def test_only_the_new_rows_train(tiny_folder):
     assert held == 2 * start.numel()  # Adam's two moments, of these rows
 
 
+@pytest.mark.usefixtures('float64')
 def test_the_gradient_is_that_of_a_trainable_table(tiny_folder):
     """Against the plain way: the rows in the table, all of it trainable."""
     editor = make(tiny_folder)
@@ -111,12 +114,15 @@ def test_the_gradient_is_that_of_a_trainable_table(tiny_folder):
     )
     expected = plain(**batch(plain, [picture(0)]), mode='loss')
     expected['loss'].backward()
-    assert torch.equal(losses['loss'], expected['loss'])
+    torch.testing.assert_close(losses['loss'], expected['loss'], **EXACT)
     gradient = torch.cat([table.grad[token] for table in tables])
     assert gradient.any()
-    assert torch.allclose(editor.embedding.rows.grad[0], gradient, rtol=1e-5)
+    torch.testing.assert_close(
+        editor.embedding.rows.grad[0], gradient, **EXACT
+    )
 
 
+@pytest.mark.usefixtures('float64')
 def test_the_sentence_depends_on_seed_picture_and_iteration(tiny_sd1):
     editor = make(tiny_sd1)
 
@@ -130,12 +136,13 @@ def test_the_sentence_depends_on_seed_picture_and_iteration(tiny_sd1):
     together = torch.cat(
         [conditions(i, [picture(1), picture(0)])[1:] for i in range(12)]
     )
-    assert torch.equal(alone, together)
+    torch.testing.assert_close(alone, together, **EXACT)
     assert len(alone.unique(dim=0)) == len(PROMPTS)
     other = torch.cat([conditions(i, [picture(0)], 1) for i in range(12)])
     assert not torch.equal(alone, other)
 
 
+@pytest.mark.usefixtures('float64')
 def test_accumulated_gradients_are_those_of_a_batch(tiny_sd1):
     pictures = [picture(0), picture(1)]
     together, apart = make(tiny_sd1), make(tiny_sd1)
@@ -149,8 +156,8 @@ def test_accumulated_gradients_are_those_of_a_batch(tiny_sd1):
     for each in pictures:
         apart.train_step(raw_batch([each]), wrapper)
     assert not torch.equal(apart.embedding.rows, apart.embedding.initial)
-    assert torch.allclose(
-        apart.embedding.rows, together.embedding.rows, atol=1e-6
+    torch.testing.assert_close(
+        apart.embedding.rows, together.embedding.rows, **EXACT
     )
 
 
@@ -233,6 +240,7 @@ def test_more_pictures_than_image_tokens_are_refused(tiny_sd1):
         editor(**batch(editor, [picture(0), picture(1)]), mode='loss')
 
 
+@pytest.mark.usefixtures('float64')
 def test_the_regulariser_is_the_mean_squared_distance(tiny_sd1):
     editor = make(tiny_sd1, num_vectors_per_token=2, embedding_reg_weight=0.5)
     randomise(editor)
@@ -241,7 +249,7 @@ def test_the_regulariser_is_the_mean_squared_distance(tiny_sd1):
 
     moved = editor.embedding.rows - editor.embedding.initial
     expected = 0.5 * (moved[0].dot(moved[0]) + moved[1].dot(moved[1])) / 2
-    assert torch.allclose(losses['loss_reg'], expected)
+    torch.testing.assert_close(losses['loss_reg'], expected, **EXACT)
     assert 'loss_reg' not in make(tiny_sd1)(
         **batch(editor, [picture(0)]), mode='loss'
     )
@@ -292,10 +300,15 @@ def test_a_prompt_without_the_placeholder_warns(tiny_sd1):
 
 
 # ---------------------------------------------------------- several concepts
+@pytest.mark.usefixtures('float64')
 def test_several_concepts_in_one_prompt(tiny_sd1, tmp_path):
     editor = make(tiny_sd1, num_vectors_per_token=2)
     width = editor.embedding.rows.shape[1]
-    rows = torch.randn(3, width, generator=torch.Generator().manual_seed(1))
+    rows = torch.randn(
+        (3, width),
+        generator=torch.Generator().manual_seed(1),
+        dtype=torch.float32,  # which files hold
+    )
     save_file({'<sketchy>': rows}, tmp_path / 'sketchy.safetensors')
     added = editor.load_embeddings([tmp_path / 'sketchy.safetensors'])
     assert added == ['<sketchy>']
@@ -307,7 +320,8 @@ def test_several_concepts_in_one_prompt(tiny_sd1, tmp_path):
     plain = make(tiny_sd1).sd
     for letter, row in zip('bcd', rows, strict=True):
         plain.token_tables[0][plain.vocabulary.single_token(letter)] = row
-    assert torch.equal(ours, plain.encode_text(['a x x as b c d']).tokens)
+    theirs = plain.encode_text(['a x x as b c d']).tokens
+    torch.testing.assert_close(ours, theirs, **EXACT)
     assert list(editor.state_dict()) == list(make(tiny_sd1).state_dict())
 
 
@@ -344,7 +358,8 @@ def test_a_loaded_word_may_stand_in_a_negative_prompt(tiny_sd1, tmp_path):
     editor.load_embeddings([path])
 
     plain = draw(editor)
-    assert not torch.allclose(plain, draw(editor, negative_prompt='<bad>'))
+    away = draw(editor, negative_prompt='<bad>')
+    assert not torch.allclose(plain, away, atol=1e-3)
 
 
 # --------------------------------------------------------- leaving the house
@@ -360,9 +375,10 @@ def same_picture(editor, pipeline):
     ours = editor.infer(
         prompt, show_progress=False, return_type='tensor', **options
     )['samples']
-    assert torch.allclose((ours + 1) / 2, theirs, atol=1e-5)
+    torch.testing.assert_close((ours + 1) / 2, theirs, **EXACT)
 
 
+@pytest.mark.usefixtures('float64')
 @pytest.mark.parametrize('count', [1, 3])
 def test_the_export_gives_the_same_picture_in_diffusers(
     tiny_one_text, tmp_path, count
@@ -376,6 +392,7 @@ def test_the_export_gives_the_same_picture_in_diffusers(
     same_picture(editor, pipeline)
 
 
+@pytest.mark.usefixtures('float64')
 @pytest.mark.parametrize('count', [1, 3])
 def test_an_export_for_sdxl_gives_the_same_picture_in_diffusers(
     tiny_sdxl, tmp_path, count
@@ -437,23 +454,6 @@ def test_a_word_for_other_text_encoders_is_refused(
         make(tiny_sd1).load_state_dict(both)
 
 
-def test_checkpoint_and_export_load_back(tiny_sd1, tmp_path):
-    editor = make(tiny_sd1, num_vectors_per_token=2)
-    randomise(editor)
-    expected = draw(editor)
-    torch.save(dict(state_dict=editor.state_dict()), tmp_path / 'a.pth')
-    again = make(tiny_sd1, num_vectors_per_token=2)
-    again.load_state_dict(torch.load(tmp_path / 'a.pth')['state_dict'])
-    assert torch.equal(draw(again), expected)
-
-    path = tmp_path / 'a.safetensors'
-    write_export(path, editor.learned_state(), editor.export_metadata())
-
-    again = make(tiny_sd1, num_vectors_per_token=2)
-    again.load_state_dict(read_checkpoint(path))
-    assert torch.equal(draw(again), expected)
-
-
 def test_an_export_of_unfinished_progress_loads_back(tiny_sd1):
     options = dict(num_vectors_per_token=3, progressive_interval=2)
     editor = make(tiny_sd1, **options)
@@ -477,6 +477,7 @@ def test_a_checkpoint_of_other_size_is_refused(tiny_sd1, tiny_sd2):
         )
 
 
+@pytest.mark.usefixtures('float64')
 def test_a_written_file_gives_the_same_picture_of_the_bundled_model(tmp_path):
     editor = make('mini-sd', initialize_token='toy', num_vectors_per_token=2)
     randomise(editor)
@@ -499,4 +500,4 @@ def test_a_written_file_gives_the_same_picture_of_the_bundled_model(tmp_path):
         show_progress=False,
         return_type='tensor',
     )['samples']
-    assert torch.allclose((ours + 1) / 2, theirs, atol=1e-4)
+    torch.testing.assert_close((ours + 1) / 2, theirs, **EXACT)

@@ -8,6 +8,7 @@ from recipe.common import compiled
 from recipe.tokenizer import load_tokenizer
 from recipe.unet import build_unet
 from recipe.vae import build_vae, picture_loss
+from tolerances import EXACT
 
 from mmhiper.models.loading import BUNDLED
 
@@ -64,6 +65,7 @@ def test_the_picture_loss_is_the_sum_it_says():
     assert picture_loss(made, wanted).item() == pytest.approx(expected)
 
 
+@pytest.mark.usefixtures('float64')
 def test_written_out_upsampling_is_the_library_s(monkeypatch):
     monkeypatch.setattr(torch, 'compile', lambda model, **_: model)
     generator = torch.Generator().manual_seed(0)
@@ -72,4 +74,4 @@ def test_written_out_upsampling_is_the_library_s(monkeypatch):
     c = torch.randn(2, 77, 128, generator=generator)
     t = torch.tensor([3, 700])
     stock = unet(x, t, c).sample
-    assert torch.allclose(compiled(unet)(x, t, c).sample, stock, atol=1e-6)
+    torch.testing.assert_close(compiled(unet)(x, t, c).sample, stock, **EXACT)
