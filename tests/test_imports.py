@@ -15,9 +15,11 @@ LAYERS = [
     [
         'models.attention',
         'models.conditioning',
+        'models.edit_options',
         'models.image_encoder',
         'models.loading',
         'models.offload',
+        'models.prompt',
         'models.prompt_alignment',
         'models.prompt_to_prompt',
         'models.sampling',

@@ -4,9 +4,19 @@
 
 A row of the table is a case: `name`, `image` (its path from the folder of the
 table), `prompt` (what it shows), `target` (what to make of it), and, where
-they are to differ from the defaults, `edit_type`, `tau_v`, `tau_c`, `tau_s`,
-`tau_u`, `blend_words` ("dog > cat"), `reweight` and `cross_replace` ("hat=2;
-red=0.5"). Cases of the same image and prompt share their inversion.
+they are to differ from the defaults:
+
+    edit_type, align            a name
+    tau_v, tau_c, tau_s, tau_u  0.6; "(0.1, 0.6)" for where it starts and
+                                ends; "[0.4, 0.6]" for an edit with each
+    blend_words                 "dog > cat", or "dog; hat > cat; hat"
+    substruct_words             likewise
+    thresholds                  "(0.3, 0.3)"
+    start_blend                 0.2
+    reweight, cross_replace     "hat=2; red=0.5"
+
+Words may be given by their places, "#0" for the first. Cases of the same
+image and prompt share their inversion.
 
 What is done is skipped, so the same command goes on after a stop. Start it by
 `python -m torch.distributed.run --nproc_per_node N` to spread the cases over
@@ -16,13 +26,16 @@ N processes.
 from __future__ import annotations
 
 import argparse
+import ast
 import csv
 import hashlib
+import itertools
 import json
 import os
 import re
 import sys
 import traceback
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,8 +47,9 @@ from PIL import Image
 from mmhiper.cli.errors import user_errors
 from mmhiper.cli.options import ConfigOptions
 from mmhiper.engine.launch import check_writable, train
-from mmhiper.models.prompt_alignment import Prompt
-from mmhiper.models.prompt_to_prompt import EditOptions, PromptToPrompt
+from mmhiper.models.edit_options import TAUS, EditOptions, Word
+from mmhiper.models.prompt import Prompt
+from mmhiper.models.prompt_to_prompt import PromptToPrompt
 from mmhiper.registry import DATASETS, MODELS
 from mmhiper.utils import register_all_modules
 from mmhiper.utils.errors import UserError
@@ -45,9 +59,6 @@ from mmhiper.utils.shipped import config_path, or_shipped
 
 CONFIG = Path(__file__).parents[1] / 'configs/style_diffusion/dog.py'
 NEEDED = ('name', 'image', 'prompt', 'target')
-FRACTIONS = ('tau_v', 'tau_c', 'tau_s', 'tau_u')
-WEIGHTS = ('reweight', 'cross_replace')
-COLUMNS = (*NEEDED, 'edit_type', *FRACTIONS, 'blend_words', *WEIGHTS)
 
 
 @dataclass(frozen=True)
@@ -82,7 +93,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--editor',
         help='another type than that of the config, to compare: '
-        'NullTextInversion, NegativePromptInversion or DDIMInversion',
+        'NullTextInversion, NegativePromptInversion or DDIMInversion, each '
+        'with as many steps as its own paper takes',
     )
     parser.add_argument(
         '--cfg-options', nargs='+', action=ConfigOptions, metavar='KEY=VALUE'
@@ -110,7 +122,7 @@ def read_cases(path: Path) -> list[Case]:
             f'{sorted(missing) or "none"}, unknown: '
             f'{sorted(unknown) or "none"}.'
         )
-    cases = [read_case(row, path.parent) for row in rows]
+    cases = [case for row in rows for case in read_row(row, path.parent)]
     names = [case.name for case in cases]
     for name in names:
         if names.count(name) > 1 or not re.fullmatch(r'[\w.-]+', name):
@@ -121,29 +133,81 @@ def read_cases(path: Path) -> list[Case]:
     return cases
 
 
-def read_case(row: dict[str, str], folder: Path) -> Case:
-    """Turn a row into a case; empty cells are defaults."""
+def read_row(row: dict[str, str], folder: Path) -> list[Case]:
+    """Turn a row into its cases; empty cells are defaults."""
     options: dict[str, Any] = {}
-    try:
-        for column in FRACTIONS:
-            if row.get(column):
-                options[column] = float(row[column])
-        for column in WEIGHTS:
-            if row.get(column):
-                pairs = (pair.split('=') for pair in row[column].split(';'))
-                options[column] = {w.strip(): float(x) for w, x in pairs}
-    except ValueError:
-        raise UserError(
-            f'Case {row["name"]!r}: `{column}` must be a number, or words '
-            f'with numbers ("hat=2; red=0.5"), but got {row[column]!r}.'
-        ) from None
-    if row.get('edit_type'):
-        options['edit_type'] = row['edit_type']
-    if row.get('blend_words'):
-        words = [word.strip() for word in row['blend_words'].split('>')]
-        options['blend_words'] = words[0] if len(words) == 1 else words
-    image = str(folder / row['image'])
-    return Case(row['name'], image, row['prompt'], row['target'], options)
+    for column, read in OPTIONS.items():
+        if row.get(column):
+            try:
+                options[column] = read(row[column])
+            except (ValueError, SyntaxError):
+                raise UserError(
+                    f'Case {row["name"]!r}: `{column}` must be '
+                    f'{EXAMPLES[read]}, but got {row[column]!r}.'
+                ) from None
+    several = [tau for tau in TAUS if isinstance(options.get(tau), list)]
+    cases = []
+    for taus in itertools.product(*(options[tau] for tau in several)):
+        chosen = dict(zip(several, taus, strict=True))
+        name = '-'.join(
+            [row['name'], *(f'{tau}{as_name(chosen[tau])}' for tau in several)]
+        )
+        image = str(folder / row['image'])
+        case = Case(name, image, row['prompt'], row['target'])
+        case.options.update(options | chosen)
+        cases.append(case)
+    return cases
+
+
+def as_name(tau: Any) -> str:
+    """A fraction or a range as part of a name."""
+    return '-'.join(map(str, tau)) if isinstance(tau, tuple) else str(tau)
+
+
+def read_word(cell: str) -> Word:
+    """A word, or the place of one."""
+    cell = cell.strip()
+    return int(cell[1:]) if re.fullmatch(r'#\d+', cell) else cell
+
+
+def read_words(cell: str) -> Any:
+    """Words of both prompts, or of the source > of the target."""
+    sides = [[*map(read_word, side.split(';'))] for side in cell.split('>')]
+    return sides * 2 if len(sides) == 1 else sides
+
+
+def read_values(cell: str) -> dict[Word, Any]:
+    """Words with a value each."""
+    pairs = (pair.split('=') for pair in cell.split(';'))
+    return {read_word(word): read_numbers(value) for word, value in pairs}
+
+
+def read_numbers(cell: str) -> Any:
+    """A number, or several in (round) or [square] brackets."""
+    value = ast.literal_eval(cell.strip())
+    if not isinstance(value, int | float | tuple | list) or value == []:
+        raise ValueError
+    return value
+
+
+# How the cells of a column are read, and what they look like.
+OPTIONS: dict[str, Callable[[str], Any]] = {
+    'edit_type': str,
+    'align': str,
+    **dict.fromkeys(TAUS, read_numbers),
+    'blend_words': read_words,
+    'substruct_words': read_words,
+    'thresholds': read_numbers,
+    'start_blend': read_numbers,
+    'reweight': read_values,
+    'cross_replace': read_values,
+}
+EXAMPLES: dict[Callable[[str], Any], str] = {
+    read_numbers: 'a number, or numbers in brackets ("(0.1, 0.6)" starts and '
+    'ends, "[0.4, 0.6]" is an edit with each)',
+    read_values: 'words with a number each ("hat=2; red=0.5")',
+}
+COLUMNS = (*NEEDED, *OPTIONS)
 
 
 def make_config(case: Case, args: argparse.Namespace) -> Config:
@@ -163,13 +227,16 @@ def make_config(case: Case, args: argparse.Namespace) -> Config:
             'model.target_text': None,
         }
     )
+    other = args.editor not in (None, cfg.model.type)
+    if other:
+        cfg.model.type = args.editor
+        for option in ('num_steps', 'num_inner_steps', 'inner_steps'):
+            cfg.model.pop(option, None)
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
-    if args.editor:
-        cfg.model.type = args.editor
-        if args.editor != 'StyleDiffusion':
-            for option in ('image_encoder', 'attention_weight'):
-                cfg.model.pop(option, None)
+    if other:
+        for option in ('image_encoder', 'attention_weight'):
+            cfg.model.pop(option, None)
     cfg.custom_hooks = [
         hook
         for hook in cfg.custom_hooks
@@ -214,10 +281,13 @@ def check(case: Case) -> None:
         Prompt.parse(text, lambda word: [0], room) for text in texts
     )
     PromptToPrompt(source, target, options, 100, torch.device('cpu'))
-    for prompt, words in zip(
-        (source, target), options.words_to_blend() or ((), ()), strict=True
-    ):
-        prompt.indicator(words)
+    for name in ('blend_words', 'substruct_words'):
+        for prompt, words in zip(
+            (source, target),
+            options.words_of_both(name) or ((), ()),
+            strict=True,
+        ):
+            prompt.indicator(words)
 
 
 def run(case: Case, args: argparse.Namespace) -> None:

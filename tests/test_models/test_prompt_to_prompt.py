@@ -4,12 +4,9 @@ import pytest
 import torch
 
 from mmhiper.models.attention import Layer
-from mmhiper.models.prompt_alignment import Prompt
-from mmhiper.models.prompt_to_prompt import (
-    EditOptions,
-    LocalBlend,
-    PromptToPrompt,
-)
+from mmhiper.models.edit_options import EditOptions
+from mmhiper.models.prompt import Prompt
+from mmhiper.models.prompt_to_prompt import LocalBlend, PromptToPrompt
 
 M = 12
 CROSS = Layer('cross', 'up', True, 4, 8)
