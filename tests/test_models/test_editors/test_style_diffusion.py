@@ -583,7 +583,11 @@ def test_with_all_fractions_zero_it_is_plain_sampling(folder, negative):
 
 
 @torch.no_grad()
-def test_values_reach_the_conditional_branch_alone(trained):
+@pytest.mark.parametrize(
+    ('tau_v', 'steps'),
+    [(0.5, {0, 1}), (0.3, {0, 1}), ((0.25, 0.75), {1, 2})],
+)
+def test_values_reach_the_conditional_branch_alone(trained, tau_v, steps):
     editor, _ = trained
     seen = []
     plain = editor.sd.predict_noise
@@ -594,7 +598,7 @@ def test_values_reach_the_conditional_branch_alone(trained):
 
     editor.sd.predict_noise = watch
     try:
-        editor.infer('a cat', show_progress=False, tau_v=0.5)
+        editor.infer('a cat', show_progress=False, tau_v=tau_v)
     finally:
         del editor.sd.predict_noise
 
@@ -602,7 +606,7 @@ def test_values_reach_the_conditional_branch_alone(trained):
     for step, condition in enumerate(seen):
         assert torch.equal(condition.tokens, texts.tokens)
         expected = texts.tokens.clone()
-        mapped = [2, 3] if step < 2 else [2]
+        mapped = [2, 3] if step in steps else [2]
         expected[mapped] = editor.embedding(texts.tokens[mapped], step)
         torch.testing.assert_close(condition.values, expected)
         assert not torch.allclose(expected[2], texts.tokens[2])
@@ -695,6 +699,15 @@ def test_the_config_gives_defaults_to_edits(trained, sd1):
     explicit, _ = pixels_of(editor, tau_v=1, tau_c=0)
 
     assert torch.equal(ours, explicit)
+
+
+def test_the_defaults_of_edits_are_plain_data(sd1):
+    words = dict(blend_words=('dog', 'cat'), reweight={1: 2.0})
+    editor = make(sd1, edit=dict(tau_c=(0, 0.5), tau_s=0.6, **words))
+
+    assert editor.edit == dict(
+        tau_c=[0, 0.5], blend_words=['dog', 'cat'], reweight=[[1, 2.0]]
+    )
 
 
 def test_processors_come_back_after_an_error(trained):
