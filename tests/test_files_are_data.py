@@ -18,7 +18,8 @@ from single_file import original_layout
 from mmhiper.apis import load_editor
 from mmhiper.cli import main
 from mmhiper.datasets import load_upright_image
-from mmhiper.engine.launch import set_resume, train
+from mmhiper.engine.launch import train
+from mmhiper.engine.resuming import make_plan
 from mmhiper.evaluation import ClipFeatures
 from mmhiper.io import check_resumable, read_checkpoint, read_token_file
 from mmhiper.models import StableDiffusion
@@ -224,7 +225,7 @@ def test_a_checkpoint(tmp_path, evil, tiny_sd1):
     for call in (read_checkpoint, check_resumable, judge.load_judge):
         assert 'io.open' in refusal(call, path)
     cfg = config(tmp_path, tiny_sd1)
-    refusal(set_resume, cfg, str(path))
+    refusal(make_plan, cfg, None, str(path))
     refusal(load_editor, cfg, path)
 
 

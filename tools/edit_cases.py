@@ -4,9 +4,19 @@
 
 A row of the table is a case: `name`, `image` (its path from the folder of the
 table), `prompt` (what it shows), `target` (what to make of it), and, where
-they are to differ from the defaults, `edit_type`, `tau_v`, `tau_c`, `tau_s`,
-`tau_u`, `blend_words` ("dog > cat"), `reweight` and `cross_replace` ("hat=2;
-red=0.5"). Cases of the same image and prompt share their inversion.
+they are to differ from the defaults:
+
+    edit_type, align            a name
+    tau_v, tau_c, tau_s, tau_u  0.6; "(0.1, 0.6)" for where it starts and
+                                ends; "[0.4, 0.6]" for an edit with each
+    blend_words                 "dog > cat", or "dog; hat > cat; hat"
+    substruct_words             likewise
+    thresholds                  "(0.3, 0.3)"
+    start_blend                 0.2
+    reweight, cross_replace     "hat=2; red=0.5"
+
+Words may be given by their places, "#0" for the first. Cases of the same
+image and prompt share their inversion.
 
 What is done is skipped, so the same command goes on after a stop. Start it by
 `python -m torch.distributed.run --nproc_per_node N` to spread the cases over
@@ -35,8 +45,9 @@ from mmhiper.cli.options import ConfigOptions
 from mmhiper.engine.launch import check_writable, train
 from mmhiper.engine.processes import watch_launcher
 from mmhiper.io.case_table import INVERSIONS, Case, read_cases
-from mmhiper.models.prompt_alignment import Prompt
-from mmhiper.models.prompt_to_prompt import EditOptions, PromptToPrompt
+from mmhiper.models.edit_options import EditOptions
+from mmhiper.models.prompt import Prompt
+from mmhiper.models.prompt_to_prompt import PromptToPrompt
 from mmhiper.registry import DATASETS, MODELS
 from mmhiper.utils import register_all_modules
 from mmhiper.utils.config_file import read_config
@@ -61,7 +72,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--editor',
         help='another type than that of the config, to compare: '
-        'NullTextInversion, NegativePromptInversion or DDIMInversion',
+        'NullTextInversion, NegativePromptInversion or DDIMInversion, each '
+        'with as many steps as its own paper takes',
     )
     parser.add_argument(
         '--cfg-options', nargs='+', action=ConfigOptions, metavar='KEY=VALUE'
@@ -87,13 +99,16 @@ def make_config(case: Case, args: argparse.Namespace) -> Config:
             'model.target_text': None,
         }
     )
+    other = args.editor not in (None, cfg.model.type)
+    if other:
+        cfg.model.type = args.editor
+        for option in ('num_steps', 'num_inner_steps', 'inner_steps'):
+            cfg.model.pop(option, None)
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
-    if args.editor:
-        cfg.model.type = args.editor
-        if args.editor != 'StyleDiffusion':
-            for option in ('image_encoder', 'attention_weight'):
-                cfg.model.pop(option, None)
+    if other:
+        for option in ('image_encoder', 'attention_weight'):
+            cfg.model.pop(option, None)
     cfg.custom_hooks = [
         hook
         for hook in cfg.custom_hooks
@@ -138,10 +153,13 @@ def check(case: Case) -> None:
         Prompt.parse(text, lambda word: [0], room) for text in texts
     )
     PromptToPrompt(source, target, options, 100, torch.device('cpu'))
-    for prompt, words in zip(
-        (source, target), options.words_to_blend() or ((), ()), strict=True
-    ):
-        prompt.indicator(words)
+    for name in ('blend_words', 'substruct_words'):
+        for prompt, words in zip(
+            (source, target),
+            options.words_of_both(name) or ((), ()),
+            strict=True,
+        ):
+            prompt.indicator(words)
 
 
 def run(case: Case, args: argparse.Namespace) -> None:

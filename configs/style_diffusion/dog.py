@@ -22,7 +22,9 @@ model = dict(
     source_text='a standing dog on the grass',
     target_text='a standing cat on the grass',  # of the preview
     num_steps=30,
-    num_inner_steps=20,  # 100 for quality: at most 1015 iterations
+    # the quick setting of the official README; its command line takes 100,
+    # see dog_quality.py
+    num_inner_steps=20,
     attention_weight=1.0,
     guidance_scale=7.5,
 )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+import itertools
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,8 @@ from mmhiper.utils.names import safe_name, same_place
 from mmhiper.utils.reading import read_text, reading
 
 NEEDED = ('name', 'image', 'prompt', 'target')
-FRACTIONS = ('tau_v', 'tau_c', 'tau_s', 'tau_u')
-WEIGHTS = ('reweight', 'cross_replace')
-COLUMNS = (*NEEDED, 'edit_type', *FRACTIONS, 'blend_words', *WEIGHTS)
+# Fractions of the steps: a list of them makes an edit of each.
+TAUS = ('tau_v', 'tau_c', 'tau_s', 'tau_u')
 INVERSIONS = 'inversions'  # a folder beside those of the cases
 
 
@@ -29,7 +30,7 @@ class Case:
         image (str): Path of the picture.
         prompt (str): What it shows.
         target (str): The prompt of the edit.
-        options (dict): See ``mmhiper.models.prompt_to_prompt.EditOptions``.
+        options (dict): See ``mmhiper.models.edit_options.EditOptions``.
     """
 
     name: str
@@ -45,7 +46,8 @@ def read_cases(path: str | Path) -> list[Case]:
     Args:
         path (str or Path): With the columns of ``COLUMNS``. An image is
             named by its path from the folder of the table, or an absolute
-            one; it is only ever read.
+            one; it is only ever read. A row with a list of values in a
+            ``tau`` column is as many cases, whose names say the value.
 
     Returns:
         list[Case]: One or more, each with a name of its own that is a name
@@ -83,9 +85,11 @@ def read_cases(path: str | Path) -> list[Case]:
                 'too; a text with commas needs quotes.'
             )
         cells = dict(zip(columns, row, strict=True))
-        _check_cells(where, cells, places)
-        places.add(same_place(cells['name']))
-        cases.append(_case(where, cells, path.parent))
+        _check_cells(where, cells)
+        for case in _cases(where, cells, path.parent):
+            _check_name(where, case.name, places)
+            places.add(same_place(case.name))
+            cases.append(case)
     return cases
 
 
@@ -103,14 +107,15 @@ def _check_columns(path: Path, columns: list[str]) -> list[str]:
     return columns
 
 
-def _check_cells(
-    where: str, cells: Mapping[str, str], taken: set[str]
-) -> None:
-    """Refuses a row without its texts, or with a name that is no folder."""
+def _check_cells(where: str, cells: Mapping[str, str]) -> None:
+    """Refuses a row without its texts."""
     for column in NEEDED:
         if not cells[column].strip():
             raise FileError(f'{where} has an empty cell in `{column}`.')
-    name = cells['name']
+
+
+def _check_name(where: str, name: str, taken: set[str]) -> None:
+    """Refuses a name that is no folder of its own."""
     if safe_name(name) != name or same_place(name) in taken:
         raise FileError(
             f'{where}: the name of a case is a folder of its own on every '
@@ -120,29 +125,86 @@ def _check_cells(
         )
 
 
-def _case(where: str, cells: Mapping[str, str], folder: Path) -> Case:
-    """Turns a row into a case; empty cells are defaults."""
+def _cases(where: str, cells: Mapping[str, str], folder: Path) -> list[Case]:
+    """Turns a row into its cases; empty cells are defaults."""
     options: dict[str, Any] = {}
-    try:
-        for column in FRACTIONS:
-            if cells.get(column):
-                options[column] = float(cells[column])
-        for column in WEIGHTS:
-            if cells.get(column):
-                pairs = (pair.split('=') for pair in cells[column].split(';'))
-                options[column] = {w.strip(): float(x) for w, x in pairs}
-    except ValueError:
-        raise FileError(
-            f'{where}, case {cells["name"]!r}: `{column}` must be a number, '
-            'or words with numbers ("hat=2; red=0.5"), but got '
-            f'{cells[column][:80]!r}.'
-        ) from None
-    if cells.get('edit_type'):
-        options['edit_type'] = cells['edit_type']
-    if cells.get('blend_words'):
-        words = [word.strip() for word in cells['blend_words'].split('>')]
-        options['blend_words'] = words[0] if len(words) == 1 else words
-    image = str(folder / cells['image'])
-    return Case(
-        cells['name'], image, cells['prompt'], cells['target'], options
-    )
+    for column, read in OPTIONS.items():
+        if cells.get(column):
+            try:
+                options[column] = read(cells[column])
+            except ValueError:
+                raise FileError(
+                    f'{where}, case {cells["name"]!r}: `{column}` must be '
+                    f'{_EXAMPLES[read]}, but got {cells[column][:80]!r}.'
+                ) from None
+    several = [tau for tau in TAUS if isinstance(options.get(tau), list)]
+    cases = []
+    for taus in itertools.product(*(options[tau] for tau in several)):
+        chosen = dict(zip(several, taus, strict=True))
+        name = '-'.join(
+            [cells['name'], *(f'{t}{_as_name(chosen[t])}' for t in several)]
+        )
+        cases.append(
+            Case(
+                name,
+                str(folder / cells['image']),
+                cells['prompt'],
+                cells['target'],
+                options | chosen,
+            )
+        )
+    return cases
+
+
+def _as_name(tau: float | tuple[float, ...]) -> str:
+    """A fraction or a range as part of a name."""
+    return '-'.join(map(str, tau)) if isinstance(tau, tuple) else str(tau)
+
+
+def _word(cell: str) -> str | int:
+    """A word, or the place of one."""
+    cell = cell.strip()
+    return int(cell[1:]) if re.fullmatch(r'#\d{1,4}', cell) else cell
+
+
+def _words(cell: str) -> Any:
+    """Words of both prompts, or of the source > of the target."""
+    sides = [[*map(_word, side.split(';'))] for side in cell.split('>')]
+    return sides * 2 if len(sides) == 1 else sides
+
+
+def _values(cell: str) -> dict[str | int, Any]:
+    """Words with a value each."""
+    pairs = (pair.split('=') for pair in cell.split(';'))
+    return {_word(word): _numbers(value) for word, value in pairs}
+
+
+def _numbers(cell: str) -> Any:
+    """A number, several in (round), or a list of both in [square] brackets."""
+    cell = cell.strip()
+    if cell.startswith('[') and cell.endswith(']'):
+        # at the commas that are not in round brackets
+        return [*map(_numbers, re.split(r',(?![^()]*\))', cell[1:-1]))]
+    if cell.startswith('(') and cell.endswith(')'):
+        return tuple(map(float, cell[1:-1].split(',')))
+    return float(cell)
+
+
+# How the cells of a column are read, and what they look like.
+OPTIONS: dict[str, Callable[[str], Any]] = {
+    'edit_type': str,
+    'align': str,
+    **dict.fromkeys(TAUS, _numbers),
+    'blend_words': _words,
+    'substruct_words': _words,
+    'thresholds': _numbers,
+    'start_blend': _numbers,
+    'reweight': _values,
+    'cross_replace': _values,
+}
+_EXAMPLES: dict[Callable[[str], Any], str] = {
+    _numbers: 'a number, or numbers in brackets ("(0.1, 0.6)" starts and '
+    'ends, "[0.4, 0.6]" is an edit with each)',
+    _values: 'words with a number each ("hat=2; red=0.5")',
+}
+COLUMNS = (*NEEDED, *OPTIONS)

@@ -438,11 +438,15 @@ def enlarge_maps(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def blend_mask(
-    maps: Tensor, words: Tensor, size: tuple[int, int], threshold: float = 0.3
+    maps: Tensor,
+    words: Tensor,
+    size: tuple[int, int],
+    threshold: float = 0.3,
+    spread: bool = True,
 ) -> Tensor:
     """Where the words of two texts are: the mask of a local blend.
 
-    Attention of the words is summed, spread to its eight neighbours,
+    Attention of the words is summed, if wanted spread to its eight neighbours,
     enlarged to the latents, and cut at a share of its maximum; the place of
     either text's words counts (METHODS 3.6).
 
@@ -451,13 +455,15 @@ def blend_mask(
         words (Tensor): (2, M), 1 at the positions of the words, else 0.
         size (tuple[int, int]): (h, w) of the latents.
         threshold (float): Share of the maximum.
+        spread (bool): Whether the neighbours of a place belong to it.
 
     Returns:
         Tensor: (h, w) bool.
     """
     # (2, side, side, M) * (2, 1, 1, M) -> (2, side, side)
-    heat = (maps * words[:, None, None]).sum(-1)
-    spread = F.max_pool2d(heat[:, None], 3, stride=1, padding=1)
-    large = F.interpolate(spread, size)[:, 0]  # (2, h, w)
+    heat = (maps * words[:, None, None]).sum(-1)[:, None]
+    if spread:
+        heat = F.max_pool2d(heat, 3, stride=1, padding=1)
+    large = F.interpolate(heat, size)[:, 0]  # (2, h, w)
     peak = large.amax((1, 2), keepdim=True)
     return (large / peak > threshold).any(0)

@@ -1,128 +1,16 @@
-"""How the words of two prompts correspond: pure functions of token ids.
-
-A prompt is tokenised word by word (whitespace separates tokens of CLIP, so
-that gives the same ids), behind a start mark at position 0 and followed by
-end marks up to position M - 1.
-"""
+"""How the words of two prompts correspond: pure functions of token ids."""
 
 from __future__ import annotations
 
-import string
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from mmhiper.models.edit_options import Tau, Word, crossing_span
+from mmhiper.models.prompt import Prompt
 from mmhiper.utils.errors import UserError
-
-Tokenize = Callable[[str], list[int]]
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """A prompt cut into words, and where each stands.
-
-    Attributes:
-        text (str): The prompt.
-        words (tuple[str, ...]): Its words, as they are separated by spaces.
-        ids (tuple[tuple[int, ...], ...]): The token ids of each word.
-        num_positions (int): M, start and end marks included.
-    """
-
-    text: str
-    words: tuple[str, ...]
-    ids: tuple[tuple[int, ...], ...]
-    num_positions: int
-
-    @classmethod
-    def parse(
-        cls, text: str, tokenize: Tokenize, num_positions: int
-    ) -> Prompt:
-        """Cuts a text into words.
-
-        Args:
-            text (str): The prompt.
-            tokenize (callable): Text to token ids, without marks.
-            num_positions (int): M.
-
-        Returns:
-            Prompt: The words.
-
-        Raises:
-            ValueError: If it does not fit into M positions.
-        """
-        words = tuple(text.split())
-        prompt = cls(
-            text,
-            words,
-            tuple(tuple(tokenize(word)) for word in words),
-            num_positions,
-        )
-        if prompt.end > num_positions - 1:
-            raise UserError(
-                f'A prompt to edit by must have at most {num_positions - 2} '
-                f'tokens, but {text!r} has {prompt.end - 1}. Shorten it.'
-            )
-        return prompt
-
-    @property
-    def spans(self) -> list[range]:
-        """The positions of each word."""
-        spans, start = [], 1  # behind the start mark
-        for ids in self.ids:
-            spans.append(range(start, start + len(ids)))
-            start += len(ids)
-        return spans
-
-    @property
-    def end(self) -> int:
-        """The position of the end mark."""
-        return 1 + sum(map(len, self.ids))
-
-    def positions(self, word: str) -> list[int]:
-        """Where a word, or several in a row, stands.
-
-        Case and punctuation around a word do not count.
-
-        Args:
-            word (str): 'cat', or 'black cat'.
-
-        Returns:
-            list[int]: The positions of all its occurrences.
-
-        Raises:
-            ValueError: If it is not in the prompt.
-        """
-        wanted = [_bare(part) for part in word.split()]
-        bare = [_bare(each) for each in self.words]
-        spans = self.spans
-        found: list[int] = []
-        for start in range(len(bare) - len(wanted) + 1):
-            stop = start + len(wanted)
-            if wanted and bare[start:stop] == wanted:
-                for span in spans[start:stop]:
-                    found += span
-        if not found:
-            raise UserError(
-                f'The word {word!r} is not in the prompt {self.text!r}. Its '
-                f'words are: {", ".join(self.words)}.'
-            )
-        return found
-
-    def indicator(self, words: Sequence[str]) -> Tensor:
-        """Marks the positions of words.
-
-        Args:
-            words (Sequence[str]): Words of the prompt.
-
-        Returns:
-            Tensor: (M,), 1 at their positions, else 0.
-        """
-        marks = torch.zeros(self.num_positions)
-        for word in words:
-            marks[self.positions(word)] = 1
-        return marks
 
 
 @dataclass(frozen=True)
@@ -147,7 +35,8 @@ def align_replacement(source: Prompt, target: Prompt) -> Alignment:
 
     Where the two have different numbers of tokens, each token of the target
     word gets an equal share of the whole source word (prompt-to-prompt,
-    arXiv 2208.01626, sec. 3.2, "word swap").
+    arXiv 2208.01626, sec. 3.2, "word swap"), and what stands behind them,
+    words and end marks, moves with them.
 
     Args:
         source (Prompt): The prompt of the picture.
@@ -159,6 +48,47 @@ def align_replacement(source: Prompt, target: Prompt) -> Alignment:
     Raises:
         ValueError: If they have different numbers of words.
     """
+    _check_same_length(source, target)
+    mapper = _marks(source, target)
+    for old, new in zip(source.spans, target.spans, strict=True):
+        _swap(mapper, old, new)
+    return Alignment(mapper, torch.zeros(len(mapper)))
+
+
+def align_replacement_officially(source: Prompt, target: Prompt) -> Alignment:
+    """As :func:`align_replacement`, with positions as in the papers' code.
+
+    There, behind the last word that differs, each position keeps to the same
+    position of the source, though words have moved; and a target that is d
+    tokens shorter leaves its last d positions without attention.
+
+    Args:
+        source (Prompt): The prompt of the picture.
+        target (Prompt): The prompt of the edit.
+
+    Returns:
+        Alignment: With nothing fresh.
+
+    Raises:
+        ValueError: If they have different numbers of words.
+    """
+    _check_same_length(source, target)
+    size = source.num_positions
+    mapper = torch.zeros(size, size)
+    mapper[0, 0] = 1
+    behind, shift = 1, 0  # the last word that differs
+    spans = zip(source.spans, target.spans, strict=True)
+    for k, (old, new) in enumerate(spans):
+        if source.words[k] != target.words[k]:
+            behind, shift = new.stop, old.stop - new.stop
+        _swap(mapper, old, new)
+    mapper[:, behind:] = torch.eye(size)[:, behind:]
+    mapper[:, size - max(0, shift) :] = 0
+    return Alignment(mapper, torch.zeros(size))
+
+
+def _check_same_length(source: Prompt, target: Prompt) -> None:
+    """Refuses prompts of different numbers of words."""
     if len(source.words) != len(target.words):
         raise UserError(
             "edit_type='replacement' replaces word by word: the prompts must "
@@ -167,14 +97,14 @@ def align_replacement(source: Prompt, target: Prompt) -> Alignment:
             f"{len(target.words)}. Use edit_type='refinement' to add or "
             'remove words.'
         )
-    mapper = _marks(source, target)
-    for old, new in zip(source.spans, target.spans, strict=True):
-        if len(old) == len(new):
-            mapper[list(old), list(new)] = 1
-        else:
-            for position in old:
-                mapper[position, list(new)] = 1 / len(new)
-    return Alignment(mapper, torch.zeros(len(mapper)))
+
+
+def _swap(mapper: Tensor, old: range, new: range) -> None:
+    """Gives a word of the target the attention of one of the source."""
+    if len(old) == len(new):
+        mapper[list(old), list(new)] = 1
+    else:
+        mapper[old.start : old.stop, new.start : new.stop] = 1 / len(new)
 
 
 def align_refinement(source: Prompt, target: Prompt) -> Alignment:
@@ -192,19 +122,58 @@ def align_refinement(source: Prompt, target: Prompt) -> Alignment:
         Alignment: One-hot columns, or fresh ones.
     """
     mapper = _marks(source, target)
-    old = [token for ids in source.ids for token in ids]
-    new = [token for ids in target.ids for token in ids]
-    for i, j in _common_subsequence(old, new):
-        mapper[1 + i, 1 + j] = 1
+    _keep_common_tokens(mapper, source, target)
     return Alignment(mapper, (mapper.sum(0) == 0).float())
 
 
-def equaliser(target: Prompt, reweight: Mapping[str, float]) -> Tensor:
+def align_refinement_officially(source: Prompt, target: Prompt) -> Alignment:
+    """As :func:`align_refinement`, with end marks as in the papers' code.
+
+    There the first end mark keeps to the source's first, and behind it each
+    position to the same position of the source, be that a word or a mark.
+
+    Args:
+        source (Prompt): The prompt of the picture.
+        target (Prompt): The prompt of the edit.
+
+    Returns:
+        Alignment: One-hot columns, or fresh ones.
+    """
+    size = source.num_positions
+    mapper = torch.zeros(size, size)
+    mapper[0, 0] = mapper[source.end, target.end] = 1
+    mapper[:, target.end + 1 :] = torch.eye(size)[:, target.end + 1 :]
+    _keep_common_tokens(mapper, source, target)
+    return Alignment(mapper, (mapper.sum(0) == 0).float())
+
+
+def _keep_common_tokens(
+    mapper: Tensor, source: Prompt, target: Prompt
+) -> None:
+    """Gives tokens of both prompts the attention of the source."""
+    old, new = ([i for ids in p.ids for i in ids] for p in (source, target))
+    for i, j in _common_subsequence(old, new):
+        mapper[1 + i, 1 + j] = 1
+
+
+ALIGN: dict[str, dict[str, Callable[[Prompt, Prompt], Alignment]]] = dict(
+    words=dict(replacement=align_replacement, refinement=align_refinement),
+    official=dict(
+        replacement=align_replacement_officially,
+        refinement=align_refinement_officially,
+    ),
+)
+
+
+def equaliser(
+    target: Prompt, reweight: Iterable[tuple[Word, float]]
+) -> Tensor:
     """Factors on the attention to each position.
 
     Args:
         target (Prompt): The prompt of the edit.
-        reweight (Mapping[str, float]): Factor per word, negative ones too.
+        reweight (Iterable[tuple[Word, float]]): Factors of words, negative
+            ones too.
 
     Returns:
         Tensor: (M,), 1 where nothing is named.
@@ -213,37 +182,25 @@ def equaliser(target: Prompt, reweight: Mapping[str, float]) -> Tensor:
         ValueError: If a word is not in the prompt.
     """
     factors = torch.ones(target.num_positions)
-    for word, factor in reweight.items():
+    for word, factor in reweight:
         factors[target.positions(word)] = float(factor)
     return factors
-
-
-def num_steps_of(fraction: float, num_steps: int) -> int:
-    """How many steps a fraction tau of them is.
-
-    Args:
-        fraction (float): In [0, 1].
-        num_steps (int): All steps.
-
-    Returns:
-        int: Rounded.
-    """
-    return round(fraction * num_steps)
 
 
 def replacement_schedule(
     target: Prompt,
     num_steps: int,
-    tau: float,
-    cross_replace: Mapping[str, float],
+    tau: Tau,
+    cross_replace: Iterable[tuple[Word, Tau]],
 ) -> Tensor:
     """In which steps the attention to which position is replaced.
 
     Args:
         target (Prompt): The prompt of the edit.
         num_steps (int): T.
-        tau (float): Fraction of the steps, counted from the noisy end.
-        cross_replace (Mapping[str, float]): Other fractions for words.
+        tau (float or pair): See :class:`EditOptions`.
+        cross_replace (Iterable[tuple[Word, float or pair]]): Another one of
+            words.
 
     Returns:
         Tensor: (T, M) of 0 and 1.
@@ -251,16 +208,15 @@ def replacement_schedule(
     Raises:
         ValueError: If a word is not in the prompt.
     """
-    until = torch.full((target.num_positions,), num_steps_of(tau, num_steps))
-    for word, fraction in cross_replace.items():
-        until[target.positions(word)] = num_steps_of(fraction, num_steps)
-    # (T, 1) < (M,) -> (T, M)
-    return (torch.arange(num_steps)[:, None] < until).float()
-
-
-def _bare(word: str) -> str:
-    """A word without the punctuation around it, in lower case."""
-    return word.strip(string.punctuation).lower() or word
+    everywhere = list(range(target.num_positions))
+    spans = [(everywhere, crossing_span(tau, num_steps))]
+    for word, own in cross_replace:
+        spans.append((target.positions(word), crossing_span(own, num_steps)))
+    alphas = torch.zeros(num_steps, target.num_positions)
+    for positions, span in spans:
+        alphas[:, positions] = 0
+        alphas[span.start : span.stop, positions] = 1
+    return alphas
 
 
 def _marks(source: Prompt, target: Prompt) -> Tensor:
@@ -290,6 +246,9 @@ def _common_subsequence(
 ) -> list[tuple[int, int]]:
     """The longest common subsequence of two sequences.
 
+    Of several it is the one that prompt-to-prompt takes: from the back, each
+    token is paired as far in front as possible, first in the target.
+
     Args:
         old (Sequence[int]): Tokens.
         new (Sequence[int]): Tokens.
@@ -297,21 +256,22 @@ def _common_subsequence(
     Returns:
         list[tuple[int, int]]: Pairs of indices into both, rising.
     """
-    # longest[i][j]: of old[i:] and new[j:]
+    # longest[i][j]: of old[:i] and new[:j]
     longest = [[0] * (len(new) + 1) for _ in range(len(old) + 1)]
-    for i in reversed(range(len(old))):
-        for j in reversed(range(len(new))):
-            if old[i] == new[j]:
-                longest[i][j] = 1 + longest[i + 1][j + 1]
+    for i, token in enumerate(old, start=1):
+        for j, other in enumerate(new, start=1):
+            if token == other:
+                longest[i][j] = 1 + longest[i - 1][j - 1]
             else:
-                longest[i][j] = max(longest[i + 1][j], longest[i][j + 1])
-    pairs, i, j = [], 0, 0
-    while i < len(old) and j < len(new):
-        if old[i] == new[j]:
-            pairs.append((i, j))
-            i, j = i + 1, j + 1
-        elif longest[i + 1][j] >= longest[i][j + 1]:
-            i += 1
+                longest[i][j] = max(longest[i - 1][j], longest[i][j - 1])
+    pairs: list[tuple[int, int]] = []
+    i, j = len(old), len(new)
+    while longest[i][j]:
+        if longest[i][j - 1] == longest[i][j]:
+            j -= 1
+        elif longest[i - 1][j] == longest[i][j]:
+            i -= 1
         else:
-            j += 1
-    return pairs
+            i, j = i - 1, j - 1
+            pairs.append((i, j))
+    return pairs[::-1]

@@ -495,6 +495,31 @@ class StableDiffusion(KeepsArguments, nn.Module):
             f'{kind!r}.'
         )
 
+    def epsilon_of(
+        self, output: Tensor, latents: Tensor, timestep: Tensor
+    ) -> Tensor:
+        """The noise that an output of the U-Net stands for.
+
+        An output means something at the timestep that the U-Net was asked
+        at, whatever noise the latents really hold.
+
+        Args:
+            output (Tensor): Of :meth:`predict_noise`, (B, 4, h, w).
+            latents (Tensor): What it was given, (B, 4, h, w).
+            timestep (Tensor): At which timestep, one integer.
+
+        Returns:
+            Tensor: epsilon, (B, 4, h, w).
+        """
+        kind = self.scheduler.config.prediction_type
+        if kind == 'epsilon':
+            return output
+        kept = self.scheduler.alphas_cumprod[timestep]  # abar_t
+        if kind == 'v_prediction':
+            return kept.sqrt() * output + (1 - kept).sqrt() * latents
+        # the clean latents
+        return (latents - kept.sqrt() * output) / (1 - kept).sqrt()
+
     def predict_noise(
         self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning
     ) -> Tensor:

@@ -1,15 +1,18 @@
 """Mappers, equalisers and schedules on prompts made by hand."""
 
+import itertools
+
 import pytest
 import torch
 from tolerances import EXACT
 
+from mmhiper.models.prompt import Prompt
 from mmhiper.models.prompt_alignment import (
-    Prompt,
     align_refinement,
+    align_refinement_officially,
     align_replacement,
+    align_replacement_officially,
     equaliser,
-    num_steps_of,
     replacement_schedule,
 )
 
@@ -35,54 +38,6 @@ def one_hot_columns(sources: list[int]) -> torch.Tensor:
         if source >= 0:
             mapper[source, target] = 1
     return mapper
-
-
-# ---------------------------------------------------------------------- words
-def test_words_stand_behind_the_start_mark():
-    prompt = parse('a black cat, a hat')
-
-    assert prompt.words == ('a', 'black', 'cat,', 'a', 'hat')
-    assert prompt.spans == [
-        range(1, 2),
-        range(2, 5),
-        range(5, 7),
-        range(7, 8),
-        range(8, 10),
-    ]
-    assert prompt.end == 10
-    assert prompt.positions('black') == [2, 3, 4]
-    assert prompt.positions('a') == [1, 7]
-    assert prompt.positions('Cat') == [5, 6]
-    assert prompt.positions('black cat') == [2, 3, 4, 5, 6]
-    assert prompt.indicator(['hat', 'a']).nonzero().flatten().tolist() == [
-        1, 7, 8, 9
-    ]  # fmt: skip
-
-
-def test_the_tokenizer_agrees_word_by_word(tiny_sd1):
-    from mmhiper.models import StableDiffusion
-
-    sd = StableDiffusion(str(tiny_sd1))
-
-    def tokenize(text):
-        return sd.tokenizer(text, add_special_tokens=False).input_ids
-
-    text = "A black  cat's hat, (red-ish)!  "
-    prompt = Prompt.parse(text, tokenize, 77)
-
-    assert [i for ids in prompt.ids for i in ids] == tokenize(text)
-
-
-@pytest.mark.parametrize('word', ['dog', 'cat black', '', 'bla'])
-def test_a_word_that_is_not_there(word):
-    with pytest.raises(ValueError, match=r'is not in the prompt.*black, cat'):
-        parse('a black cat').positions(word)
-
-
-def test_a_prompt_that_does_not_fit():
-    parse('a ' * 10)
-    with pytest.raises(ValueError, match=r'at most 10 tokens.*has 11'):
-        parse('a ' * 11)
 
 
 # ---------------------------------------------------------------- replacement
@@ -120,6 +75,69 @@ def test_replacement_by_a_shorter_word():
     torch.testing.assert_close(aligned.mapper, expected, **EXACT)
 
 
+@pytest.mark.parametrize(
+    ('source', 'target', 'sources', 'blocks'),
+    [
+        # start a ca t sits end ..: behind 'tigers' each to its own position
+        (
+            'a cat sits',
+            'a tigers sits',
+            [0, 1, -1, -1, -1, 5, 6, 7, 8, 9, 10, 11],
+            [((2, 4), (2, 5), 1 / 3)],
+        ),
+        # the other way round: the last mark is left without attention
+        (
+            'a tigers sits',
+            'a cat sits',
+            [0, 1, -1, -1, 4, 5, 6, 7, 8, 9, 10, -1],
+            [((2, 5), (2, 4), 1 / 2)],
+        ),
+        # 'is' stands in front of the last word that differs: it moves
+        (
+            'a cat is at sea',
+            'a ox is by sea',
+            [0, 1, -1, 4, -1, 5, 6, 7, 8, 9, 10, -1],
+            [((2, 4), (2, 3), 1), ((5, 6), (4, 5), 1)],
+        ),
+        # two that cancel each other
+        (
+            'a cat ox',
+            'a ox cat',
+            [0, 1, -1, -1, -1, 5, 6, 7, 8, 9, 10, 11],
+            [((2, 4), (2, 3), 1), ((4, 5), (3, 5), 1 / 2)],
+        ),
+        # words alone decide, as they are written
+        (
+            'a cat Ox sits',
+            'a ox ox sits',
+            [0, 1, -1, -1, 4, 5, 6, 7, 8, 9, 10, -1],
+            [((2, 4), (2, 3), 1), ((4, 5), (3, 4), 1)],
+        ),
+    ],
+)
+def test_the_official_replacement_keeps_to_positions(
+    source, target, sources, blocks
+):
+    aligned = align_replacement_officially(parse(source), parse(target))
+
+    expected = one_hot_columns(sources)
+    for old, new, share in blocks:
+        expected[slice(*old), slice(*new)] = share
+    torch.testing.assert_close(aligned.mapper, expected)
+    assert not aligned.fresh.any()
+
+
+def test_with_as_many_tokens_both_replacements_agree():
+    source, target = parse('a cat at sea'), parse('a dog by sea')
+    for ours, theirs in (
+        (align_replacement, align_replacement_officially),
+        (align_refinement, align_refinement_officially),
+    ):
+        one, other = ours(source, target), theirs(source, target)
+        assert torch.equal(one.mapper, other.mapper)
+        assert torch.equal(one.fresh, other.fresh)
+
+
 def test_a_word_hands_on_all_its_attention():
     maps = torch.rand(6, M, generator=torch.Generator().manual_seed(0))
     source = parse('a cat sits')
@@ -135,9 +153,12 @@ def test_a_word_hands_on_all_its_attention():
             )
 
 
-def test_replacement_needs_as_many_words():
+@pytest.mark.parametrize(
+    'align', [align_replacement, align_replacement_officially]
+)
+def test_replacement_needs_as_many_words(align):
     with pytest.raises(ValueError, match=r"has 2 and .* has 3.*'refinement'"):
-        align_replacement(parse('a cat'), parse('a black cat'))
+        align(parse('a cat'), parse('a black cat'))
 
 
 # ----------------------------------------------------------------- refinement
@@ -168,32 +189,71 @@ def test_refinement_finds_the_longest_alignment():
     ]  # fmt: skip
 
 
+def common_subsequences(old, new, length):
+    """All pairs of rising indices with equal tokens, of a length."""
+    for i in itertools.combinations(range(len(old)), length):
+        for j in itertools.combinations(range(len(new)), length):
+            if all(old[a] == new[b] for a, b in zip(i, j, strict=True)):
+                yield list(zip(i, j, strict=True))
+
+
+def tied_prompts():
+    """Pairs of prompts of few words, which fit in many ways."""
+    texts = [
+        ' '.join(words)
+        for count in (1, 2, 3, 4)
+        for words in itertools.product('ab', repeat=count)
+    ] + ['c a b', 'a c a', 'b c c a']
+    return itertools.product(texts, texts)
+
+
+def test_of_equal_alignments_refinement_takes_that_of_the_original():
+    """From the back: as far in front as can be, first in the target."""
+    for old, new in tied_prompts():
+        x, y = old.split(), new.split()
+        found = []
+        for length in range(min(len(x), len(y)) + 1):
+            found = list(common_subsequences(x, y, length)) or found
+        chosen = min(found, key=lambda p: [(j, i) for i, j in p[::-1]])
+
+        mapper = align_refinement(parse(old), parse(new)).mapper
+        inner = mapper[1 : 1 + len(x), 1 : 1 + len(y)]
+
+        assert inner.nonzero().tolist() == [list(pair) for pair in chosen]
+
+
+def test_the_official_refinement_keeps_end_marks_to_positions():
+    # start a ca t end ... -> start a bl ac k ca t end ..., and back
+    longer = align_refinement_officially(parse('a cat'), parse('a black cat'))
+    shorter = align_refinement_officially(parse('a black cat'), parse('a cat'))
+
+    sources = [0, 1, -1, -1, -1, 2, 3, 4, 8, 9, 10, 11]
+    assert torch.equal(longer.mapper, one_hot_columns(sources))
+    assert longer.fresh.nonzero().flatten().tolist() == [2, 3, 4]
+    # position 5 of the source is 'ca', a word
+    sources = [0, 1, 5, 6, 7, 5, 6, 7, 8, 9, 10, 11]
+    assert torch.equal(shorter.mapper, one_hot_columns(sources))
+    assert not shorter.fresh.any()
+
+
 # ----------------------------------------------------- equaliser and schedule
 def test_equaliser():
-    factors = equaliser(parse('a black cat'), {'cat': 2.5, 'a': -1})
+    factors = equaliser(parse('a black cat'), [('cat', 2.5), (0, -1)])
 
     assert factors.tolist() == [1, -1, 1, 1, 1, 2.5, 2.5, 1, 1, 1, 1, 1]
     with pytest.raises(ValueError, match="'dog' is not in the prompt"):
-        equaliser(parse('a black cat'), {'dog': 2})
+        equaliser(parse('a black cat'), [('dog', 2)])
 
 
-@pytest.mark.parametrize(
-    ('fraction', 'steps', 'count'),
-    [(0, 30, 0), (1, 30, 30), (0.6, 30, 18), (0.29, 100, 29), (0.01, 30, 0)],
-)
-def test_a_fraction_of_the_steps(fraction, steps, count):
-    assert num_steps_of(fraction, steps) == count
-
-
-def test_a_schedule_with_a_word_of_its_own():
+def test_a_schedule_with_words_of_their_own():
     alphas = replacement_schedule(
-        parse('a black cat'), 10, 0.6, {'cat': 0.2, 'a': 1.0}
+        parse('a black cat'), 10, 0.6, [('cat', (0.2, 0.5)), ('a', 1.0)]
     )
 
-    assert alphas.shape == (10, M)
-    counts = alphas.sum(0).tolist()
-    assert counts == [6, 10, 6, 6, 6, 2, 2, 6, 6, 6, 6, 6]
-    # first the replaced steps, then the free ones
-    assert torch.equal(alphas, alphas.sort(0, descending=True).values)
+    # of 11: 6.6, from 2.2 to 5.5, and 11
+    common, cat, a = [1.0] * 6 + [0.0] * 4, [0.0] * 10, [1.0] * 10
+    cat[2:5] = [1.0] * 3
+    columns = [common, a, *[common] * 3, cat, cat, *[common] * 5]
+    assert alphas.T.tolist() == columns
     with pytest.raises(ValueError, match="'dog' is not in the prompt"):
-        replacement_schedule(parse('a cat'), 10, 0.6, {'dog': 0.1})
+        replacement_schedule(parse('a cat'), 10, 0.6, [('dog', 0.1)])

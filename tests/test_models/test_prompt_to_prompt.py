@@ -5,12 +5,9 @@ import torch
 from tolerances import EXACT
 
 from mmhiper.models.attention import Layer
-from mmhiper.models.prompt_alignment import Prompt
-from mmhiper.models.prompt_to_prompt import (
-    EditOptions,
-    LocalBlend,
-    PromptToPrompt,
-)
+from mmhiper.models.edit_options import EditOptions
+from mmhiper.models.prompt import Prompt
+from mmhiper.models.prompt_to_prompt import LocalBlend, PromptToPrompt
 
 pytestmark = pytest.mark.usefixtures('float64')
 
@@ -90,6 +87,48 @@ def test_words_have_schedules_of_their_own():
     assert not edit.wants_maps(CROSS)
 
 
+def test_attention_is_replaced_in_a_range_of_steps():
+    edit = control(
+        'a cat', 'a dog', tau_c=(0.2, 0.4), cross_replace={'dog': (0.6, 0.9)},
+        tau_s=(0.1, 0.2), tau_u=(0.2, 0.3),
+    )  # fmt: skip
+    wanted, rows = [], []
+    for edit.step in range(10):
+        wanted.append(edit.wants_maps(CROSS))
+        rows.append(edit.borrow(Layer('self', 'up', False, 4, 8)))
+
+    # of eleven: from 2.2 to 4.4, and from 6.6 to 9.9
+    assert [i for i, each in enumerate(wanted) if each] == [2, 3, 6, 7, 8]
+    assert rows[:3] == [None, [0, 1, 2, 2], [0, 0, 2, 3]]
+    assert not any(rows[3:])
+
+
+def test_the_official_alignment_can_be_chosen():
+    maps = random_maps()
+    taller = control('a cat c', 'a giraf c', align='official')
+    ours = control('a cat c', 'a giraf c')
+
+    # start a c a t c end ... -> start a g i r a f c end ...
+    assert torch.equal(ours.see(CROSS, maps)[3][..., 7], maps[2][..., 5])
+    assert torch.equal(taller.see(CROSS, maps)[3][..., 7], maps[2][..., 7])
+    added = control(
+        'a cat', 'a big cat', edit_type='refinement', align='official'
+    )
+    # the second end mark: at 6 of the source, at 9 of the target
+    assert torch.equal(added.see(CROSS, maps)[3][..., 9], maps[2][..., 9])
+
+
+def test_words_may_be_places():
+    maps = random_maps()
+    named, placed = (
+        control('a cat', 'a dog', tau_c=0, cross_replace={word: 1},
+                reweight={word: 3})
+        for word in ('dog', 1)
+    )  # fmt: skip
+
+    assert torch.equal(named.see(CROSS, maps), placed.see(CROSS, maps))
+
+
 @pytest.mark.parametrize(
     ('step', 'rows'),
     [(0, [0, 0, 2, 2]), (4, [0, 0, 2, 2]), (5, [0, 1, 2, 2]), (6, None)],
@@ -109,61 +148,74 @@ def test_with_all_fractions_zero_nothing_happens():
     assert edit.borrow(Layer('self', 'up', False, 4, 8)) is None
 
 
-def test_a_local_blend_keeps_the_rest_of_the_source():
+def blended(done: int, maps: torch.Tensor, **options) -> torch.Tensor:
+    """Where an edit of ones differs from a source of zeros, (8, 8)."""
     blend = LocalBlend(
-        parse('a cat'), parse('a dog'), (['cat'], ['dog']), [CROSS], 10, CPU
+        parse('a cat'),
+        parse('a dog'),
+        EditOptions(**options),
+        [CROSS],
+        10,
+        CPU,
     )
+    blend.maps.see(CROSS, maps)
+    latents = torch.stack([torch.zeros(4, 8, 8), torch.ones(4, 8, 8)])
+    blend(done, latents)
+    assert not latents[0].any()
+    return latents[1].all(0)
+
+
+def places(*corners: tuple[int, int, int]) -> torch.Tensor:
+    """Squares of (8, 8): their first row, first column and side."""
+    where = torch.zeros(8, 8, dtype=torch.bool)
+    for row, column, side in corners:
+        where[row : row + side, column : column + side] = True
+    return where
+
+
+def test_a_local_blend_keeps_the_rest_of_the_source():
     maps = torch.zeros(4, 2, 16, M)
     maps[2:, :, 0, 2:5] = 1  # top left
     maps[:2, :, 15, 2:5] = 9  # unconditional: must not count
-    blend.maps.see(CROSS, maps)
-    source, target = torch.zeros(4, 8, 8), torch.ones(4, 8, 8)
+    words = dict(blend_words=('cat', 'dog'))
 
-    early = torch.stack([source, target])
-    blend(2, early)  # 20 % of the steps
-    late = torch.stack([source, target])
-    blend(3, late)
-
-    assert torch.equal(early[1], target)
-    expected = torch.zeros(4, 8, 8)
-    expected[:, :4, :4] = 1  # 2x2 of 4x4: the place and its neighbours
-    assert torch.equal(late[1], expected)
-    assert torch.equal(late[0], source)
+    assert blended(2, maps, **words).all()  # 20 % of the steps
+    # 2x2 of 4x4: the place and its neighbours
+    assert torch.equal(blended(3, maps, **words), places((0, 0, 4)))
+    assert torch.equal(
+        blended(1, maps, start_blend=0, **words), places((0, 0, 4))
+    )
+    # 0.29 * 10 steps are two
+    assert blended(2, maps, start_blend=0.29, **words).all()
+    assert not blended(3, maps, start_blend=0.29, **words).all()
 
 
-@pytest.mark.parametrize(
-    ('given', 'pair'),
-    [
-        (None, None),
-        ('cat', (['cat'], ['cat'])),
-        (('cat', 'dog'), (['cat'], ['dog'])),
-        ([['a', 'cat'], 'dog'], (['a', 'cat'], ['dog'])),
-    ],
-)
-def test_words_to_blend(given, pair):
-    assert EditOptions(blend_words=given).words_to_blend() == pair
+def test_a_local_blend_has_thresholds_and_takes_places_out():
+    maps = torch.zeros(4, 2, 16, M)
+    maps[2, :, 0, 2:5] = 1.0  # 'cat' at the top left
+    maps[3, :, 15, 2:5] = 1.0  # 'dog' at the bottom right
+    maps[2:, :, 3, 2:5] = 0.5  # both a little at the top right
+    maps[2, :, 0, 1] = 1.0  # 'a' in the source, at the top left
+    maps[3, :, 15, 1] = 0.4  # and in the target, at the bottom right,
+    maps[3, :, 12, 1] = 1.0  # where it is elsewhere in the first place
+    words = dict(blend_words=('cat', 'dog'))
+    both = [(0, 0, 4), (4, 4, 4)]
 
-
-@pytest.mark.parametrize(
-    ('options', 'message'),
-    [
-        (dict(tau_c=1.1), r'`tau_c`.*\[0, 1\], but got 1.1'),
-        (dict(tau_u=-0.1), r'`tau_u`.*got -0.1'),
-        (dict(tau_v=2), '`tau_v`'),
-        (dict(tau_s=float('nan')), '`tau_s`'),
-        (dict(cross_replace={'dog': 7}), r"cross_replace\['dog'\].*got 7"),
-        (dict(edit_type='swap'), r"\['replacement', 'refinement'\].*'swap'"),
-        (dict(reweight={'dog': float('inf')}), "`reweight.*'dog'"),
-    ],
-)
-def test_values_out_of_range(options, message):
-    with pytest.raises(ValueError, match=message):
-        EditOptions(**options)
-
-
-def test_three_lists_of_words_to_blend():
-    with pytest.raises(ValueError, match='a pair'):
-        EditOptions(blend_words=('a', 'b', 'c')).words_to_blend()
+    assert torch.equal(blended(3, maps, **words), places(*both, (0, 4, 4)))
+    assert torch.equal(
+        blended(3, maps, thresholds=(0.5, 0.3), **words), places(*both)
+    )
+    # places that are taken out have no neighbours
+    out = ~places((0, 0, 2), (6, 6, 2))
+    assert torch.equal(
+        blended(3, maps, thresholds=(0.5, 0.3), substruct_words='a', **words),
+        places(*both) & out,
+    )
+    assert torch.equal(
+        blended(3, maps, thresholds=(0.5, 0.4), substruct_words=(0, ()),
+                **words),
+        places(*both) & ~places((0, 0, 2)),
+    )  # fmt: skip
 
 
 def test_reweighting_that_would_touch_nothing():

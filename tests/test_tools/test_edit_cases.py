@@ -12,9 +12,10 @@ from runs import REPO, draw_image
 from tiny import FAMILIES
 from transformers import CLIPTokenizer
 
+from mmhiper.models.edit_options import EditOptions
 from mmhiper.models.loading import BUNDLED
-from mmhiper.models.prompt_alignment import Prompt
-from mmhiper.models.prompt_to_prompt import EditOptions, PromptToPrompt
+from mmhiper.models.prompt import Prompt
+from mmhiper.models.prompt_to_prompt import PromptToPrompt
 
 TOOL = REPO / 'tools' / 'edit_cases.py'
 TABLE = REPO / 'data' / 'style_diffusion_cases.csv'
@@ -84,7 +85,7 @@ def test_cases_are_drawn_and_failures_do_not_stop_it(call, tmp_path, capsys):
     inversions = list((out / 'inversions').iterdir())
     assert len([path for path in inversions if path.name[15] == 'a']) == 1
     options = json.loads((out / 'two' / 'case.json').read_text())['options']
-    assert options == {'tau_c': 1.0, 'reweight': {'big': 2.0}}
+    assert options == {'tau_c': 1, 'reweight': {'big': 2}}
 
     # again: what is done is skipped, what failed is tried
     before = (out / 'one' / 'edit.png').stat().st_mtime_ns
@@ -96,6 +97,98 @@ def test_cases_are_drawn_and_failures_do_not_stop_it(call, tmp_path, capsys):
     assert (out / 'bad' / 'sheet.png').is_file()
     assert not (out / 'bad' / 'error.txt').exists()
     assert (out / 'three' / 'sheet.png').is_file()
+
+
+@pytest.fixture(scope='module')
+def read_cases():
+    return runpy.run_path(str(TOOL))['read_cases']
+
+
+def test_cells_are_what_the_original_has(read_cases, tmp_path):
+    columns = {
+        'name': 'one',
+        'image': 'a.png',
+        'prompt': 'a dog on grass',
+        'target': 'a cat on grass',
+        'align': 'official',
+        'tau_c': '"(0.1, 0.6)"',
+        'tau_s': '.6',
+        'blend_words': 'dog; #3 > cat',
+        'substruct_words': '#0',
+        'thresholds': '"(.3, .5)"',
+        'start_blend': '0.1',
+        'reweight': 'cat=-2; #3=.5',
+        'cross_replace': '"cat=(0, .5)"',
+    }
+    table = tmp_path / 'cases.csv'
+    table.write_text(f'{",".join(columns)}\n{",".join(columns.values())}\n')
+
+    (case,) = read_cases(table)
+
+    assert case.options == dict(
+        align='official',
+        tau_c=(0.1, 0.6),
+        tau_s=0.6,
+        blend_words=[['dog', 3], ['cat']],
+        substruct_words=[[0], [0]],
+        thresholds=(0.3, 0.5),
+        start_blend=0.1,
+        reweight={'cat': -2, 3: 0.5},
+        cross_replace={'cat': (0, 0.5)},
+    )
+    EditOptions(**case.options)
+
+
+def test_a_row_with_lists_of_fractions_is_an_edit_with_each(
+    read_cases, tmp_path
+):
+    table = tmp_path / 'cases.csv'
+    table.write_text(
+        'name,image,prompt,target,tau_v,tau_c,tau_u\n'
+        'one,a.png,a dog,a cat,"[.2, .5]",.6,"[0, (.1, .5)]"\n'
+        'two,a.png,a dog,a cat,[.2],,\n'
+    )
+
+    cases = read_cases(table)
+
+    taus = [
+        [case.options.get(tau) for tau in ('tau_v', 'tau_c', 'tau_u')]
+        for case in cases
+    ]
+    assert taus == [
+        [0.2, 0.6, 0],
+        [0.2, 0.6, (0.1, 0.5)],
+        [0.5, 0.6, 0],
+        [0.5, 0.6, (0.1, 0.5)],
+        [0.2, None, None],
+    ]
+    assert [case.name for case in cases] == [
+        'one-tau_v0.2-tau_u0',
+        'one-tau_v0.2-tau_u0.1-0.5',
+        'one-tau_v0.5-tau_u0',
+        'one-tau_v0.5-tau_u0.1-0.5',
+        'two-tau_v0.2',
+    ]
+
+
+def test_another_editor_has_the_steps_of_its_own_paper():
+    tool = runpy.run_path(str(TOOL))
+    (case,) = tool['read_cases'](TABLE)[:1]
+
+    def model_of(*words):
+        with pytest.MonkeyPatch.context() as patch:
+            argv = [str(TOOL), str(TABLE), '--out-dir', 'out', *words]
+            patch.setattr(sys, 'argv', argv)
+            return tool['make_config'](case, tool['parse_args']()).model
+
+    null_text = ('--editor', 'NullTextInversion')
+    assert model_of()['num_inner_steps'] == 20
+    same = model_of('--editor', 'StyleDiffusion')
+    assert same['num_inner_steps'] == 20
+    ours = model_of(*null_text)
+    assert not {'num_steps', 'num_inner_steps', 'image_encoder'} & set(ours)
+    asked = model_of(*null_text, '--cfg-options', 'model.num_steps=30')
+    assert asked['num_steps'] == 30
 
 
 @pytest.mark.parametrize(
@@ -129,7 +222,9 @@ def test_processes_share_the_table(call, tmp_path, monkeypatch):
         ('', HEADER, 'has no cases'),
         ('a,b\n', 'name,imag\n', "missing: ['image', 'prompt', 'target']"),
         ('a,a.png,x,y,much,,\n', HEADER, '`tau_c` must be a number'),
-        ('a,a.png,x,y,,,big\n', HEADER, '`reweight` must be a number'),
+        ('a,a.png,x,y,[],,\n', HEADER, '`tau_c` must be a number'),
+        ('a,a.png,x,y,,,big\n', HEADER, '`reweight` must be words'),
+        ('a,a.png,x,y,,,big=x\n', HEADER, '`reweight` must be words'),
         ('a,a.png,x,y,,,\n' * 2, HEADER, "but got 'a'"),
         ('a/b,a.png,x,y,,,\n', HEADER, "but got 'a/b'"),
     ],
@@ -170,6 +265,8 @@ def test_the_table_of_the_project_is_sound(monkeypatch):
         options = EditOptions(**case.options)
         PromptToPrompt(source, target, options, 30, torch.device('cpu'))
         for prompt, words in zip(
-            (source, target), options.words_to_blend() or ((), ()), strict=True
+            (source, target),
+            options.words_of_both('blend_words') or ((), ()),
+            strict=True,
         ):
             prompt.indicator(words)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -22,6 +22,11 @@ from mmhiper.models.sampling import guided
 from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.utils.errors import UserError
 
+# The most optimisation steps of timestep i, of n in the first.
+INNER_STEPS: dict[str, Callable[[int, int], int]] = dict(
+    decaying=lambda n, i: math.ceil(n * math.exp(-0.1 * i)),
+    constant=lambda n, i: n,
+)
 # Largest difference of two inversions of one picture, on two machines.
 SAME_PICTURE = 0.1
 
@@ -44,9 +49,10 @@ class CurriculumEditor(InversionEditor):
     Args:
         sd (dict or StableDiffusion): The frozen model or its config.
         source_text (str): What the picture shows.
-        num_inner_steps (int): Optimisation steps of the first timestep; step
-            i has at most ``ceil(num_inner_steps * exp(-0.1 i))``. 20 for a
-            quick run, 100 for quality.
+        num_inner_steps (int): The most optimisation steps of the first
+            timestep.
+        inner_steps (str): Those of timestep i: 'decaying', which is
+            ``ceil(num_inner_steps * exp(-0.1 i))``, or 'constant'.
         **options: See :class:`InversionEditor`.
 
     Raises:
@@ -72,6 +78,7 @@ class CurriculumEditor(InversionEditor):
         sd: dict[str, Any] | StableDiffusion,
         source_text: str,
         num_inner_steps: int = 20,
+        inner_steps: str = 'decaying',
         **options: Any,
     ) -> None:
         super().__init__(sd, source_text, **options)
@@ -80,7 +87,19 @@ class CurriculumEditor(InversionEditor):
                 '`num_inner_steps` must be at least 1, but got '
                 f'{num_inner_steps}.'
             )
+        if inner_steps not in INNER_STEPS:
+            raise UserError(
+                f'`inner_steps` must be one of {list(INNER_STEPS)}, but got '
+                f'{inner_steps!r}.'
+            )
+        if self.num_steps > 100:
+            raise UserError(
+                'The learning rate of timestep i is that of the config times '
+                '1 - i / 100, so `num_steps` must be at most 100, but got '
+                f'{self.num_steps}.'
+            )
         self.num_inner_steps = num_inner_steps
+        self.inner_steps = inner_steps
         # Where the training is, in checkpoints for an exact resume: the
         # latents that the finished steps lead to, and (i, inner steps done).
         self.register_buffer('reached', torch.zeros_like(self.start))
@@ -128,7 +147,7 @@ class CurriculumEditor(InversionEditor):
         Returns:
             int: At least 1.
         """
-        return math.ceil(self.num_inner_steps * math.exp(-0.1 * step))
+        return INNER_STEPS[self.inner_steps](self.num_inner_steps, step)
 
     def active_parameters(self) -> list[nn.Parameter]:
         """What this timestep learns.

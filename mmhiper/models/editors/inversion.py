@@ -21,6 +21,7 @@ from mmhiper.models.attention import (
     map_layers,
 )
 from mmhiper.models.conditioning import Conditioning
+from mmhiper.models.edit_options import EditOptions, value_span
 from mmhiper.models.editors.base import (
     RETURN_TYPES,
     EmbeddingEditor,
@@ -28,12 +29,8 @@ from mmhiper.models.editors.base import (
     check_texts,
 )
 from mmhiper.models.loading import quiet
-from mmhiper.models.prompt_alignment import Prompt, num_steps_of
-from mmhiper.models.prompt_to_prompt import (
-    EditOptions,
-    LocalBlend,
-    PromptToPrompt,
-)
+from mmhiper.models.prompt import Prompt
+from mmhiper.models.prompt_to_prompt import LocalBlend, PromptToPrompt
 from mmhiper.models.sampling import guided, run_scheduler
 from mmhiper.models.schedulers import DDIM
 from mmhiper.models.stable_diffusion import StableDiffusion
@@ -122,8 +119,8 @@ class InversionEditor(EmbeddingEditor):
         self.target_text = target_text
         self.num_steps = num_steps
         self.guidance_scale = guidance_scale
-        self.edit = dict(edit or {})
-        options = EditOptions(**self.edit)
+        options = EditOptions(**(edit or {}))
+        self.edit = options.plain()
         self.parse(source_text)
         side = self.data_preprocessor.size
         shape = self.sd.latent_shape(side, side)
@@ -344,15 +341,17 @@ class InversionEditor(EmbeddingEditor):
         maps: list[dict[str, Tensor]] = []
 
         def denoise(z: Tensor, t: Tensor) -> Tensor:
-            return self.sd.predict_noise(z, t, text)
+            return self.sd.epsilon_of(self.sd.predict_noise(z, t, text), z, t)
 
         def keep(done: int, t: Tensor, z: Tensor) -> None:
             latents.append(z)
             maps.append(dict(store.maps))
 
         with quiet():  # the other scheduler does not know all its values
+            # it would take other outputs at the level of the latents, which
+            # is one step below the timestep that the U-Net was given
             inverse = DDIMInverseScheduler.from_config(
-                self.sd.scheduler.config
+                self.sd.scheduler.config, prediction_type='epsilon'
             )
         with self.control(store):
             run_scheduler(denoise, latents[0], inverse, self.num_steps, keep)
@@ -415,8 +414,9 @@ class InversionEditor(EmbeddingEditor):
             return_reconstruction (bool): Whether to return, beside each
                 edit, the reconstruction it was made with.
             scheduler (str, optional): That of the inversion, DDIM.
-            **edit: See :class:`EditOptions`: ``edit_type``, ``tau_v``,
-                ``tau_c``, ``tau_s``, ``tau_u``, ``blend_words``,
+            **edit: See :class:`EditOptions`: ``edit_type``, ``align``,
+                ``tau_v``, ``tau_c``, ``tau_s``, ``tau_u``, ``blend_words``,
+                ``substruct_words``, ``thresholds``, ``start_blend``,
                 ``reweight``, ``cross_replace``.
 
         Returns:
@@ -492,12 +492,12 @@ class InversionEditor(EmbeddingEditor):
             controls.append(blend.maps)  # after the edit: of what is drawn
         texts = self.condition([self.source_text, prompt])
         empty = self.condition(['', negative_prompt])
-        mapped_until = num_steps_of(options.tau_v, self.num_steps)
+        mapped = value_span(options.tau_v, self.num_steps)
 
         def at_step(step: int) -> Conditioning:
             control.step = step
             old, new = texts[:1], texts[1:]
-            if step < mapped_until:
+            if step in mapped:
                 new = self.positive(new, step)
             return Conditioning.cat(
                 [self.negative(empty, step), self.positive(old, step), new]
@@ -532,11 +532,10 @@ class InversionEditor(EmbeddingEditor):
         control = PromptToPrompt(
             source, target, options, self.num_steps, device
         )
-        words = options.words_to_blend()
-        if words is None:
+        if options.blend_words is None:
             return control, None
         return control, LocalBlend(
-            source, target, words, self.map_layers, self.num_steps, device
+            source, target, options, self.map_layers, self.num_steps, device
         )
 
     @torch.no_grad()

@@ -19,11 +19,14 @@ class NullTextInversion(CurriculumEditor):
 
     Per timestep the unconditional text is optimised, so that guided sampling
     follows the inversion back (sec. 3.3). A baseline of StyleDiffusion,
-    trained by the same curriculum.
+    trained by the same curriculum with the settings of its own paper.
 
     Args:
         sd (dict or StableDiffusion): The frozen model or its config.
         source_text (str): What the picture shows.
+        num_steps (int): DDIM steps T.
+        num_inner_steps (int): The most optimisation steps of a timestep.
+        inner_steps (str): See :class:`CurriculumEditor`.
         **options: See :class:`CurriculumEditor` and
             :class:`InversionEditor`.
     """
@@ -36,9 +39,19 @@ class NullTextInversion(CurriculumEditor):
         self,
         sd: dict[str, Any] | StableDiffusion,
         source_text: str,
+        num_steps: int = 50,
+        num_inner_steps: int = 10,
+        inner_steps: str = 'constant',
         **options: Any,
     ) -> None:
-        super().__init__(sd, source_text, **options)
+        super().__init__(
+            sd,
+            source_text,
+            num_steps=num_steps,
+            num_inner_steps=num_inner_steps,
+            inner_steps=inner_steps,
+            **options,
+        )
         self.embedding = NullTexts(self.condition(['']).tokens, self.num_steps)
 
     def negative(self, text: Conditioning, step: int) -> Conditioning:

@@ -40,8 +40,9 @@ class StyleDiffusion(CurriculumEditor):
             the CLIP image encoder, see :class:`ImageEncoder`. Defaults to the
             ``image_encoder/`` of the backbone.
         attention_weight (float): Factor on the attention term, 0 for none.
-        **options: See :class:`CurriculumEditor` and
-            :class:`InversionEditor`.
+        **options: See :class:`CurriculumEditor`, whose defaults are this
+            paper's (``num_inner_steps`` 20 for a quick run, 100 for quality),
+            and :class:`InversionEditor`.
 
     Raises:
         ValueError: If a value is out of range, or the image encoder does not
@@ -152,7 +153,9 @@ class StyleDiffusion(CurriculumEditor):
         losses = super().loss(inputs, data_samples)
         if self.learns_maps:
             inversion = self.invert(inputs, data_samples)
-            wanted = inversion.maps[-1 - self.position]
+            # step i has those of k = T - i + 1, one step noisier than its
+            # own; the first has none beyond k = T (METHODS 3.4)
+            wanted = inversion.maps[-max(1, self.position)]
             attention = torch.stack(
                 [
                     F.mse_loss(maps, wanted[name])

@@ -7,7 +7,7 @@ from inversion import batch, make, train
 from tiny import picture
 from tolerances import EXACT
 
-from mmhiper.models import guided, run_scheduler
+from mmhiper.models import NullTextInversion, guided, run_scheduler
 
 pytestmark = [
     pytest.mark.filterwarnings('ignore:0 of 4 timesteps'),
@@ -93,6 +93,68 @@ def test_null_text_inversion_meets_the_picture(tiny_sd1):
     assert [n for n, _ in editor.named_parameters()] == [
         f'embedding.texts.{i}' for i in range(4)
     ]
+
+
+def null_texts_by_hand(sd, latents, timesteps, steps, stop):
+    """Null-text inversion as its paper's code goes: losses by timestep."""
+    text, null = sd.encode_text(['a dog']), sd.encode_text([''])
+    row, z, losses = null.tokens, latents[-1], []
+    for i, t in enumerate(timesteps):
+        row = row.clone().requires_grad_()
+        adam = torch.optim.Adam([row], lr=1e-2 * (1 - i / 100))
+        with torch.no_grad():
+            full = sd.predict_noise(z, t, text)
+
+        def reached(row, t=t, z=z, full=full):
+            empty = sd.predict_noise(z, t, null.with_tokens(row))
+            guided_ = empty + 7.5 * (full - empty)
+            return sd.scheduler.step(guided_, t, z).prev_sample
+
+        for _ in range(steps):
+            loss = (reached(row) - latents[-2 - i]).square().mean()
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+            losses.append((i, loss.item()))
+            if loss.item() < stop + 2e-5 * i:
+                break
+        row = row.detach()
+        with torch.no_grad():
+            z = reached(row)
+    return losses
+
+
+def test_null_text_inversion_is_that_of_its_paper(tiny_one_text):
+    editor = make(tiny_one_text, 'NullTextInversion', num_inner_steps=3)
+    logs = train(editor, picture(0))
+
+    expected = null_texts_by_hand(
+        editor.sd, editor._inversion.latents, editor.timesteps(), 3, 1e-5
+    )
+
+    steps = [int(log['timestep']) - 1 for log in logs]
+    assert steps == [i for i, _ in expected]
+    losses = torch.tensor([log['loss'] for log in logs])
+    torch.testing.assert_close(
+        losses, torch.tensor([loss for _, loss in expected]), rtol=1e-3, atol=0
+    )
+
+
+def test_each_method_takes_as_many_steps_as_its_paper(tiny_sd1):
+    options = dict(
+        sd=dict(type='StableDiffusion', pretrained=str(tiny_sd1)),
+        source_text='a dog',
+    )
+    editor = NullTextInversion(**options)
+
+    assert editor.num_steps == 50
+    assert {editor.max_inner_steps(i) for i in range(50)} == {10}
+    assert editor.max_iters == 500
+    short = NullTextInversion(
+        **options, num_steps=30, num_inner_steps=20, inner_steps='decaying'
+    )
+    assert [short.max_inner_steps(i) for i in (0, 1, 10, 29)] == [20, 19, 8, 2]
+    assert short.max_iters == 215  # as StyleDiffusion
 
 
 def test_the_loss_of_null_text_inversion_is_its_formula(tiny_one_text):

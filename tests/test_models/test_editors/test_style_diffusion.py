@@ -13,8 +13,8 @@ from tolerances import EPS, EXACT, ONE_STEP, float64
 from transformers import CLIPVisionModelWithProjection
 
 from mmhiper.models import Conditioning, guided, run_scheduler
-from mmhiper.models.attention import attention_control
-from mmhiper.models.prompt_to_prompt import EditOptions
+from mmhiper.models.attention import AttentionControl, attention_control
+from mmhiper.models.edit_options import EditOptions
 
 pytestmark = [
     # many tests need no training to its end
@@ -54,17 +54,10 @@ def trained(folders):
 
 
 # ----------------------------------------------------------------- inversion
-def by_hand(editor, alphas, z, t, goal, text):
-    """One deterministic DDIM step between two noise levels."""
-    output = editor.sd.predict_noise(z, torch.tensor(t), text)
-    a, b = alphas[0], alphas[1]
-    if editor.sd.scheduler.config.prediction_type == 'v_prediction':
-        clean = a.sqrt() * z - (1 - a).sqrt() * output
-        eps = a.sqrt() * output + (1 - a).sqrt() * z
-    else:
-        eps = output
-        clean = (z - (1 - a).sqrt() * eps) / a.sqrt()
-    return b.sqrt() * clean + (1 - b).sqrt() * eps
+def step_up(level, asked, z, eps):
+    """The deterministic DDIM step that holds the noise fixed."""
+    clean = (z - (1 - level).sqrt() * eps) / level.sqrt()
+    return asked.sqrt() * clean + (1 - asked).sqrt() * eps
 
 
 @torch.no_grad()
@@ -85,27 +78,84 @@ def test_the_inversion_is_the_formula_of_ddim(folder):
     # 1000 / 4 = 250 between steps, offset 1; the picture is at level 0
     level = cumulative[0]
     for k, t in enumerate([1, 251, 501, 751]):
-        levels = (level, cumulative[t])
-        expected = by_hand(editor, levels, latents[k], t, None, text)
+        asked, z = cumulative[t], latents[k]
+        eps = editor.sd.predict_noise(z, torch.tensor(t), text)
+        if folder.name == 'sd2':
+            # v = sqrt(abar) eps - sqrt(1 - abar) x, and z = sqrt(abar) x +
+            # sqrt(1 - abar) eps, both at the timestep that is asked about
+            eps = asked.sqrt() * eps + (1 - asked).sqrt() * z
         torch.testing.assert_close(
-            latents[k + 1], expected, rtol=0, atol=ONE_STEP
+            latents[k + 1],
+            step_up(level, asked, z, eps),
+            rtol=0,
+            atol=ONE_STEP,
         )
-        level = cumulative[t]
+        level = asked
     assert torch.equal(editor.start, latents[-1])
 
 
+@pytest.fixture(params=['epsilon', 'v_prediction', 'sample'])
+def speaks(request, sd1):
+    """Makes editors whose model says of a given noise what its kind says."""
+
+    def make_one(noise):
+        sd = dict(
+            type='StableDiffusion',
+            pretrained=str(sd1),
+            scheduler=dict(prediction_type=request.param),
+        )
+        editor = make(sd1, sd=sd)
+        kept = (
+            1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000).square()
+        ).cumprod(0)
+
+        def predict(z, t, condition=None):
+            a, eps = kept[int(t)], noise(z, t)
+            clean = (z - (1 - a).sqrt() * eps) / a.sqrt()
+            return dict(
+                epsilon=eps,
+                v_prediction=a.sqrt() * eps - (1 - a).sqrt() * clean,
+                sample=clean,
+            )[request.param]
+
+        editor.sd.predict_noise = predict
+        return editor
+
+    return make_one
+
+
 @torch.no_grad()
-def test_the_inverse_of_the_inversion(sd1):
+def test_an_inversion_depends_on_the_noise_and_not_on_how_it_is_said(speaks):
+    # |d eps / dz| <= 1, so rounding is not amplified by more than the steps
+    def noise(z, t):
+        return (z + t / 100).sin()
+
+    editor = speaks(noise)
+    latents = editor.invert(**batch(editor, picture(0))).latents
+
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000).square()
+    cumulative = (1 - betas).cumprod(0)
+    z, level = latents[0], cumulative[0]
+    for k, t in enumerate([1, 251, 501, 751]):
+        z = step_up(level, cumulative[t], z, noise(z, t))
+        level = cumulative[t]
+        # to say it costs a division by sqrt(abar) > .1 (the noise of a clean
+        # picture, by sqrt(1 - abar) > .04): 25 ulp of numbers below 8 are
+        # 2.4e-5 a step, and four steps add them up
+        torch.testing.assert_close(latents[k + 1], z, rtol=0, atol=2e-4)
+
+
+@torch.no_grad()
+def test_the_inverse_of_the_inversion(speaks):
     """With a constant noise, sampling undoes inverting."""
-    editor = make(sd1)
     constant = torch.randn(
         1, 4, 8, 8, generator=torch.Generator().manual_seed(0)
     )
-    editor.sd.predict_noise = lambda z, t, c: constant
+    editor = speaks(lambda z, t: constant)
     latents = editor.invert(**batch(editor, picture(0))).latents
 
     back = run_scheduler(
-        lambda z, t: constant, latents[-1], editor.sd.scheduler, 4
+        editor.sd.predict_noise, latents[-1], editor.sd.scheduler, 4
     )
 
     # four steps there and four back
@@ -191,8 +241,58 @@ def test_a_loss_is_the_formula_of_the_paper(folder):
     )
 
 
-def test_the_maps_belong_to_the_same_timestep(sd1):
-    """At z*_t the inversion saw timestep t of the step that leads there."""
+class Recorder(AttentionControl):
+    """Keeps the maps of some layers, pass after pass."""
+
+    def __init__(self, names):
+        self.names = names
+        self.passes = []
+
+    def wants_maps(self, layer):
+        return layer.name in self.names
+
+    def see(self, layer, maps):
+        if layer.name == self.names[0]:
+            self.passes.append([])
+        self.passes[-1].append(maps)
+        return maps
+
+
+@torch.no_grad()
+def test_the_attention_that_a_step_is_to_have(sd1):
+    """Number the inversion's steps k = 1..T: step i has k = T - i + 1."""
+    editor = make(sd1)
+    data = batch(editor, picture(0))
+    latents = editor.invert(**data).latents
+    names = [layer.name for layer in editor.map_layers]
+    text = editor.sd.encode_text(['a dog'])
+    seen = Recorder(names)
+    with attention_control(editor.sd.unet, seen):
+        for z, t in zip(latents, [1, 251, 501, 751], strict=False):
+            editor.sd.predict_noise(z, torch.tensor(t), text)
+    wanted = dict(enumerate(seen.passes, start=1))
+    wanted[5] = wanted[4]  # there is no step beyond T
+
+    for i, t in enumerate([751, 501, 251, 1]):
+        editor.progress[0] = i
+        editor.reached.copy_(latents[4 - i])
+        now = Recorder(names)
+        with attention_control(editor.sd.unet, now):
+            editor.sd.predict_noise(latents[4 - i], torch.tensor(t), text)
+        expected, mirrored = (
+            sum(
+                (a - b).square().mean()
+                for a, b in zip(goal, now.passes[0], strict=True)
+            )
+            for goal in (wanted[5 - i], wanted[4 - i])
+        )
+        editor._fixed = None
+        loss = editor(**data, mode='loss')['attention']
+        torch.testing.assert_close(loss, expected, rtol=1e-4, atol=0)
+        assert i == 0 or not torch.isclose(expected, mirrored, rtol=1e-2)
+
+
+def test_training_goes_back_the_timesteps_of_the_inversion(sd1):
     editor = make(sd1)
     seen = []
     handle = editor.sd.unet.register_forward_pre_hook(
@@ -217,7 +317,7 @@ def test_training_meets_the_picture(trained, sd1):
         plain.start.copy_(editor.start)
         unlearned = plain.reconstruct()
 
-    assert F.mse_loss(learned, wanted) < 0.5 * F.mse_loss(unlearned, wanted)
+    assert F.mse_loss(learned, wanted) < 0.8 * F.mse_loss(unlearned, wanted)
     torch.testing.assert_close(learned, editor.reached, **EXACT)
     first = [log for log in logs if log['timestep'] == 1]
     assert first[-1]['loss'] < first[0]['loss']
@@ -433,7 +533,11 @@ def test_with_all_fractions_zero_it_is_plain_sampling(folder, negative):
 
 
 @torch.no_grad()
-def test_values_reach_the_conditional_branch_alone(trained):
+@pytest.mark.parametrize(
+    ('tau_v', 'steps'),
+    [(0.5, {0, 1}), (0.3, {0, 1}), ((0.25, 0.75), {1, 2})],
+)
+def test_values_reach_the_conditional_branch_alone(trained, tau_v, steps):
     editor, _ = trained
     seen = []
     plain = editor.sd.predict_noise
@@ -444,7 +548,7 @@ def test_values_reach_the_conditional_branch_alone(trained):
 
     editor.sd.predict_noise = watch
     try:
-        editor.infer('a cat', show_progress=False, tau_v=0.5)
+        editor.infer('a cat', show_progress=False, tau_v=tau_v)
     finally:
         del editor.sd.predict_noise
 
@@ -452,7 +556,7 @@ def test_values_reach_the_conditional_branch_alone(trained):
     for step, condition in enumerate(seen):
         torch.testing.assert_close(condition.tokens, texts.tokens, **EXACT)
         expected = texts.tokens.clone()
-        mapped = [2, 3] if step < 2 else [2]
+        mapped = [2, 3] if step in steps else [2]
         expected[mapped] = editor.embedding(texts.tokens[mapped], step)
         torch.testing.assert_close(condition.values, expected, **EXACT)
         assert (expected[2] - texts.tokens[2]).abs().max() > 1e-3
@@ -547,6 +651,15 @@ def test_the_config_gives_defaults_to_edits(trained, sd1):
     assert torch.equal(ours, explicit)
 
 
+def test_the_defaults_of_edits_are_plain_data(sd1):
+    words = dict(blend_words=('dog', 'cat'), reweight={1: 2.0})
+    editor = make(sd1, edit=dict(tau_c=(0, 0.5), tau_s=0.6, **words))
+
+    assert editor.edit == dict(
+        tau_c=[0, 0.5], blend_words=['dog', 'cat'], reweight=[[1, 2.0]]
+    )
+
+
 def test_processors_come_back_after_an_error(trained):
     editor, _ = trained
     before = editor.sd.unet.attn_processors
@@ -589,7 +702,9 @@ def test_a_preview_has_four_panels(trained, sd1):
         (dict(source_text=''), '`source_text`'),
         (dict(target_text=' '), '`target_text`'),
         (dict(num_steps=0), r'`num_steps` must be in \[1, 1000\]'),
+        (dict(num_steps=101), '`num_steps` must be at most 100, but got 101'),
         (dict(num_inner_steps=0), '`num_inner_steps`'),
+        (dict(inner_steps='few'), r"\['decaying', 'constant'\].*'few'"),
         (dict(attention_weight=-1), '`attention_weight`'),
         (dict(map_side=16), r'one of \[4\].*got 16'),
         (dict(edit=dict(tau_c=3)), '`tau_c`'),

@@ -1,0 +1,53 @@
+"""Draws docs/images/alignment.jpg: a word swap with unequal token counts.
+
+python docs/draw_alignment.py
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mmengine.config import Config
+
+from mmhiper.registry import DATASETS, MODELS
+from mmhiper.utils import register_all_modules
+from mmhiper.utils.pictures import to_pil
+from mmhiper.utils.sheet import draw_sheet
+
+ROOT = Path(__file__).parents[1]
+CONFIG = ROOT / 'configs' / 'style_diffusion' / 'dog_null_text.py'
+PICTURE = ROOT / 'data' / 'style_diffusion' / 'ginger_cat.png'
+OUT = ROOT / 'docs' / 'images' / 'alignment.jpg'
+SOURCE = 'a ginger cat standing in the snow wearing a red scarf'
+# one word of three tokens: "dark", "-" and "brown"
+TARGET = 'a dark-brown cat standing in the snow wearing a red scarf'
+
+
+def main() -> None:
+    """Inverts the picture once and edits it with either alignment."""
+    register_all_modules()
+    cfg = Config.fromfile(CONFIG)
+    cfg.train_dataloader.dataset.img = str(PICTURE)
+    editor = MODELS.build(
+        dict(
+            type='NegativePromptInversion',  # nothing to train
+            sd=dict(type='StableDiffusion', pretrained='mini-sd'),
+            source_text=SOURCE,
+        )
+    )
+    item = DATASETS.build(cfg.train_dataloader.dataset)[0]
+    batch = editor.data_preprocessor(
+        dict(inputs=[item['inputs']], data_samples=[item['data_samples']])
+    )
+    editor.invert(**batch)
+    panels = [(f'source: {SOURCE}', to_pil(batch['inputs'][0]))]
+    for align in ('words', 'official'):
+        (drawn,) = editor.infer(TARGET, align=align, show_progress=False)[
+            'samples'
+        ]
+        panels.append((f"align='{align}': {TARGET}", drawn))
+    draw_sheet([panels]).save(OUT, quality=90)
+
+
+if __name__ == '__main__':
+    main()
