@@ -151,7 +151,7 @@ def test_the_config_of_a_work_dir_is_not_run(work_dir, checkpoint):
 
 def test_a_checkpoint_that_says_nothing_needs_the_config(work_dir):
     path = work_dir / 'iter_100.pth'
-    state = torch.load(path)['state_dict']
+    state = torch.load(path, weights_only=True)['state_dict']
     torch.save(dict(state_dict=state, meta={}), path)
 
     with pytest.raises(FileError, match='Name the config too') as error:

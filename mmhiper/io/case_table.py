@@ -158,7 +158,8 @@ def _cases(where: str, cells: Mapping[str, str], folder: Path) -> list[Case]:
 
 def _as_name(tau: float | tuple[float, ...]) -> str:
     """A fraction or a range as part of a name."""
-    return '-'.join(map(str, tau)) if isinstance(tau, tuple) else str(tau)
+    numbers = tau if isinstance(tau, tuple) else (tau,)
+    return '-'.join(f'{number:g}' for number in numbers)
 
 
 def _word(cell: str) -> str | int:

@@ -18,7 +18,7 @@ from mmhiper.models.loading import (
     loading,
     quiet,
 )
-from mmhiper.utils.errors import FileError, MissingFileError, UserError
+from mmhiper.utils.errors import FileError, UserError
 from mmhiper.utils.reading import printable
 
 _MOST = 10_000  # pixels of a side, and numbers of a token
@@ -166,4 +166,4 @@ def _subfolder(source: str) -> str:
         )
         if str(config.get('model_type')).startswith('clip'):
             return subfolder
-    raise MissingFileError('it has none.')
+    raise FileNotFoundError('it has none.')  # for a reader's message

@@ -132,7 +132,7 @@ def _parse(path: Path) -> dict[str, Any]:
             values = json.loads(text)
         else:
             # the safe loader, with one more kind of plain value
-            values = yaml.load(text, _Loader)
+            values = _Loader(text).get_single_data()
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         reason = ' '.join(str(error).split())
         raise FileError(

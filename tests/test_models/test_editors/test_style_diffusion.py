@@ -802,6 +802,7 @@ def test_metadata_says_what_it_is(trained, sd1):
         image_encoder=None,  # that of the backbone
         attention_weight=1.0,
         num_inner_steps=trained[0].num_inner_steps,
+        inner_steps='decaying',
         num_steps=4,
         guidance_scale=7.5,
         edit=None,
