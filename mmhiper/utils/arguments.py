@@ -242,7 +242,7 @@ def check_arguments(
     for name, value in values.items():
         if name not in known:
             raise ValueError(
-                f'`{name}` is unknown; wanted some of {", ".join(known)}.'
+                f'{name!r:.80} is unknown; wanted some of {", ".join(known)}.'
             )
         annotation = known[name].annotation
         inner = _values_of(annotation)

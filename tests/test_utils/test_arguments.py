@@ -146,9 +146,9 @@ def test_what_fits(values):
         (dict(words=['a', [1]]), '`words` must be'),
         (dict(kind='c'), '`kind` must be'),
         (dict(part=dict(size='x')), '`part`: `size` must be int'),
-        (dict(part=dict(depth=1)), '`part`: `depth` is unknown'),
+        (dict(part=dict(depth=1)), "`part`: 'depth' is unknown"),
         (dict(part='x'), '`part` must be'),
-        (dict(other=1), '`other` is unknown; wanted some of text, count'),
+        (dict(other=1), "'other' is unknown; wanted some of text, count"),
     ],
 )
 def test_what_does_not_fit(values, words):
