@@ -149,7 +149,8 @@ def look_at_requirement(requirement: Requirement) -> Finding:
         return Finding(
             PROBLEM, f'{name} {version} is there, not {requirement}.', remedy
         )
-    module = {'mmcv-lite': 'mmcv', 'pillow': 'PIL'}.get(name, name)
+    others = {'mmcv-lite': 'mmcv', 'pillow': 'PIL', 'pyyaml': 'yaml'}
+    module = others.get(name, name)
     try:
         importlib.import_module(module)
     except Exception as error:

@@ -17,8 +17,7 @@ from mmhiper.utils.sheet import draw_sheet
 from mmhiper.utils.units import plain_time
 
 EXAMPLE = '''\
-  mmhiper infer configs/hiper/dog.py work_dirs/dog/iter_1200.pth \\
-      --prompt "a sitting dog"'''
+  mmhiper infer work_dirs/dog/iter_1200.pth --prompt "a sitting dog"'''
 
 GRID_COLUMNS = 5
 

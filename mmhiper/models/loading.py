@@ -90,7 +90,7 @@ def check_model_name(name: str) -> None:
     if not (os.path.isdir(path) or single):
         raise MissingFileError(
             f'{name!r:.200} is neither a hub id (owner/name) nor a model on '
-            'this machine. Name one that is, with --backbone (or `backbone=`).'
+            'this machine.'
         )
 
 

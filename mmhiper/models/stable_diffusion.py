@@ -34,6 +34,7 @@ from mmhiper.utils.arguments import (
     ValuesOf,
     arguments_of,
     check_arguments,
+    only_plain,
     plain,
 )
 from mmhiper.utils.errors import UserError
@@ -147,13 +148,9 @@ class StableDiffusion(KeepsArguments, nn.Module):
         }
         self.samples_with, values = split_type(changes)
         self._scheduler_config = {**parts['scheduler'], **values}
-        self._given['scheduler'] = plain(
-            {
-                key: value
-                for key, value in (scheduler or {}).items()
-                if key != 'type'
-            }
-        )
+        # its class is recorded by another name, see `RecordedOptions`
+        values = {k: v for k, v in (scheduler or {}).items() if k != 'type'}
+        self._given |= only_plain(dict(scheduler=plain(values)))
         # noises pictures in training, and inverts them; any other samples
         self.scheduler = self.make_sampler(DDIM)
         self.forces_zeros = parts['forces_zeros']

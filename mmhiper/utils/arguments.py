@@ -66,10 +66,12 @@ class KeepsArguments:
             if parameter.kind is inspect.Parameter.VAR_KEYWORD:
                 given |= given.pop(name, {})
         # past nn.Module.__setattr__, which works after its constructor only
-        self.__dict__['_given'] = {
-            name: plain(given.get(name, argument.default), argument.annotation)
-            for name, argument in arguments_of(cls).items()
-        }
+        self.__dict__['_given'] = only_plain(
+            {
+                name: plain(given.get(name, known.default), known.annotation)
+                for name, known in arguments_of(cls).items()
+            }
+        )
         return self
 
     def given_arguments(self) -> dict[str, Any]:
@@ -79,11 +81,7 @@ class KeepsArguments:
             dict[str, Any]: Texts, numbers, booleans, None, lists and dicts of
             them, by name; without those that are none of these.
         """
-        return {
-            name: value
-            for name, value in self._given.items()
-            if value is not _NOT_PLAIN
-        }
+        return dict(self._given)
 
 
 def arguments_of(kind: type) -> dict[str, Argument]:
@@ -134,15 +132,17 @@ def plain(value: Any, annotation: Any = Any) -> Any:
     """
     if value is None or isinstance(value, bool):
         return value
-    for kind in (int, float, str):
-        if isinstance(value, kind):
-            copy = kind(value)
+    for simple in (int, float, str):
+        if isinstance(value, simple):
+            copy = simple(value)
             return copy if _fault(copy) is None else _NOT_PLAIN
     copied: Any
     if isinstance(value, Mapping):
         items = dict(value)
         known = _values_of(annotation)
-        if known is not None and items.get('type') == known.__name__:
+        kind = items.get('type')
+        bare = kind.rpartition('.')[2] if isinstance(kind, str) else kind
+        if known is not None and bare in (known, known.__name__):
             del items['type']
         copied = {key: plain(inner) for key, inner in items.items()}
         inside = list(copied.values())
@@ -153,6 +153,18 @@ def plain(value: Any, annotation: Any = Any) -> Any:
     if any(each is _NOT_PLAIN for each in inside) or _fault(copied):
         return _NOT_PLAIN
     return copied
+
+
+def only_plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those values of which :func:`plain` made a copy.
+
+    Args:
+        values (Mapping[str, Any]): By name.
+
+    Returns:
+        dict[str, Any]: Likewise.
+    """
+    return {k: v for k, v in values.items() if v is not _NOT_PLAIN}
 
 
 def check_plain(value: Any) -> None:
@@ -230,7 +242,7 @@ def check_arguments(
     for name, value in values.items():
         if name not in known:
             raise ValueError(
-                f'`{name}` is unknown; wanted some of {", ".join(known)}.'
+                f'{name!r:.80} is unknown; wanted some of {", ".join(known)}.'
             )
         annotation = known[name].annotation
         inner = _values_of(annotation)

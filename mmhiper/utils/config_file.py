@@ -74,8 +74,14 @@ def _load(path: Path, depth: int = 0) -> Config:
     _check(values, path)
     if depth == _DEEPEST:
         raise FileError(f'The config {str(path)!r} is based on itself.')
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list) or len(bases) > _DEEPEST:
+        raise FileError(
+            f'The config {str(path)!r}: `{_BASE}` must be a file or a list of '
+            f'up to {_DEEPEST}, but is {bases!r:.80}.'
+        )
     merged = Config(dict(), filename=str(path))
-    for base in [bases] if isinstance(bases, str) else bases:
+    for base in bases:
         file = path.parent / str(base)
         if not file.is_file():
             raise MissingFileError(

@@ -173,7 +173,8 @@ def test_edit_in_one_command(tiny_sd1, tmp_path, monkeypatch, capsys):
     assert Image.open(out / '000.png').tobytes() == Image.open(photo).tobytes()
     checkpoint = torch.load(out / 'iter_3.pth')
     assert checkpoint['state_dict']['embedding.tail'].shape == (1, 2, 32)
-    assert checkpoint['meta']['embedding']['strength'] == '0.9'
+    made = checkpoint['meta']['embedding']['arguments']
+    assert made['strength'] == 0.9
     record = read_picture_record(out / '001.png')
     assert record['prompt'] == 'a standing dog' and record['seed'] == 3
     assert record['options']['strength'] == 1

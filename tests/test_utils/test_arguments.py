@@ -54,7 +54,7 @@ def test_a_constructor_is_known_through_its_parents():
 
 
 def test_what_was_given_is_kept_with_defaults():
-    part = dict(type='Part', size=3)
+    part = dict(type='own.Part', size=3)
     child = Grandchild('a', part, weight=2, anything=('x', [1.5, None, True]))
     part['size'] = 4  # later, elsewhere
 
@@ -83,7 +83,10 @@ def test_what_was_given_is_kept_with_defaults():
     ],
 )
 def test_what_is_not_plain_is_left_out(value):
-    assert 'anything' not in Child('a', anything=value).given_arguments()
+    child = Child('a', anything=value)
+
+    assert 'anything' not in child.given_arguments()
+    assert 'anything' not in copy.deepcopy(child).given_arguments()
 
 
 def test_a_wrong_call_stays_a_type_error():
@@ -143,9 +146,9 @@ def test_what_fits(values):
         (dict(words=['a', [1]]), '`words` must be'),
         (dict(kind='c'), '`kind` must be'),
         (dict(part=dict(size='x')), '`part`: `size` must be int'),
-        (dict(part=dict(depth=1)), '`part`: `depth` is unknown'),
+        (dict(part=dict(depth=1)), "`part`: 'depth' is unknown"),
         (dict(part='x'), '`part` must be'),
-        (dict(other=1), '`other` is unknown; wanted some of text, count'),
+        (dict(other=1), "'other' is unknown; wanted some of text, count"),
     ],
 )
 def test_what_does_not_fit(values, words):

@@ -835,12 +835,12 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
         arguments.pop('sd', None)
         return dict(
             version=VERSION,
-            **self._identity(),
+            **self._record(),
             sd=self.sd.given_arguments(),
             arguments=arguments,
         )
 
-    def _identity(self) -> dict[str, str]:
+    def _record(self) -> dict[str, str]:
         """What the embedding belongs to, by the names of `Identity`."""
         return dict(editor=type(self).__name__, backbone=self.sd.backbone)
 
@@ -853,7 +853,7 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
         too), and a state dict stays a mapping of names to tensors.
         """
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        destination._metadata[prefix[:-1]].update(self._identity())
+        destination._metadata[prefix[:-1]].update(self._record())
 
     def _load_from_state_dict(
         self,
@@ -872,7 +872,7 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
             for name, tensor in state_dict.items()
             if name.startswith(prefix)
         }
-        expected = Identity.of(self.state_dict(), self._identity())
+        expected = Identity.of(self.state_dict(), self._record())
         expected.check_loads(Identity.of(found, local_metadata))
         _check_finite(found)
         super()._load_from_state_dict(

@@ -15,12 +15,13 @@ from mmhiper.models.loading import check_model_name
 from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.registry import MODELS
 from mmhiper.utils.arguments import arguments_of, check_arguments
-from mmhiper.utils.errors import FileError, MissingFileError
+from mmhiper.utils.errors import FileError, MissingFileError, UserError
 
 # Installed packages announce their editors here, by their types:
 # [project.entry-points.'mmhiper.editors']
 # TextInterpolation = 'interpolation:TextInterpolation'
 ENTRY_POINTS = 'mmhiper.editors'
+_NAME_THE_CONFIG = 'Name the config that it was trained with before the file.'
 
 
 def list_editors() -> list[str]:
@@ -94,10 +95,14 @@ def build_editor(
     except ValueError as fault:
         raise _does_not_fit(record, fault) from None
     for name in {*_models_in(options), *_models_in(arguments)}:
-        _check_model(name, record)
+        _check_model(name, record, _NAME_THE_CONFIG)
     if backbone is None:
         backbone = record.backbone or ''
-        _check_model(backbone, record)
+        _check_model(
+            backbone,
+            record,
+            'Say where it is now with --backbone (`backbone=`).',
+        )
         print_log(
             f'Backbone: {backbone!r}, as {record.path.name} says; --backbone '
             '(`backbone=`) takes another.',
@@ -115,8 +120,7 @@ def _does_not_fit(record: Record, fault: Exception) -> FileError:
     """Words what keeps an editor from being built."""
     return FileError(
         f'The record of {str(record.path)!r} does not fit the editor '
-        f'{record.editor}: {fault} Name the config that it was trained with '
-        'before the file.'
+        f'{record.editor}: {fault} {_NAME_THE_CONFIG}'
     )
 
 
@@ -129,11 +133,12 @@ def _models_in(values: Mapping[str, Any]) -> Iterator[str]:
             yield str(value)
 
 
-def _check_model(name: str, record: Record) -> None:
+def _check_model(name: str, record: Record, remedy: str) -> None:
     """Refuses a model that the file may not name, naming the file."""
     try:
         check_model_name(name)
-    except MissingFileError as error:
-        raise MissingFileError(f'In {str(record.path)!r}: {error}') from None
-    except ValueError as error:
-        raise FileError(f'In {str(record.path)!r}: {error}') from None
+    except UserError as error:
+        missing = isinstance(error, MissingFileError)
+        raise (MissingFileError if missing else FileError)(
+            f'In {str(record.path)!r}: {error} {remedy}'
+        ) from None

@@ -439,6 +439,31 @@ def test_a_backbone_that_is_elsewhere(hiper, tmp_path, tiny_sd1, capsys):
     assert got['samples'][0].tobytes() == expected['samples'][0].tobytes()
 
 
+def test_the_command_line_takes_another_backbone(
+    hiper, tmp_path, tiny_sd1, capsys
+):
+    record = changed(hiper.export_metadata(), ('backbone',), '/models/none')
+    path = write('safetensors', tmp_path / 'a', hiper, record)
+    command = ['infer', str(path), '--prompt', 'x', '--num-images', '1']
+
+    with pytest.raises(SystemExit):
+        main(command)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "'/models/none'" in line and '--backbone' in line
+    main([*command, '--backbone', str(tiny_sd1)])
+    assert (tmp_path / 'infer' / '000.png').is_file()
+
+
+def test_a_part_that_is_elsewhere(hiper, tmp_path):
+    record = changed(
+        hiper.export_metadata(), ('sd', 'vae'), dict(pretrained='/none')
+    )
+    path = write('safetensors', tmp_path / 'a', hiper, record)
+
+    with pytest.raises(FileNotFoundError, match=r"'/none'.*Name the config"):
+        load_editor(path)
+
+
 def test_words_of_a_stranger(tmp_path, marker):
     """Word files are read with the same record."""
     record = dict(
