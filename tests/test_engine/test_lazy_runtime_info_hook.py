@@ -1,6 +1,7 @@
 """The history of the losses: MMEngine's own, without a wait per iteration."""
 
 import pickle
+from collections import Counter
 from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,13 +9,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from mmengine.hooks import RuntimeInfoHook
+from mmengine.hooks import Hook, RuntimeInfoHook
 from mmengine.logging import HistoryBuffer, MessageHub
 from rehearsal import Rehearsal
 from runs import config, learn
 
 from mmhiper.engine import LazyRuntimeInfoHook
 from mmhiper.engine.launch import train
+from mmhiper.registry import HOOKS
 
 
 @pytest.fixture
@@ -132,3 +134,44 @@ def test_a_resumed_run_has_all_losses(tiny_sd1, tmp_path):
 
     assert len(whole) == 4
     assert losses(4) == whole
+
+
+class Everywhere(Rehearsal):
+    """One that counts, and refuses no place."""
+
+    def wait(self, why: str) -> None:
+        self.waits[why] += 1
+
+
+@HOOKS.register_module()
+class WatchedIterations(Hook):
+    """Notes what each iteration, with all its hooks, has waited for."""
+
+    priority = 'LOWEST'
+    rehearsal: Rehearsal
+    seen: list[Counter]
+
+    def before_train(self, runner) -> None:
+        self.rehearsal.waits.clear()
+
+    def after_train_iter(self, runner, batch_idx, **unused) -> None:
+        self.seen.append(self.rehearsal.waits.copy())
+        self.rehearsal.waits.clear()
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_a_run_waits_at_its_ends_alone(tiny_sd1, tmp_path, monkeypatch):
+    """With all hooks of a config: what they do is done at intervals."""
+    monkeypatch.setattr('mmengine.runner.runner.get_device', lambda: 'meta')
+    rehearsal = Everywhere(reads=1.0)
+    monkeypatch.setattr(WatchedIterations, 'rehearsal', rehearsal, False)
+    monkeypatch.setattr(WatchedIterations, 'seen', [], False)
+    cfg = config(tmp_path, tiny_sd1, iters=4)
+    cfg.custom_hooks.append(dict(type='WatchedIterations'))
+
+    with rehearsal:
+        train(cfg)
+
+    first, *between, last = WatchedIterations.seen
+    assert between == [{}, {}]
+    assert first and last  # which encode the picture, and save

@@ -184,15 +184,17 @@ def test_training(seen, kind):
     editor = seen[kind]
 
     with Rehearsal(STOP, reads=1.0) as rehearsal:
-        log = train(editor, 1, 3)
+        log = train(editor, 1, 2)
 
-    assert rehearsal.waits == ({STOP: 2} if kind in BY_STEP else {})
+    assert rehearsal.waits == ({STOP: 1} if kind in BY_STEP else {})
     assert log['loss'].is_meta
     assert all(weight.is_meta for weight in editor.parameters())
 
 
-@pytest.mark.parametrize('family', ['sd2', 'sdxl'])
-@pytest.mark.parametrize('kind', ['HiPer', 'TextualInversion'])
+@pytest.mark.parametrize(
+    ('kind', 'family'),
+    [('HiPer', 'sd2'), ('HiPer', 'sdxl'), ('TextualInversion', 'sdxl')],
+)
 def test_training_of_other_families(folders, kind, family):
     editor = see(make(folders[family], kind).to('meta'))
 
@@ -200,8 +202,7 @@ def test_training_of_other_families(folders, kind, family):
         train(editor, 1, 2)
 
 
-@pytest.mark.parametrize('kind', ['HiPer', 'TextualInversion'])
-def test_training_with_a_mask(folders, kind):
+def test_training_with_a_mask(folders):
     def masked():
         data = raw()
         mask = torch.zeros(80, 80, dtype=torch.uint8)
@@ -209,6 +210,7 @@ def test_training_with_a_mask(folders, kind):
         data['data_samples'][0].set_data(dict(mask=mask))
         return data
 
+    kind = 'TextualInversion'
     editor = make(folders['sd1'], kind, hold_outside=0.5).to('meta')
     picture_and_mask = masked()  # the same tensors each time, as of a dataset
     with Rehearsal(*ONCE, 'data_preprocessor._prepare_mask'):
@@ -275,10 +277,10 @@ def drawing(editor, ends):
     return {**starts, **ends}
 
 
-@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('kind', ['HiPer', 'DDIMInversion'])
 def test_prediction(seen, kind, monkeypatch):
     editor = seen[kind]
-    # the same two steps in place of the same fifty
+    # two steps in place of fifty
     few = partial(editor.sample, num_inference_steps=2)
     monkeypatch.setattr(editor, 'sample', few)
     inverts = isinstance(editor, InversionEditor)
@@ -338,7 +340,7 @@ def test_inference(seen, kind):
     assert drawn['samples'].shape == (1, 3, 64, 64)
 
 
-@pytest.mark.parametrize('family', ['sd1', 'sd2', 'sdxl'])
+@pytest.mark.parametrize('family', ['sd2', 'sdxl'])
 def test_sampling(folders, family):
     editor = make(folders[family], 'HiPer').to('meta')
     text = editor.condition(['a cat'] * 2)
