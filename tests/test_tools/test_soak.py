@@ -5,6 +5,7 @@ import logging
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from readers import Reader, all_readers
 
 NAMES = [
