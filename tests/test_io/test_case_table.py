@@ -5,8 +5,8 @@ import pytest
 from mmhiper.io.case_table import Case, read_cases
 from mmhiper.utils.errors import UserError
 
-HEADER = 'name,image,prompt,target,tau_c,blend_words\n'
-ROW = 'one,a.png,a dog,a cat,0.5,dog > cat\n'
+HEADER = 'name,image,prompt,target,tau_c,edit_type\n'
+ROW = 'one,a.png,a dog,a cat,0.5,refinement\n'
 
 
 def write(path, text, encoding='utf-8'):
@@ -23,7 +23,7 @@ def test_a_table(tmp_path):
         str(tmp_path / 'a.png'),
         'a dog',
         'a cat',
-        {'tau_c': 0.5, 'blend_words': ['dog', 'cat']},
+        {'tau_c': 0.5, 'edit_type': 'refinement'},
     )
     assert (two.name, two.prompt) == ('zwei, 2', 'a "big" dog')
     assert two.image == str(tmp_path / 'b' / 'c.png') and not two.options
@@ -77,7 +77,7 @@ def test_names_that_are_folders(tmp_path, name):
         (HEADER + 'one,"a.png,a dog,a cat,,\n', 'no sound .csv table'),
         (HEADER + f'one,{"x" * 200_000},a dog,a cat,,\n', 'field larger'),
         (HEADER + 'one,,a dog,a cat,,\n', 'empty cell in `image`'),
-        (HEADER + ROW.replace('0.5', 'much'), '`tau_c` must be a number'),
+        (HEADER + ROW.replace('0.5', 'much'), '`tau_c` must be'),
         (HEADER.replace('tau_c', 'image') + ROW, 'each once'),
         (HEADER + ROW.replace('dog', 'd\0g'), 'zero bytes'),
     ],
