@@ -1,5 +1,9 @@
 """A folder of pictures of a concept, and its sentences."""
 
+import contextlib
+import os
+import warnings
+
 import pytest
 import torch
 from PIL import Image
@@ -7,6 +11,7 @@ from runs import REPO, draw_image
 
 from mmhiper.registry import DATASETS
 from mmhiper.utils import register_all_modules
+from mmhiper.utils.errors import UserError
 
 PIPELINE = [
     dict(type='LoadUprightImage'),
@@ -84,6 +89,49 @@ def test_a_damaged_picture_is_an_error(folder):
 
     with pytest.raises(ValueError, match=r'1\.png.*cannot be read completely'):
         build(folder)
+
+
+def test_what_is_no_file_is_left_alone(folder):
+    os.mkfifo(folder / 'toy' / 'pipe.png')  # to open it would wait for ever
+
+    assert len(build(folder)) == 2
+
+
+@pytest.mark.parametrize('length', [20, 60, 200])
+def test_a_picture_cut_short_is_named(folder, length):
+    with Image.open(folder / 'toy' / '1.png') as image:
+        image.save(folder / 'toy' / '3.jpeg')
+    content = (folder / 'toy' / '3.jpeg').read_bytes()
+    (folder / 'toy' / '3.jpeg').write_bytes(content[:length])
+
+    # of one that cannot be told from something else, a warning
+    with (
+        warnings.catch_warnings(record=True) as caught,
+        contextlib.suppress(UserError),
+    ):
+        warnings.simplefilter('always')
+        build(folder)
+        assert '3.jpeg' in str(caught[0].message)
+
+
+@pytest.mark.parametrize(
+    ('content', 'words'),
+    [
+        ('a {}'.encode('utf-16'), 'in UTF-8'),
+        (b'a {}\0', 'zero bytes'),
+        (b'\xef\xbb\xbf\n', 'no template'),
+        (b'a {} {}' + b'x' * 10**6, 'one {}'),
+    ],
+)
+def test_a_damaged_file_of_templates(folder, content, words):
+    path = folder / 'templates.txt'
+    path.write_bytes(content)
+
+    with pytest.raises(UserError, match=words) as error:
+        build(folder, str(path))
+
+    assert len(str(error.value)) < 500
+    assert len(str(error.value).splitlines()) == 1
 
 
 def test_an_empty_folder_is_an_error(tmp_path):

@@ -12,6 +12,7 @@ from tiny import FAMILIES, pipeline_of
 from tolerances import EPS, EXACT
 
 from mmhiper.models import Conditioning, StableDiffusion
+from mmhiper.utils.errors import UserError
 
 
 def noise(seed: int, *shape: int) -> torch.Tensor:
@@ -287,6 +288,49 @@ def test_sdxl_decodes_in_full_precision_where_half_overflows(tiny_sdxl):
     assert {w.dtype for w in sd.unet.parameters()} == {torch.float16}
     assert {w.dtype for w in sd.vae.parameters()} == {torch.float32}
     assert sd.decode(noise(0, 1, 4, 8, 8)).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ('file', 'content'),
+    [
+        ('model_index.json', b'{'),
+        ('model_index.json', b'[1]'),
+        ('model_index.json', b'{"unet": [], "vae": 3}'),
+        ('model_index.json', b'[' * 10**5),
+        ('unet/config.json', b'\xff\xfe'),
+        ('unet/config.json', b'[]'),
+        ('unet/config.json', b'{"block_out_channels": "x"}'),
+        ('unet/diffusion_pytorch_model.safetensors', b'\0' * 50),
+        ('vae/config.json', b'null'),
+        ('text_encoder/config.json', b'{"hidden_size": -1}'),
+        ('text_encoder/model.safetensors', b''),
+        ('tokenizer/tokenizer_config.json', b'{'),
+        ('tokenizer/tokenizer.json', b'{"version": 3}'),
+        ('tokenizer/vocab.json', b'\0'),
+        ('scheduler/scheduler_config.json', b'3'),
+        ('scheduler/scheduler_config.json', b'{"num_train_timesteps": 1e99}'),
+        ('scheduler/scheduler_config.json', b'{"beta_start": "x"}'),
+    ],
+)
+def test_a_damaged_folder_is_told_in_one_line(
+    tiny_sd1, tmp_path, file, content
+):
+    shutil.copytree(tiny_sd1, tmp_path, dirs_exist_ok=True)
+    (tmp_path / file).write_bytes(content)
+    if file.endswith('vocab.json'):  # else it is not read
+        (tmp_path / 'tokenizer/tokenizer.json').unlink()
+
+    with pytest.raises(UserError) as error:
+        StableDiffusion(str(tmp_path))
+
+    assert str(tmp_path) in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize('text', ['a \ud800 dog', '\udcff'])
+def test_half_a_character_is_refused(tiny_sd1, text):
+    with pytest.raises(UserError, match='half a character'):
+        StableDiffusion(str(tiny_sd1)).encode_text([text])
 
 
 class Rogue:

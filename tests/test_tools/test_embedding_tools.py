@@ -171,7 +171,7 @@ def test_a_word_inside_another_is_a_clash(folder, call):
 @pytest.mark.parametrize(
     ('words', 'message'),
     [
-        (['b.bin', 'none.bin'], "no embedding file 'none.bin'"),
+        (['b.bin', 'none.bin'], "'none.bin' does not exist"),
         (['b.bin', 'b.bin'], 'each file once'),
         (['b.bin', 'wide.bin'], '1024 (Stable Diffusion 2.x)'),
         (['b.bin', '--rename', '<cat>=<a>'], "got '<cat>=<a>'"),

@@ -243,6 +243,8 @@ def test_one_call_of_the_unet_per_step(editor):
         (dict(prompt='  '), '`prompt`'),
         (dict(prompt=[]), '`prompt`'),
         (dict(prompt=['a cat', '']), '`prompt`'),
+        (dict(prompt='a \udcff cat'), '`prompt`.*half a character'),
+        (dict(negative_prompt='a \udcff cat'), 'half a character'),
         (dict(height=60), 'multiples of 8.* 60'),
         (dict(width=0), 'multiples of 8'),
         (dict(num_inference_steps=0), '`num_inference_steps`'),
