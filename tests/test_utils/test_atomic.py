@@ -41,21 +41,21 @@ def test_what_killed_processes_left_is_removed(tmp_path):
 def test_a_refusal_names_the_file(tmp_path):
     """Whatever the operating system names: a temporary file, or nothing."""
     path = tmp_path / 'gone' / 'file'
-    with pytest.raises(WriteError, match=f"'{path}'.*gone' is gone"):
-        with atomic_path(path) as temporary:
-            temporary.write_text('')
+    gone = pytest.raises(WriteError, match=f"'{path}'.*gone' is gone")
+    with gone, atomic_path(path) as temporary:
+        temporary.write_text('')
     path = tmp_path / 'file'
     full = OSError(errno.ENOSPC, 'No space left on device')
-    with pytest.raises(WriteError, match=f"'{path}': No space left"):
-        with atomic_path(path):
-            raise full
+    refused = pytest.raises(WriteError, match=f"'{path}': No space left")
+    with refused, atomic_path(path):
+        raise full
     assert not list(tmp_path.iterdir())
 
 
 def test_another_files_error_stays_what_it_is(tmp_path):
-    with pytest.raises(FileNotFoundError, match='other') as error:
-        with atomic_path(tmp_path / 'file'):
-            open(tmp_path / 'other').close()
+    missing = pytest.raises(FileNotFoundError, match='other')
+    with missing as error, atomic_path(tmp_path / 'file'):
+        open(tmp_path / 'other').close()
     assert not isinstance(error.value, WriteError)
 
 
