@@ -1,5 +1,6 @@
 """Numbers that are no numbers, disks that are full, folders that are taken."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -72,7 +73,7 @@ def test_a_diverging_run_ends_and_keeps_its_last_checkpoint(
 
 @pytest.mark.parametrize('file', [DOG, STYLE])
 def test_a_rate_beyond_all_measure(tiny_sd1, tmp_path, file):
-    cfg = config(tmp_path, tiny_sd1, 50, file)
+    cfg = config(tmp_path, tiny_sd1, 8, file)
     if file == STYLE:
         del cfg.model.image_encoder, cfg.model.attention_weight
         cfg.model.update(type='NullTextInversion', num_steps=4)
@@ -82,7 +83,8 @@ def test_a_rate_beyond_all_measure(tiny_sd1, tmp_path, file):
         learn(cfg)
 
     words = str(stop.value)
-    assert 'at iteration' in words and '(timestep ' in words
+    # not the last one, where it was looked at
+    assert re.search(r'at iteration [1-4] \(timestep \d+', words), words
     assert 'learning rate' in words and '1e+30' in words
     assert 'Nothing is saved' in words
     assert not list(Path(cfg.work_dir).glob('iter_*'))
@@ -128,6 +130,20 @@ def test_what_is_not_finite_is_neither_loaded_nor_drawn_with(tiny_sd1):
         editor.infer('a dog', num_inference_steps=1)
     with pytest.raises(ValueError, match='NaN or infinite'):
         make_hiper(tiny_sd1).load_state_dict(state)
+
+
+def test_the_first_wrong_loss_is_named(tiny_sd1, tmp_path):
+    """Of those since the last look, which was in the midst of the run."""
+
+    def spoil(runner):
+        with torch.no_grad():
+            runner.model.embedding.tail.fill_(float('nan'))
+
+    cfg = config(tmp_path, tiny_sd1, iters=9)
+    cfg.default_hooks.finite.interval = 2
+    with pytest.raises(ValueError, match=r'The loss .*iteration 4 ') as stop:
+        train(after(cfg, 3, lambda runner: spoil(runner)))
+    assert re.search(r'\(timestep \d+\)', str(stop.value))
 
 
 def test_the_interval_is_checked():

@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+import numpy as np
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from torch import Tensor
 
 from mmhiper.engine.hooks.editor_of import editor_of
 from mmhiper.registry import HOOKS
@@ -19,14 +19,13 @@ from mmhiper.utils.errors import UserError
 class FiniteHook(Hook):
     """Stop at the first loss, or learned number, that is NaN or infinite.
 
-    The loss is looked at in each iteration: for the log it is brought to the
-    CPU anyhow. What was learned is looked at at an interval, at the end, and
+    Losses and what was learned are looked at at an interval, at the end, and
     before each checkpoint, which then is not written: the last checkpoint is
-    a finite one. Nothing waits for the device at each step.
+    a finite one. No iteration waits for the device in between. All losses are
+    looked at, so the first wrong one is found.
 
     Args:
-        interval (int): Iterations between two looks at what was learned.
-            Defaults to 100.
+        interval (int): Iterations between two looks. Defaults to 100.
 
     Raises:
         ValueError: If it is less than 1, or, from the hook, when a number is
@@ -43,9 +42,17 @@ class FiniteHook(Hook):
                 f'got {interval}.'
             )
         self.interval = interval
-        self._outputs: Mapping[str, Any] = {}
+        self._looked_at = 0  # iterations
         # before the one that is about to be written is called the last
         self._last: str | None = None
+
+    def before_train(self, runner: Any) -> None:
+        """Begin to look where the run begins.
+
+        Args:
+            runner (Runner): The runner, just resumed or new.
+        """
+        self._looked_at = runner.iter
 
     def after_train_iter(
         self,
@@ -54,24 +61,20 @@ class FiniteHook(Hook):
         data_batch: Any = None,
         outputs: Any = None,
     ) -> None:
-        """Look at the loss, and at the interval at what was learned.
+        """Look at the interval.
 
         Args:
             runner (Runner): The runner.
             batch_idx (int): Iteration, from 0.
             data_batch (Any): Unused.
-            outputs (dict): What the editor's step returned.
+            outputs (Any): Unused.
         """
-        # the first process tells, and ends the others
-        if not is_main_process():
-            return
-        self._outputs = outputs or {}
         self._last = runner.message_hub.get_info('last_ckpt', None)
-        losses = runner.message_hub.log_scalars.get('train/loss')
-        if losses is not None and not math.isfinite(losses.current()):
-            self._stop(runner, 'The loss', losses.current(), runner.iter + 1)
-        if self.every_n_train_iters(runner, self.interval):
-            self._check_learned(runner, runner.iter + 1)
+        # the first process tells, and ends the others
+        if is_main_process() and self.every_n_train_iters(
+            runner, self.interval
+        ):
+            self._check(runner, runner.iter + 1)
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         """Refuse a checkpoint of what is not finite.
@@ -80,51 +83,73 @@ class FiniteHook(Hook):
             runner (Runner): The runner.
             checkpoint (dict): The checkpoint, not yet written.
         """
-        self._check(runner, checkpoint['state_dict'], runner.iter + 1)
+        self._check(runner, checkpoint['meta']['iter'])
 
     def after_train(self, runner: Any) -> None:
-        """Look at what was learned in the end.
+        """Look at what came of it.
 
         Args:
             runner (Runner): The runner.
         """
         if is_main_process():
-            self._check_learned(runner, runner.iter)
+            self._check(runner, runner.iter)
 
-    def _check_learned(self, runner: Any, iteration: int) -> None:
-        """Looks at what was learned so far."""
-        self._check(runner, editor_of(runner).state_dict(), iteration)
+    def _check(self, runner: Any, done: int) -> None:
+        """Looks at the new losses, then at what was learned.
 
-    def _check(
-        self, runner: Any, state: Mapping[str, Tensor], iteration: int
-    ) -> None:
-        """Looks at tensors."""
-        for name, tensor in state.items():
+        Raises:
+            ValueError: If a number is not finite.
+        """
+        history = {
+            name.removeprefix('train/'): buffer.data[0]
+            for name, buffer in runner.message_hub.log_scalars.items()
+            if name.startswith('train/')
+        }
+        new = done - self._looked_at
+        self._looked_at = done
+        losses = history.get('loss', np.zeros(0))[-new:] if new else []
+        for place in np.flatnonzero(~np.isfinite(losses))[:1]:
+            back = len(losses) - int(place)  # from the end
+            log = {k: v[-back] for k, v in history.items() if len(v) >= back}
+            self._stop(runner, 'The loss', log['loss'], done - back, log)
+        for name, tensor in editor_of(runner).state_dict().items():
             if tensor.is_floating_point() and not tensor.isfinite().all():
                 wrong = tensor[~tensor.isfinite()].flatten()[0].item()
-                self._stop(runner, f'`{name}`', wrong, iteration)
+                log = {k: v[-1] for k, v in history.items() if len(v)}
+                self._stop(runner, f'`{name}`', wrong, done - 1, log)
 
     def _stop(
-        self, runner: Any, what: str, value: float, iteration: int
+        self,
+        runner: Any,
+        what: str,
+        value: float,
+        iteration: int,
+        log: Mapping[str, float],
     ) -> NoReturn:
         """Ends the run.
+
+        Args:
+            runner (Runner): The runner.
+            what (str): What is not finite.
+            value (float): What it is.
+            iteration (int): From 0.
+            log (Mapping[str, float]): Of that iteration.
 
         Raises:
             ValueError: Always; it says what happened and what to do.
         """
         kind = 'NaN' if math.isnan(value) else 'infinite'
-        step = editor_of(runner).describe_step(self._outputs)
+        step = editor_of(runner).describe_step(iteration, log)
         kept = 'Nothing is'
         if self._last:
             kept = f'The last checkpoint, {self._last}, is'
-        rates = sorted(
-            {group['lr'] for group in runner.optim_wrapper.param_groups}
-        )
+        groups = runner.optim_wrapper.param_groups
+        rates = sorted({group['lr'] for group in groups})
         rate = ', '.join(f'{rate:g}' for rate in rates)
         raise UserError(
-            f'{what} became {kind} at iteration {iteration}{step}; the run '
-            f'was stopped. {kept} saved from before. Try a smaller learning '
-            f'rate (optim_wrapper.optimizer.lr, now {rate}), or, if the '
-            "backbone runs in half precision, model.sd.dtype='bf16' or "
+            f'{what} became {kind} at iteration {iteration + 1}{step}; the '
+            f'run was stopped. {kept} saved from before. Try a smaller '
+            f'learning rate (optim_wrapper.optimizer.lr, now {rate}), or, if '
+            "the backbone runs in half precision, model.sd.dtype='bf16' or "
             "'fp32'."
         )

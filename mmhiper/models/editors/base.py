@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -110,8 +111,9 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
         self._latents: dict[tuple[int, str], Tensor] = {}
         # The pictures as last seen, (3, S, S), and their masks, (S, S).
         self._sources: dict[int, tuple[Tensor, Tensor | None]] = {}
-        # Of the last training step, one of each picture, on the CPU.
-        self._timesteps: list[Tensor] = []
+        # Of the last training steps: iteration, and one for each picture, on
+        # the CPU.
+        self._timesteps: deque[tuple[int, list[Tensor]]] = deque(maxlen=1000)
 
     def _apply(self, fn: Any, recurse: bool = True) -> EmbeddingEditor:
         """Moves the frozen model along with the embedding."""
@@ -283,19 +285,20 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
             'leave out `hold_outside`.'
         )
 
-    def describe_step(self, log: Mapping[str, Any]) -> str:
-        """Where in the noise the last training step was.
+    def describe_step(self, iteration: int, log: Mapping[str, float]) -> str:
+        """Where in the noise a training step was.
 
         Args:
-            log (Mapping[str, Any]): What it returned.
+            iteration (int): From 0.
+            log (Mapping[str, float]): What the step returned.
 
         Returns:
             str: Such as ' (timestep 412)'; empty where it is not known.
         """
-        if not self._timesteps:
+        timesteps = dict(self._timesteps).get(iteration)
+        if not timesteps:
             return ''
-        names = ', '.join(str(t.item()) for t in self._timesteps)
-        return f' (timestep {names})'
+        return f' (timestep {", ".join(str(t.item()) for t in timesteps)})'
 
     def predict_training_step(
         self, inputs: Tensor, data_samples: list[BaseDataElement]
@@ -346,7 +349,7 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
                 torch.randint(num_timesteps, (1,), generator=generator)
             )
             noises.append(torch.randn(latents[-1].shape, generator=generator))
-        self._timesteps = timesteps
+        self._timesteps.append((iteration, timesteps))
         return (
             torch.cat(latents),
             torch.cat(noises).to(device, non_blocking=True),

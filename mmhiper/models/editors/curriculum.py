@@ -202,7 +202,7 @@ class CurriculumEditor(InversionEditor):
                 stacklevel=2,
             )
 
-    def describe_step(self, log: Mapping[str, Any]) -> str:
+    def describe_step(self, iteration: int, log: Mapping[str, float]) -> str:
         """See :meth:`EmbeddingEditor.describe_step`; timesteps from 1."""
         if 'timestep' not in log:
             return ''
