@@ -27,24 +27,26 @@ MOST_WORKERS = 4  # each holds a PyTorch of its own in memory
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Runs the whole suite on several cores; what is named, in one process.
+    """Runs folders on several cores, and files that are named in one process.
 
-    ``-n`` decides itself, as does ``--pdb``, which needs one process.
+    So what a developer looks at closely (``path -x``, ``--pdb``, ``-s``) is
+    one plain process. ``-n`` decides in place of this.
     """
-    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    options = config.option
+    closely = options.usepdb or options.trace or options.capture == 'no'
     if (
         not config.pluginmanager.hasplugin('xdist')
-        or 'PYTEST_XDIST_WORKER' in os.environ  # a worker starts no others
-        or config.option.numprocesses is not None
-        or config.option.usepdb
-        or not whole
+        or hasattr(config, 'workerinput')  # a worker starts no others
+        or options.numprocesses is not None
+        or closely
+        or not all(Path(name).is_dir() for name in config.args)
     ):
         return
     workers = min(_cores(), MOST_WORKERS)
     if workers > 1:
-        config.option.numprocesses = workers
+        options.numprocesses = workers
         # keeps what shares a fixture together, and no worker idle
-        config.option.dist = 'worksteal'
+        options.dist = 'worksteal'
 
 
 def _cores() -> int:

@@ -114,7 +114,9 @@ class ImageEncoder:
         )
         with no_autocast(pixels.device):
             tokens = model((unit - mean) / std).last_hidden_state
-            return model.post_layernorm(tokens)
+            # the first releases of transformers 5 have it one level deeper
+            inner = getattr(model, 'vision_model', model)
+            return inner.post_layernorm(tokens)
 
     def _load(self, kind: str) -> Any:
         """Loads the config or the model.

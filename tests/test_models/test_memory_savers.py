@@ -134,19 +134,19 @@ def test_without_offload_everything_moves(tiny_sd1):
     assert {device.type for device in sd.devices.values()} == {'meta'}
 
 
+@pytest.mark.usefixtures('float64')
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs CUDA')
 @pytest.mark.parametrize('make', [make_hiper, make_word])
 def test_offload_on_cuda(tiny_folder, make):
     loss, gradient = step(make, tiny_folder, 'cuda', offload=True)
 
     expected = step(make, tiny_folder, 'cuda')
-    torch.testing.assert_close(loss, expected[0])
-    torch.testing.assert_close(gradient, expected[1])
+    torch.testing.assert_close(loss, expected[0], **EXACT)
+    torch.testing.assert_close(gradient, expected[1], **EXACT)
     torch.testing.assert_close(
         draw(tiny_folder, 'cuda', offload=True),
         draw(tiny_folder, 'cuda'),
-        rtol=0,
-        atol=1e-4,
+        **EXACT,
     )
 
 
