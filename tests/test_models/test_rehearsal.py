@@ -40,6 +40,14 @@ ONCE = (
     'image_encoder._load',
     'image_encoder.encode',
 )
+# Where a draw starts: noise that was drawn on the CPU, what steers attention,
+# and whether what was learned is finite.
+STARTS = (
+    'base.sample',
+    'base._check_finite',
+    'prompt_to_prompt.__init__',
+    'prompt_to_prompt.marks_of',
+)
 # The one place in a loop: whether a timestep of the curriculum is done.
 STOP = 'curriculum.train_step'
 # Of diffusers, in each step: those that add noise draw it on the CPU, so that
@@ -268,13 +276,9 @@ def test_inversion(folders, kind):
 
 
 # ------------------------------------------------------------------- drawing
-def drawing(editor, ends):
-    """Where drawing may wait: where it starts, and where its ends are."""
-    if isinstance(editor, InversionEditor):
-        starts = {'prompt_to_prompt.__init__': 4}
-    else:
-        starts = {'base.sample': 1}  # the noise is drawn on the CPU
-    return {**starts, **ends}
+def ends(rehearsal):
+    """What a draw has waited for, but for its start."""
+    return {k: n for k, n in rehearsal.waits.items() if k not in STARTS}
 
 
 @pytest.mark.parametrize('kind', ['HiPer', 'DDIMInversion'])
@@ -285,26 +289,24 @@ def test_prediction(seen, kind, monkeypatch):
     monkeypatch.setattr(editor, 'sample', few)
     inverts = isinstance(editor, InversionEditor)
     end = 'inversion._convert' if inverts else 'pictures.to_uint8'
-    places = drawing(editor, {end: 1})
     samples = editor.data_preprocessor(raw(), False)['data_samples']
 
-    with Rehearsal(*places) as rehearsal:
+    with Rehearsal(*STARTS, end, reads=1.0) as rehearsal:
         (sample,) = editor.predict(samples)
 
-    assert rehearsal.waits == places
+    assert ends(rehearsal) == {end: 1}
     assert sample.edited.shape == (3, 64, 64)
 
 
 @pytest.mark.parametrize('kind', KINDS)
 def test_a_preview(seen, kind):
     editor = seen[kind]
-    places = drawing(editor, {'pictures.to_uint8': 0})
+    end = 'pictures.to_uint8'
 
-    with Rehearsal(*places) as rehearsal:
+    with Rehearsal(*STARTS, end, reads=1.0) as rehearsal:
         panels = editor.preview(**steps(editor, 2))
 
-    places['pictures.to_uint8'] = len(panels)
-    assert rehearsal.waits == places
+    assert ends(rehearsal) == {end: len(panels)}
     assert panels[0][0] == 'source'
 
 
@@ -327,16 +329,13 @@ def test_inference(seen, kind):
         end = 'inversion._convert'
     else:
         end = 'base.infer'
-    places = drawing(editor, {end: 1})
-    if 'blend_words' in options:
-        places['prompt_to_prompt.__init__'] += 1
 
-    with Rehearsal(*places) as rehearsal:
+    with Rehearsal(*STARTS, end, reads=1.0) as rehearsal:
         drawn = editor.infer(
             prompt, show_progress=False, return_type='tensor', **options
         )
 
-    assert rehearsal.waits == places
+    assert ends(rehearsal) == {end: 1}
     assert drawn['samples'].shape == (1, 3, 64, 64)
 
 
