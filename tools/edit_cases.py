@@ -34,7 +34,7 @@ from PIL import Image
 from mmhiper.cli.errors import user_errors
 from mmhiper.cli.options import ConfigOptions
 from mmhiper.engine.launch import check_writable, train
-from mmhiper.engine.processes import watch_launcher
+from mmhiper.interruption import watch_launcher
 from mmhiper.models.prompt_alignment import Prompt
 from mmhiper.models.prompt_to_prompt import EditOptions, PromptToPrompt
 from mmhiper.registry import DATASETS, MODELS
