@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
@@ -19,6 +20,8 @@ _SIGNALS = [
     for name in ('SIGINT', 'SIGTERM', 'SIGHUP')
     if hasattr(signal, name)
 ]
+# Seconds that a process without a launcher has to save and end by itself.
+_GRACE = 15
 _DEFAULTS = (signal.SIG_DFL, signal.default_int_handler)
 
 
@@ -126,6 +129,31 @@ def _leave(signum: int, words: str) -> NoReturn:
         if int(os.environ.get('RANK', 0)) == 0:
             os.write(2, f'\n{words}\n'.encode())
     os._exit(128 + signum)
+
+
+def watch_launcher() -> None:
+    """Ends this process when the launcher that started it has ended.
+
+    A launcher that is killed cannot end what it started. Then this process
+    gets the signal that the launcher would have passed on: it saves, and
+    ends; if it cannot, since it waits for another one, it ends all the same.
+    """
+    name = 'launcher-watch'
+    launched = 'TORCHELASTIC_RUN_ID' in os.environ
+    if not launched or any(t.name == name for t in threading.enumerate()):
+        return
+    threading.Thread(
+        target=_watch, args=(os.getppid(),), name=name, daemon=True
+    ).start()
+
+
+def _watch(parent: int) -> None:
+    """Waits for another parent, which the orphans of a process get."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_GRACE)
+    os._exit(128 + signal.SIGTERM)
 
 
 STOP = Interruption()

@@ -43,7 +43,7 @@ from PIL import Image
 from mmhiper.cli.errors import user_errors
 from mmhiper.cli.options import ConfigOptions
 from mmhiper.engine.launch import check_writable, train
-from mmhiper.engine.processes import watch_launcher
+from mmhiper.interruption import watch_launcher
 from mmhiper.io.case_table import INVERSIONS, Case, read_cases
 from mmhiper.models.edit_options import EditOptions
 from mmhiper.models.prompt import Prompt

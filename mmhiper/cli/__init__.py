@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from mmhiper.interruption import STOP
+from mmhiper.interruption import STOP, watch_launcher
 from mmhiper.version import __version__
 
 COMMANDS = {
@@ -49,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with STOP.handled():
         # until there is something to lose: imports take seconds
         STOP.importing = True
+        watch_launcher()
         return _main(argv)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import logging
 import math
@@ -106,8 +107,15 @@ class ConciseRunner(Runner):
 
     @master_only
     def dump_config(self) -> None:
-        """Write the config to the work_dir, in one step."""
-        text = self.cfg.dump()
+        """Write the config to the work_dir, in one step.
+
+        Where this run goes on from is no part of it: another run of the same
+        config starts at the beginning.
+        """
+        cfg = copy.deepcopy(self.cfg)
+        if cfg.get('resume'):
+            cfg.resume, cfg.load_from = False, None
+        text = cfg.dump()
         with atomic_path(config_of(self)) as temporary:
             temporary.write_text(text, encoding='utf-8')
 
@@ -172,6 +180,9 @@ def train(
     """
     register_all_modules()
     check_training(cfg)
+    if cfg.get('resume'):  # as other OpenMMLab projects have it
+        resume = resume or cfg.get('load_from') or 'auto'
+        cfg.resume, cfg.load_from = False, None
     # Read the images first: a missing one should not cost the loading, or
     # even the download, of a backbone.
     dataset = DATASETS.build(cfg.train_dataloader.dataset)

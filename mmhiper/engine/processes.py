@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import signal
-import threading
-import time
 from datetime import timedelta
 from typing import Any
 
@@ -16,12 +13,11 @@ from mmengine.dist import init_dist, is_distributed
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
+from mmhiper.interruption import watch_launcher
 from mmhiper.utils.errors import UserError
 
 # Seconds without an answer. Others wait while the first one draws a preview.
 TIMEOUT = 1800
-# Seconds that a process without a launcher has to save and end by itself.
-_GRACE = 15
 
 
 def set_up_processes(cfg: Config, launcher: str) -> None:
@@ -111,28 +107,3 @@ def lost_contact(error: BaseException) -> bool:
         isinstance(error, distributed.DistError)
         or (isinstance(error, RuntimeError) and 'gloo' in str(error))
     )
-
-
-def watch_launcher() -> None:
-    """Ends this process when the launcher that started it has ended.
-
-    A launcher that is killed cannot end what it started. Then this process
-    gets the signal that the launcher would have passed on: it saves, and
-    ends; if it cannot, since it waits for another one, it ends all the same.
-    """
-    name = 'launcher-watch'
-    launched = 'TORCHELASTIC_RUN_ID' in os.environ
-    if not launched or any(t.name == name for t in threading.enumerate()):
-        return
-    threading.Thread(
-        target=_watch, args=(os.getppid(),), name=name, daemon=True
-    ).start()
-
-
-def _watch(parent: int) -> None:
-    """Waits for another parent, which the orphans of a process get."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(_GRACE)
-    os._exit(128 + signal.SIGTERM)

@@ -61,21 +61,22 @@ def settings_of(cfg: Config, dataset: Any) -> dict[str, Any]:
         dict[str, Any]: Plain values by their names in the config, and
         'pictures', which names each picture by its content.
     """
-    model = dict(cfg.model)
-    for name, argument in inspect.signature(
-        MODELS.get(model['type'])
-    ).parameters.items():
-        if argument.default is not argument.empty:
-            model.setdefault(name, argument.default)
-    loader = cfg.train_dataloader
+    model, loader = dict(cfg.model), cfg.train_dataloader
+    kind = model['type']
+    editor = MODELS.get(kind) if isinstance(kind, str) else kind
+    if editor is not None:  # else the error comes when it is built
+        arguments = inspect.signature(editor).parameters.values()
+        for each in arguments:
+            if each.default is not each.empty:
+                model.setdefault(each.name, each.default)
     settings = _flat(
         to_plain(
             dict(
                 model=model,
-                optim_wrapper=cfg.optim_wrapper,
+                optim_wrapper=cfg.get('optim_wrapper') or {},
                 param_scheduler=cfg.get('param_scheduler') or [],
                 randomness=dict(seed=cfg.get('randomness', {}).get('seed')),
-                batch_size=loader.batch_size,
+                batch_size=loader.get('batch_size'),
                 template=loader.dataset.get('template'),
             )
         )

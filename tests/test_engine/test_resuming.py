@@ -316,6 +316,18 @@ def test_a_run_of_no_iterations_is_refused(tiny_sd1, tmp_path, length):
     assert not Path(cfg.work_dir).exists()
 
 
+def test_a_config_that_says_resume(copy):
+    """As in other OpenMMLab projects; what a run leaves does not say it."""
+    folder = Path(copy.work_dir)
+    copy.resume = True
+    copy.experiment_name += '-resumed'
+    assert train(copy).iter == 6
+
+    left = Config.fromfile(folder / 'dog.py')
+    assert not left.resume and left.load_from is None
+    assert 'Nothing to do' in _log(folder)
+
+
 def test_less_than_is_done_is_refused_and_as_much_is_nothing(copy):
     copy.train_cfg.max_iters = 4
     with pytest.raises(ValueError, match=r'6 iterations, but.*is 4'):
