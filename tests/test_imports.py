@@ -17,6 +17,7 @@ LAYERS = [
         'models.conditioning',
         'models.image_encoder',
         'models.loading',
+        'models.loss_weights',
         'models.offload',
         'models.prompt_alignment',
         'models.prompt_to_prompt',

@@ -41,7 +41,8 @@ class HiPer(EmbeddingEditor):
         data_preprocessor (dict, optional): See :class:`EmbeddingEditor`.
         val_prompts (str or list[str], optional): More edits that previews
             show, of the first image.
-        hold_outside (float): See :class:`EmbeddingEditor`.
+        hold_outside (float): See :class:`EmbeddingEditor`, as for
+            ``noise_offset``, ``min_snr_gamma`` and ``debiased``.
 
     Raises:
         ValueError: If a text is empty, the numbers of texts differ, or
@@ -78,8 +79,19 @@ class HiPer(EmbeddingEditor):
         data_preprocessor: dict[str, Any] | None = None,
         val_prompts: str | list[str] | None = None,
         hold_outside: float = 0.0,
+        noise_offset: float = 0.0,
+        min_snr_gamma: float | None = None,
+        debiased: bool = False,
     ) -> None:
-        super().__init__(sd, data_preprocessor, val_prompts, hold_outside)
+        super().__init__(
+            sd,
+            data_preprocessor,
+            val_prompts,
+            hold_outside=hold_outside,
+            noise_offset=noise_offset,
+            min_snr_gamma=min_snr_gamma,
+            debiased=debiased,
+        )
         most = self.sd.num_positions - 1
         if not 1 <= n_hiper <= most:
             raise UserError(
