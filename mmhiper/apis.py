@@ -16,7 +16,7 @@ from mmengine.registry import DefaultScope
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from mmhiper.io import PictureFolder, read_checkpoint, read_learned
+from mmhiper.io import PictureFolder, read_learned, read_state
 from mmhiper.registry import MODELS, SCOPE
 from mmhiper.utils.config_file import read_config
 from mmhiper.utils.errors import MissingFileError, UserError
@@ -68,9 +68,11 @@ def load_editor(
             run (which holds a copy of its config), or the name of an editor,
             see :func:`list_editors`.
         checkpoint (str or Path, optional): A ``.pth`` checkpoint or a
-            ``.safetensors`` export. Defaults to the newest checkpoint of the
-            work_dir; with a config and no checkpoint the editor is untrained.
-            The name of an editor needs one, which then says the rest.
+            ``.safetensors`` export; for Textual Inversion also a file of
+            words from elsewhere, see :func:`mmhiper.io.read_token_file`.
+            Defaults to the newest checkpoint of the work_dir; with a config
+            and no checkpoint the editor is untrained. The name of an editor
+            needs one, which then says the rest.
         device (str or torch.device, optional): Defaults to CUDA where there
             is a device, else the CPU.
 
@@ -83,9 +85,12 @@ def load_editor(
     """
     config, checkpoint = find_run(config, checkpoint)
     # read first: a missing file should not cost the loading of a backbone
-    state = None if checkpoint is None else read_checkpoint(checkpoint)
+    state = None if checkpoint is None else read_state(checkpoint)
+    model = config.model.copy()
+    if state is not None:
+        model.pop('embedding', None)  # that was where its training started
     with DefaultScope.overwrite_default_scope(SCOPE):
-        editor: EmbeddingEditor = MODELS.build(config.model)
+        editor: EmbeddingEditor = MODELS.build(model)
     if state is not None:
         editor.load_state_dict(state)
     if device is None:
@@ -234,7 +239,7 @@ class EditInferencer:
             if device is not None:
                 self.editor.to(device)
             if checkpoint is not None:
-                self.editor.load_state_dict(read_checkpoint(checkpoint))
+                self.editor.load_state_dict(read_state(checkpoint))
         self.words: list[str] = []
         if embeddings:
             if not hasattr(self.editor, 'load_embeddings'):

@@ -25,6 +25,7 @@ LAYERS = [
         'models.schedulers',
         'models.text_encoders',
         'models.vocabulary',
+        'models.words',
         'models.embeddings',
         'models.data_preprocessor',
     ],

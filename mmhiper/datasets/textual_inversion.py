@@ -14,7 +14,6 @@ from mmhiper.registry import DATASETS
 from mmhiper.utils.errors import MissingFileError, UserError
 from mmhiper.utils.shipped import or_shipped
 
-
 # One or several sentences, or a file of them; by backbone where they differ.
 Templates = str | Sequence[str] | Mapping[str, str | Sequence[str]]
 Prompts = tuple[str, ...] | dict[str, tuple[str, ...]]
@@ -68,6 +67,7 @@ class TextualInversionDataset(SourceImageDataset):
         pipeline: Sequence[dict | Callable] = (),
         mask_dir: str | Sequence[str | None] | None = None,
     ) -> None:
+        concepts: list[tuple[str, Any, Any, Any]]
         if isinstance(concept_dir, str):
             concepts = [(concept_dir, placeholder, template, mask_dir)]
         else:

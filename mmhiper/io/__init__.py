@@ -9,6 +9,7 @@ from mmhiper.io.picture import (
     read_picture_record,
     write_picture,
 )
+from mmhiper.io.state import read_state
 from mmhiper.io.token_file import TokenFile
 from mmhiper.io.token_files import (
     TOKEN_FORMATS,
@@ -26,6 +27,7 @@ __all__ = [
     'read_export',
     'read_learned',
     'read_picture_record',
+    'read_state',
     'read_token_file',
     'write_export',
     'write_picture',

@@ -62,16 +62,17 @@ def snr_weights(
     Returns:
         Tensor: (B,) fp32, ones where none is asked for.
     """
+    if min_snr_gamma is None and not debiased:
+        return torch.ones(len(timesteps), device=timesteps.device)
     abar = alphas_cumprod.to(timesteps.device).double()[timesteps]
     snr = abar / (1 - abar)
     velocity = prediction_type == 'v_prediction'
-    if min_snr_gamma is not None:
-        # as min(1, gamma / SNR): 1, not 0 / 0, where SNR is 0
-        weights = (min_snr_gamma / snr).clamp(max=1)
-        weights = weights * abar if velocity else weights
-    elif debiased:
+    if debiased:
         # abar / sqrt(SNR) = sqrt(abar * (1 - abar))
         weights = (abar * (1 - abar)).sqrt() if velocity else snr.rsqrt()
     else:
-        weights = torch.ones_like(snr)
+        assert min_snr_gamma is not None
+        # as min(1, gamma / SNR): 1, not 0 / 0, where SNR is 0
+        weights = (min_snr_gamma / snr).clamp(max=1)
+        weights = weights * abar if velocity else weights
     return weights.float()

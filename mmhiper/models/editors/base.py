@@ -136,6 +136,11 @@ class EmbeddingEditor(BaseModel):
         moved: EmbeddingEditor = super()._apply(fn, recurse)
         return moved
 
+    @property
+    def may_skip_parameters(self) -> bool:
+        """Whether a training step may leave parameters without gradient."""
+        return False
+
     def init_weights(self) -> None:
         """Does nothing: all weights are set when the editor is built."""
 

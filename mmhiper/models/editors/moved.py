@@ -28,7 +28,10 @@ MOVED = {
     'enable_xformers': (
         "PyTorch's own fused attention is always on; leave it out"
     ),
-    'noise_offset_weight': 'it is `noise_offset`',
+    'noise_offset_weight': (
+        'it is `noise_offset` of the editors that learn by denoising '
+        '(HiPer, TextualInversion)'
+    ),
     'tomesd_cfg': (
         'tokens are not merged here, since that changes pictures; for memory '
         'take `sd=dict(..., gradient_checkpointing=True, offload=True)`'
