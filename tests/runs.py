@@ -48,9 +48,11 @@ def options(
     data = {'train_dataloader.dataset.img': str(image)}
     dataset = Config.fromfile(file).train_dataloader.dataset
     if dataset.type == 'TextualInversionDataset':
+        several = not isinstance(dataset.concept_dir, str)
+        folders = ['.'] * len(dataset.concept_dir) if several else '.'
         data = {
             'train_dataloader.dataset.data_root': str(tmp_path),
-            'train_dataloader.dataset.concept_dir': '.',
+            'train_dataloader.dataset.concept_dir': folders,
             'train_dataloader.dataset.template': ['a {}', 'my {}'],
             'model.initialize_token': 'x',  # the tiny tokenizer has letters
         }
