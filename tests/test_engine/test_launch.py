@@ -267,28 +267,52 @@ def test_two_processes_equal_one(tiny_sd1, tmp_path, images):
     torch.testing.assert_close(two[-1:], learn(alone), **close)
 
 
-def test_two_processes_learn_one_word(tiny_sd1, tmp_path):
-    """Each takes a picture of its own: together, a batch of two."""
-    for k in range(3):
-        draw_image(tmp_path / f'{k}.png', seed=k)
-    values = options(tmp_path, tiny_sd1, iters=4, file=TOY)
-    values['work_dir'] = str(tmp_path / 'two')
-    values['custom_hooks.2.interval'] = 1000
+def test_two_processes_learn_two_words(tiny_sd1, tmp_path):
+    """Each takes a picture of its own: together, a batch of two.
+
+    There are steps with both words, and with one, in both processes or in
+    one of them; and the pictures' own tokens are in few.
+    """
+    for concept in ('toy', 'cat'):
+        (tmp_path / concept).mkdir()
+        for k in range(2):
+            draw_image(tmp_path / concept / f'{k}.png', k + len(concept))
+    values = options(tmp_path, tiny_sd1, iters=6, file=TOY)
+    values |= {
+        'work_dir': str(tmp_path / 'two'),
+        'custom_hooks.2.interval': 1000,
+        'model.placeholder_token': '<toy>,<cat>',
+        'model.val_prompts': '<toy>,<cat>',
+        'model.per_image_tokens': 4,
+        'model.embedding_reg_weight': 1.0,
+        'train_dataloader.dataset.concept_dir': 'toy,cat',
+        'train_dataloader.dataset.placeholder': '<toy>,<cat>',
+    }
     process = start(
         'bash', REPO / 'tools' / 'dist_train.sh', TOY, 2,
         *cfg_options(values), PORT=free_port(),
     )  # fmt: skip
     output = process.communicate(timeout=300)[0]
     assert process.returncode == 0, output
+    assert 'Warning' not in output and 'WARNING' not in output
 
+    values = {
+        key: value.split(',') if ',' in str(value) else value
+        for key, value in values.items()
+        if key != 'train_dataloader.dataset.template'
+    }
     values['work_dir'] = str(tmp_path / 'one')
-    cfg = config(tmp_path, tiny_sd1, 4, TOY, **values)
+    cfg = config(tmp_path, tiny_sd1, 6, TOY, **values)
     cfg.train_dataloader.batch_size = 2
-    together = learn(cfg)
-    apart = embedding_of(tmp_path / 'two' / 'iter_4.pth')
-    start_values = MODELS.build(cfg.model).embedding.rows
-    assert (apart - start_values).abs().min() > 0
-    assert torch.allclose(apart, together, atol=1e-5)
+    train(cfg)
+    start_values = MODELS.build(cfg.model).state_dict()
+    together = torch.load(last(cfg))['state_dict']
+    apart = torch.load(tmp_path / 'two' / 'iter_6.pth')['state_dict']
+    assert apart.keys() == together.keys()
+    for word in ('<toy>', '<cat>'):
+        name = f'embedding.rows:{word}'
+        assert (apart[name] - start_values[name]).abs().min() > 0
+        assert torch.allclose(apart[name], together[name], atol=1e-5)
 
 
 def test_a_resumed_word_equals_an_uninterrupted_one(tiny_sd1, tmp_path):
