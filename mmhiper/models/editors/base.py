@@ -206,6 +206,18 @@ class EmbeddingEditor(BaseModel):
         """
         raise UserError(f'{type(self).__name__} has no prompts to compare by.')
 
+    def is_about(self, number: int, sample: BaseDataElement) -> bool:
+        """Whether a comparison shows what a source picture shows.
+
+        Args:
+            number (int): Which of :meth:`comparisons`.
+            sample (BaseDataElement): Of a source picture.
+
+        Returns:
+            bool: Always, for an editor of one subject.
+        """
+        return True
+
     def example_prompt(self) -> str | None:
         """A prompt to try after training; None where the config has none."""
         return None

@@ -269,6 +269,20 @@ class TextualInversion(WordEditor):
             cases.append((text, self.condition([prompt]), plain))
         return cases
 
+    def is_about(self, number: int, sample: BaseDataElement) -> bool:
+        """Whether a validation prompt has a word of a picture in it.
+
+        Args:
+            number (int): Which prompt.
+            sample (BaseDataElement): With ``prompts``.
+
+        Returns:
+            bool: True as well for a prompt with loaded words alone.
+        """
+        words = self.words.learned_in(self.val_prompts[number])
+        shown = self.words.learned_in(self._prompts_of(sample)[0])
+        return not words or not set(words).isdisjoint(shown)
+
     def example_prompt(self) -> str | None:
         """The first validation prompt."""
         return self.val_prompts[0]
