@@ -264,6 +264,18 @@ class HiPer(EmbeddingEditor):
             for i, text in enumerate(texts)
         ]
 
+    def is_about(self, number: int, sample: BaseDataElement) -> bool:
+        """Whether a target text is that of a source image.
+
+        Args:
+            number (int): Which text.
+            sample (BaseDataElement): With ``image_index``.
+
+        Returns:
+            bool: The answer.
+        """
+        return number == int(self.image_indices([sample]))
+
     def example_prompt(self) -> str | None:
         """The target text of the first image."""
         return self.target_text[0] if self.target_text else None
