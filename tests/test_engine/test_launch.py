@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 
 import pytest
@@ -315,21 +316,36 @@ def test_two_processes_learn_two_words(tiny_sd1, tmp_path):
         assert torch.allclose(apart[name], together[name], atol=1e-5)
 
 
-def test_a_resumed_word_equals_an_uninterrupted_one(tiny_sd1, tmp_path):
-    """Shuffled pictures, random sentences and progressive vectors too."""
+def test_resumed_words_equal_uninterrupted_ones(tiny_sd1, tmp_path):
+    """Shuffled pictures, random sentences, progressive vectors, mixing."""
     for k in range(3):
         draw_image(tmp_path / f'{k}.png', seed=k)
-    progress = {
+    words = ['<cat-toy>', '<cat>']
+    more = {
+        'model.placeholder_token': words,
+        'model.val_prompts': words,
         'model.num_vectors_per_token': 2,
         'model.progressive_interval': 3,
+        'model.per_image_tokens': 8,
+        'train_dataloader.dataset.concept_dir': ['.', '.'],
+        'train_dataloader.dataset.placeholder': words,
     }
-    whole = learn(config(tmp_path, tiny_sd1, 8, TOY, **progress))
 
-    cfg = config(tmp_path, tiny_sd1, 5, TOY, **progress)
+    def learned(cfg, resume=None):
+        cfg.experiment_name = uuid.uuid4().hex  # as `learn` does
+        train(cfg, resume=resume)
+        return torch.load(last(cfg))['state_dict']
+
+    whole = learned(config(tmp_path, tiny_sd1, 8, TOY, **more))
+    cfg = config(tmp_path, tiny_sd1, 5, TOY, **more)
     cfg.work_dir = str(tmp_path / 'parts')
-    learn(cfg)
+    learned(cfg)
     cfg.train_cfg.max_iters = 8
-    assert torch.equal(learn(cfg, resume='auto'), whole)
+    resumed = learned(cfg, resume='auto')
+    assert len(whole) == 4
+    assert resumed.keys() == whole.keys()
+    for name, tensor in whole.items():
+        assert torch.equal(tensor, resumed[name]), name
 
 
 @pytest.mark.parametrize('iteration', [1, 3])
