@@ -15,7 +15,7 @@ from mmengine.registry import DefaultScope
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from mmhiper.io import PictureFolder, read_checkpoint, read_learned
+from mmhiper.io import PictureFolder, read_learned, read_state
 from mmhiper.io.checkpoint import SUFFIXES, forget_backbone
 from mmhiper.io.record import Record
 from mmhiper.registry import MODELS, SCOPE
@@ -68,8 +68,10 @@ def load_editor(
             :func:`list_editors`, for the same; a config, its file, or the
             name of one that comes with the project ('hiper/dog').
         checkpoint (str or Path, optional): A ``.pth`` checkpoint or a
-            ``.safetensors`` export. Defaults to the newest checkpoint of the
-            work_dir; with a config and no checkpoint the editor is untrained.
+            ``.safetensors`` export; for Textual Inversion also a file of
+            words from elsewhere, see :func:`mmhiper.io.read_token_file`.
+            Defaults to the newest checkpoint of the work_dir; with a config
+            and no checkpoint the editor is untrained.
         device (str or torch.device, optional): Defaults to CUDA where there
             is a device, else the CPU.
         backbone (str, optional): The frozen model, in place of the one that
@@ -87,15 +89,17 @@ def load_editor(
 
     source, checkpoint = find_run(config, checkpoint)
     # read first: a missing file should not cost the loading of a backbone
-    state = None if checkpoint is None else read_checkpoint(checkpoint)
+    state = None if checkpoint is None else read_state(checkpoint)
     editor: EmbeddingEditor
     if isinstance(source, Record):
         editor = build_editor(source, backbone)
     else:
-        model = source.model
+        model = dict(source.model)
+        if state is not None:
+            model.pop('embedding', None)  # that was where its training began
         if backbone is not None:
             named = dict(pretrained=backbone, without_cuda=None)
-            model = dict(model, sd=dict(model['sd'], **named))
+            model['sd'] = dict(model['sd'], **named)
         with DefaultScope.overwrite_default_scope(SCOPE):
             editor = MODELS.build(model)
     if state is not None:
@@ -228,7 +232,7 @@ class EditInferencer:
             if device is not None:
                 self.editor.to(device)
             if checkpoint is not None:
-                self.editor.load_state_dict(read_checkpoint(checkpoint))
+                self.editor.load_state_dict(read_state(checkpoint))
         self.words: list[str] = []
         if embeddings:
             if not hasattr(self.editor, 'load_embeddings'):

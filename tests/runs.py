@@ -48,9 +48,11 @@ def options(
     data = {'train_dataloader.dataset.img': str(image)}
     dataset = Config.fromfile(file).train_dataloader.dataset
     if dataset.type == 'TextualInversionDataset':
+        several = not isinstance(dataset.concept_dir, str)
+        folders = ['.'] * len(dataset.concept_dir) if several else '.'
         data = {
             'train_dataloader.dataset.data_root': str(tmp_path),
-            'train_dataloader.dataset.concept_dir': '.',
+            'train_dataloader.dataset.concept_dir': folders,
             'train_dataloader.dataset.template': ['a {}', 'my {}'],
             'model.initialize_token': 'x',  # the tiny tokenizer has letters
         }
@@ -100,7 +102,15 @@ def last(cfg: Config) -> Path:
 
 def embedding_of(checkpoint: Path) -> Tensor:
     """The embedding in a checkpoint, read by plain torch.load."""
-    return learned_in(torch.load(checkpoint, weights_only=True)['state_dict'])
+    return learned_in(state_in(checkpoint))
+
+
+def state_in(checkpoint: Path) -> dict[str, Tensor]:
+    """The state dict in a checkpoint, read by plain torch.load."""
+    state: dict[str, Tensor] = torch.load(checkpoint, weights_only=True)[
+        'state_dict'
+    ]
+    return state
 
 
 def learned_in(state: dict[str, Tensor]) -> Tensor:

@@ -8,6 +8,11 @@ train_dataloader = dict(
     dataset=dict(
         type='TextualInversionDataset',
         data_root='data',
+        # a name of a backbone has the sentences whose words it knows
+        template={
+            'default': 'data/imagenet_templates_small.txt',
+            'mini-sd': 'data/mini_sd_templates.txt',
+        },
         pipeline=[
             dict(type='LoadUprightImage'),
             dict(type='SquareCrop'),

@@ -15,7 +15,10 @@ train_dataloader = dict(
     dataset=dict(
         concept_dir='sketchy',
         placeholder=placeholder,
-        template='data/imagenet_style_templates_small.txt',
+        template={
+            'default': 'data/imagenet_style_templates_small.txt',
+            'mini-sd': 'data/mini_sd_style_templates.txt',
+        },
     )
 )
 train_cfg = dict(max_iters=1500)  # styles converge sooner

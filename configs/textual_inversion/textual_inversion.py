@@ -20,11 +20,7 @@ model = dict(
     val_prompts=[f'a {placeholder} on the beach', f'a {placeholder} at night'],
 )
 train_dataloader = dict(
-    dataset=dict(
-        concept_dir='cat_toy',
-        placeholder=placeholder,
-        template='data/imagenet_templates_small.txt',
-    )
+    dataset=dict(concept_dir='cat_toy', placeholder=placeholder)
 )
 optim_wrapper = dict(optimizer=dict(type='AdamW', lr=5e-4))
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=3000)

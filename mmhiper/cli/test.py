@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mmengine.config import Config
+from mmengine.structures import BaseDataElement
 from PIL import Image
 
 from mmhiper.apis import load_editor
@@ -60,30 +62,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def read_sources(config: Config) -> list[Image.Image]:
+def read_sources(
+    config: Config,
+) -> tuple[list[Image.Image], list[BaseDataElement]]:
     """The pictures that the config trains on, upright and cropped."""
     register_all_modules()  # the dataset's transforms have no scope
     dataset = DATASETS.build(config.train_dataloader.dataset)
-    return [
+    pictures = [
         Image.fromarray(item['inputs'].permute(1, 2, 0).numpy())
         for item in dataset
     ]
+    return pictures, [item['data_samples'] for item in dataset]
 
 
 def ask_judge(
-    path: Path, sources: list[Image.Image], drawn: list[Drawn]
+    path: Path,
+    sources: list[Image.Image],
+    drawn: list[Drawn],
+    about: list[list[int]],
 ) -> dict[str, dict[str, float]]:
-    """What the judge says; it knows the mini world alone."""
+    """What the judge says; it knows the mini world alone.
+
+    Prompts about other pictures are asked about for themselves, and the
+    answers are averaged.
+    """
     sys.path.insert(0, str(MINI_SD_TOOLS))
     from evaluate_textual_inversion import measure_pictures
 
     from judge import load_judge
 
     judge = load_judge(path)
-    texts, learned, plain = zip(*drawn, strict=True)
+    answers: dict[str, dict[str, list[float]]] = {'learned': {}, 'plain': {}}
+    for own in sorted(set(map(tuple, about))):
+        rows = [
+            row
+            for row, which in zip(drawn, about, strict=True)
+            if tuple(which) == own
+        ]
+        texts, learned, plain = zip(*rows, strict=True)
+        for side, pictures in (('learned', learned), ('plain', plain)):
+            said = measure_pictures(
+                judge, [sources[i] for i in own], list(texts), list(pictures)
+            )
+            for name, value in said.items():
+                answers[side].setdefault(name, []).extend([value] * len(rows))
     return {
-        name: measure_pictures(judge, sources, list(texts), list(pictures))
-        for name, pictures in (('learned', learned), ('plain', plain))
+        side: {name: float(np.mean(each)) for name, each in found.items()}
+        for side, found in answers.items()
     }
 
 
@@ -105,17 +130,25 @@ def run(args: argparse.Namespace) -> None:
     out_dir = Path(args.out_dir or Path(args.checkpoint).parent / 'test')
     check_writable(out_dir)
     config = read_config(args.config)
-    sources = read_sources(config)
+    sources, samples = read_sources(config)
     editor = load_editor(config, args.checkpoint)
     features = ClipFeatures(editor.sd, args.clip)
     drawn = draw_comparison(editor, args.num_images, args.seed)
-    report = compare_with_plain(features, sources, drawn)
+    about = [
+        [i for i, sample in enumerate(samples) if editor.is_about(k, sample)]
+        for k in range(len(drawn))
+    ]
+    report = compare_with_plain(features, sources, drawn, about)
     if args.judge:
-        for side, said in ask_judge(args.judge, sources, drawn).items():
+        for side, said in ask_judge(args.judge, sources, drawn, about).items():
             report[side].update(said)
 
-    rows = [[('learned from', image) for image in sources[:SHOWN]]]
-    for text, learned, plain in drawn:
+    rows = []
+    shown: list[int] = []
+    for (text, learned, plain), own in zip(drawn, about, strict=True):
+        if own != shown:
+            shown = own
+            rows.append([('learned from', sources[i]) for i in own[:SHOWN]])
         rows.append([(f'{text}, learned', image) for image in learned[:SHOWN]])
         rows.append([(f'{text}, plain', image) for image in plain[:SHOWN]])
     size = drawn[0][1][0].size

@@ -119,6 +119,15 @@ class ConciseRunner(Runner):
         with atomic_path(config_of(self)) as temporary:
             temporary.write_text(text, encoding='utf-8')
 
+    def wrap_model(self, model_wrapper_cfg: Any, model: Any) -> Any:
+        """Wrap the editor so that steps may leave parameters alone."""
+        if model_wrapper_cfg and getattr(model, 'may_skip_parameters', False):
+            model_wrapper_cfg = {
+                **model_wrapper_cfg,
+                'find_unused_parameters': True,
+            }
+        return super().wrap_model(model_wrapper_cfg, model)
+
     def load_checkpoint(self, filename: str, *args: Any, **more: Any) -> Any:
         """Load a checkpoint without mmengine's print on how it reads it.
 

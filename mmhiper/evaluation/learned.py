@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from PIL import Image
 from torch import Tensor
@@ -53,6 +55,7 @@ def compare_with_plain(
     features: ClipFeatures,
     sources: list[Image.Image],
     drawn: list[Drawn],
+    about: Sequence[Sequence[int]] | None = None,
 ) -> dict[str, dict[str, float]]:
     """Measures pictures with what was learned and without.
 
@@ -60,16 +63,22 @@ def compare_with_plain(
         features (ClipFeatures): The measure.
         sources (list[PIL.Image.Image]): The pictures it was learned from.
         drawn (list[Drawn]): See :func:`draw_comparison`.
+        about (Sequence[Sequence[int]], optional): Which of the sources each
+            prompt is about, at least one. Defaults to all.
 
     Returns:
         dict: 'learned' and 'plain', each with ``image_similarity``, the mean
-        cosine to the sources (CLIP-I of arXiv 2208.12242), and
-        ``text_similarity``, to the prompt in plain words (CLIP-T); and, where
-        there are several prompts, ``prompt_followed``, the share of pictures
+        cosine to the sources that a prompt is about (CLIP-I of arXiv
+        2208.12242), and ``text_similarity``, to the prompt in plain words
+        (CLIP-T); and, where there are several prompts, ``prompt_followed``,
+        the share of pictures
         whose own prompt is the nearest one.
     """
     texts = features.texts([text for text, _, _ in drawn])
-    wanted = features.images(sources)
+    known = features.images(sources)
+    wanted = [
+        known[list(about[k])] if about else known for k in range(len(drawn))
+    ]
     result = {}
     sides = dict(
         learned=[pictures for _, pictures, _ in drawn],
@@ -82,13 +91,13 @@ def compare_with_plain(
 
 
 def _measures(
-    pictures: list[Tensor], sources: Tensor, texts: Tensor
+    pictures: list[Tensor], sources: list[Tensor], texts: Tensor
 ) -> dict[str, float]:
     """The measures of one side.
 
     Args:
         pictures (list[Tensor]): Per prompt (B, P), of length one.
-        sources (Tensor): (K, P).
+        sources (list[Tensor]): Likewise (K, P).
         texts (Tensor): One per prompt, (T, P).
 
     Returns:
@@ -97,8 +106,12 @@ def _measures(
     every = torch.cat(pictures)
     own = torch.arange(len(texts)).repeat_interleave(len(pictures[0]))
     to_texts = every @ texts.T  # (T * B, T)
+    to_sources = [
+        (drawn @ wanted.T).mean()
+        for drawn, wanted in zip(pictures, sources, strict=True)
+    ]
     measures = dict(
-        image_similarity=float((every @ sources.T).mean()),
+        image_similarity=float(torch.stack(to_sources).mean()),
         text_similarity=float(to_texts[torch.arange(len(own)), own].mean()),
     )
     if len(texts) > 1:

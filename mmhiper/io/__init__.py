@@ -10,6 +10,7 @@ from mmhiper.io.picture import (
     write_picture,
 )
 from mmhiper.io.resuming import check_resumable
+from mmhiper.io.state import read_state
 from mmhiper.io.token_file import TokenFile
 from mmhiper.io.token_files import (
     TOKEN_FORMATS,
@@ -28,6 +29,7 @@ __all__ = [
     'read_export',
     'read_learned',
     'read_picture_record',
+    'read_state',
     'read_token_file',
     'write_export',
     'write_picture',

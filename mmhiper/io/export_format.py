@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
 from mmhiper.io.export import FORMAT as NAME
 from mmhiper.io.export import document_of
 from mmhiper.io.file_content import FileContent
@@ -46,12 +50,61 @@ def read(content: FileContent) -> TokenFile:
             f'export is {record.editor!r}, whose embedding is no word. '
             f'load_editor({str(path)!r}) loads it.'
         )
-    entries, metadata = content.entries, record.facts()
-    if set(entries) != set(XL_NAMES):
-        return TokenFile(entries, FORMAT.name, metadata=metadata)
-    word = metadata.get('placeholder_token', path.stem)
-    first, second = ({word: entries[name]} for name in XL_NAMES)
-    return TokenFile(first, FORMAT.name, second, metadata)
+    facts = record.facts()
+    word = str(facts.get('placeholder_token', path.stem))
+    words = words_of(content.entries, word)
+    first = {word: parts[0] for word, parts in words.items()}
+    second = {w: parts[1] for w, parts in words.items() if len(parts) > 1}
+    return TokenFile(first, FORMAT.name, second, facts)
+
+
+def entries_of(words: Mapping[str, Sequence[Tensor]]) -> dict[str, Tensor]:
+    """Names the rows of words, as others read them where there is a way.
+
+    Args:
+        words (Mapping[str, Sequence[Tensor]]): (n, D) per text encoder, by
+            placeholder.
+
+    Returns:
+        dict[str, Tensor]: With one text encoder the rows by placeholder; with
+        two ``clip_l`` and ``clip_g``, of several words each behind a word
+        and a dot.
+    """
+    entries: dict[str, Tensor] = {}
+    for word, parts in words.items():
+        if len(parts) == 1:
+            entries[word] = parts[0]
+            continue
+        start = '' if len(words) == 1 else f'{word}.'
+        for name, rows in zip(XL_NAMES, parts, strict=True):
+            entries[f'{start}{name}'] = rows
+    return entries
+
+
+def words_of(
+    entries: Mapping[str, Tensor], word: str
+) -> dict[str, list[Tensor]]:
+    """The inverse of :func:`entries_of`.
+
+    Args:
+        entries (Mapping[str, Tensor]): Rows by name.
+        word (str): The placeholder, where it is a single one that the names
+            do not tell.
+
+    Returns:
+        dict[str, list[Tensor]]: (n, D) per text encoder, by placeholder.
+    """
+    if set(entries) == set(XL_NAMES):
+        return {word: [entries[name] for name in XL_NAMES]}
+    first, second = (f'.{name}' for name in XL_NAMES)
+    words: dict[str, list[Tensor]] = {}
+    for name, rows in entries.items():
+        start = name.removesuffix(first)
+        if start != name and start + second in entries:
+            words[start] = [rows, entries[start + second]]
+        elif name.removesuffix(second) + first not in entries:
+            words[name] = [rows]
+    return words
 
 
 FORMAT = TokenFormat(NAME, matches, read)

@@ -56,18 +56,38 @@ def read_token_file(path: str | Path) -> TokenFile:
             code to be loaded.
     """
     content = read_content(path)
-    for form in _FORMATS.values():
-        if form.matches(content):
-            try:
-                return form.read(content)
-            except UserError as error:
-                raise FileError(
-                    f'{str(path)!r} cannot be used: {error}'
-                ) from error
-    raise FileError(
-        f'{str(path)!r} is not an embedding of Textual Inversion: '
-        f'{_what_it_is(content)}'
-    )
+    form = _format_of(content)
+    if form is None:
+        raise FileError(
+            f'{str(path)!r} is not an embedding of Textual Inversion: '
+            f'{_what_it_is(content)}'
+        )
+    try:
+        return form.read(content)
+    except UserError as error:
+        raise FileError(f'{str(path)!r} cannot be used: {error}') from error
+
+
+def is_foreign(path: str | Path) -> bool:
+    """Whether a file holds words in the format of another program.
+
+    Args:
+        path (str or Path): Any file, or none.
+
+    Returns:
+        bool: False for what :func:`read_token_file` does not read, too.
+    """
+    try:
+        form = _format_of(read_content(path))
+    except UserError:
+        return False
+    return form is not None and form is not export_format.FORMAT
+
+
+def _format_of(content: FileContent) -> TokenFormat | None:
+    """The first format that a file is of."""
+    matching = (form for form in _FORMATS.values() if form.matches(content))
+    return next(matching, None)
 
 
 def write_token_file(

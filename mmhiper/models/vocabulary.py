@@ -59,8 +59,10 @@ class Vocabulary:
             num_vectors (int): How many new tokens it stands for.
 
         Raises:
-            ValueError: If it is empty, has spaces, is a token that exists, or
-                contains another placeholder or is part of one.
+            ValueError: If it is empty, has spaces, is a word that exists, or
+                contains another placeholder or is part of one. A sign that is
+                one token, such as the ``*`` of the original code, is taken
+                over: wherever a text has it, the placeholder is meant.
         """
         self._check_placeholder(placeholder)
         if not self._rows:
@@ -78,7 +80,9 @@ class Vocabulary:
                 'A placeholder must be one word without spaces, such as '
                 f"'<cat-toy>', but got {placeholder!r}."
             )
-        if len(self.pieces(placeholder)) == 1:
+        exists = len(self.pieces(placeholder)) == 1
+        is_sign = not any(letter.isalnum() for letter in placeholder)
+        if placeholder in self._rows or (exists and not is_sign):
             raise UserError(
                 f'The placeholder {placeholder!r} exists in the vocabulary '
                 'already, or as a placeholder: it would take the meaning of '

@@ -28,6 +28,15 @@ class ValuesOf:
 
 
 @dataclass(frozen=True)
+class OfThisRun:
+    """In ``Annotated[X, OfThisRun()]``: of no use in another place.
+
+    Such a value, the path of a file for instance, is neither written nor
+    taken from a file.
+    """
+
+
+@dataclass(frozen=True)
 class Argument:
     """What a constructor takes under one name.
 
@@ -113,7 +122,11 @@ def arguments_of(kind: type) -> dict[str, Argument]:
                 found.setdefault(parameter.name, argument)
         if not handed_on:
             break
-    return found
+    return {
+        name: argument
+        for name, argument in found.items()
+        if OfThisRun() not in getattr(argument.annotation, '__metadata__', ())
+    }
 
 
 _NOT_PLAIN = object()

@@ -67,14 +67,107 @@ def test_templates_come_from_a_file(folder):
 
 
 @pytest.mark.parametrize(
-    'name', ['imagenet_templates_small', 'imagenet_style_templates_small']
+    ('name', 'count', 'some'),
+    [
+        # as published with the method: short facts, some of them twice
+        ('imagenet_templates_small', 27, ('a rendition of a', 'a photo of')),
+        ('imagenet_style_templates_small', 19, ('a weird painting in',)),
+        ('mini_sd_templates', 21, ('a photo of a',)),
+        ('mini_sd_style_templates', 14, ('a painting in',)),
+    ],
 )
-def test_the_lists_that_come_along_are_fit_for_use(folder, name):
-    prompts = build(folder, str(REPO / 'data' / f'{name}.txt')).prompts
+def test_the_lists_that_come_along_are_fit_for_use(folder, name, count, some):
+    prompts = build(folder, str(REPO / 'data' / f'{name}.txt')).prompts[0]
 
-    assert len(prompts) == len(set(prompts)) > 10
+    assert len(prompts) == count
+    assert all(any(p.startswith(s) for p in prompts) for s in some)
 
 
+def test_a_backbone_may_have_templates_of_its_own(folder):
+    template = {'default': ['a {}'], 'mini-sd': ['the {}', 'my {}']}
+    sample = build(folder, template)[0]['data_samples']
+
+    assert sample.prompts == {
+        'default': ('a <toy>',),
+        'mini-sd': ('the <toy>', 'my <toy>'),
+    }
+    with pytest.raises(ValueError, match="the key 'default'"):
+        build(folder, {'mini-sd': ['the {}']})
+
+
+# ---------------------------------------------------------- several concepts
+@pytest.fixture
+def folders(folder):
+    """A second concept with a picture, and one of both."""
+    for name, seed in (('cat', 3), ('both', 4)):
+        (folder / name).mkdir()
+        draw_image(folder / name / '1.png', seed=seed)
+    return folder
+
+
+def test_every_folder_has_its_word_and_its_sentences(folders):
+    words = ['<toy>', '<cat>', ['<toy>', '<cat>']]
+    dataset = build(
+        folders,
+        template=[['a {}'], {'default': 'the {}'}, ['a {} and a {}']],
+        concept_dir=['toy', 'cat', 'both'],
+        placeholder=words,
+    )
+
+    samples = [item['data_samples'] for item in dataset]
+    assert [sample.image_index for sample in samples] == [0, 1, 2, 3]
+    assert [sample.prompts for sample in samples] == [
+        ('a <toy>',),
+        ('a <toy>',),
+        {'default': ('the <cat>',)},
+        ('a <toy> and a <cat>',),
+    ]
+
+
+def test_templates_may_be_those_of_all_folders(folders):
+    dataset = build(
+        folders,
+        concept_dir=['toy', 'cat'],
+        placeholder=['<toy>', '<cat>'],
+        mask_dir=None,
+    )
+
+    assert dataset.prompts[0] == ('a photo of a <toy>', 'my <toy> here')
+    assert dataset.prompts[-1] == ('a photo of a <cat>', 'my <cat> here')
+
+
+def test_masks_may_be_those_of_some_folders(folders):
+    (folders / 'masks').mkdir()
+    Image.new('L', (64, 64), 255).save(folders / 'masks' / '1.png')
+    dataset = build(
+        folders,
+        concept_dir=['toy', 'cat'],
+        placeholder=['<toy>', '<cat>'],
+        mask_dir=[None, 'masks'],
+    )
+
+    masked = ['mask' in item['data_samples'] for item in dataset]
+    assert masked == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ('options', 'words'),
+    [
+        (dict(placeholder='<toy>'), '`placeholder` must have one entry'),
+        (dict(placeholder=['<toy>']), '`placeholder` must have one entry'),
+        (dict(template=[['a {}']]), '`template` must have one entry'),
+        (dict(mask_dir=['masks']), '`mask_dir` must have one entry'),
+        (dict(template=['a {} and a {}']), 'one {}'),
+        (dict(placeholder=['<toy>', ['<toy>', '<cat>']]), '2 {}, one for'),
+    ],
+)
+def test_there_must_be_one_of_each_for_every_folder(folders, options, words):
+    config = dict(concept_dir=['toy', 'cat'], placeholder=['<toy>', '<cat>'])
+    with pytest.raises(ValueError, match=words):
+        build(folders, **{**config, **options})
+
+
+# ------------------------------------------------------------------ mistakes
 def test_files_that_are_no_pictures_are_named_and_skipped(folder):
     (folder / 'toy' / 'notes.txt').write_text('not a picture')
     (folder / 'toy' / 'below').mkdir()

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,10 @@ from runs import (
     draw_image,
     embedding_of,
     free_port,
+    last,
     learn,
     options,
+    state_in,
 )
 
 from mmhiper.apis import load_editor
@@ -211,44 +214,83 @@ def test_two_processes_equal_one(tiny_sd1, tmp_path, images):
     torch.testing.assert_close(two[-1:], learn(alone), **close)
 
 
-def test_two_processes_learn_one_word(tiny_sd1, tmp_path):
-    """Each takes a picture of its own: together, a batch of two."""
-    for k in range(3):
-        draw_image(tmp_path / f'{k}.png', seed=k)
-    values = options(tmp_path, tiny_sd1, iters=4, file=TOY, **LINEAR)
-    values['work_dir'] = str(tmp_path / 'two')
-    values['custom_hooks.2.interval'] = 1000
+def test_two_processes_learn_two_words(tiny_sd1, tmp_path):
+    """Each takes a picture of its own: together, a batch of two.
+
+    There are steps with both words, and with one, in both processes or in
+    one of them; and the pictures' own tokens are in few.
+    """
+    for concept in ('toy', 'cat'):
+        (tmp_path / concept).mkdir()
+        for k in range(2):
+            draw_image(tmp_path / concept / f'{k}.png', k + len(concept))
+    values = options(tmp_path, tiny_sd1, iters=6, file=TOY, **LINEAR)
+    values |= {
+        'work_dir': str(tmp_path / 'two'),
+        'custom_hooks.2.interval': 1000,
+        'model.placeholder_token': '<toy>,<cat>',
+        'model.val_prompts': '<toy>,<cat>',
+        'model.per_image_tokens': 4,
+        'model.embedding_reg_weight': 1.0,
+        'train_dataloader.dataset.concept_dir': 'toy,cat',
+        'train_dataloader.dataset.placeholder': '<toy>,<cat>',
+    }
     process = start(
         'bash', REPO / 'tools' / 'dist_train.sh', TOY, 2,
         *cfg_options(values), PORT=free_port(),
     )  # fmt: skip
     output = process.communicate(timeout=300)[0]
     assert process.returncode == 0, output
+    assert 'Warning' not in output and 'WARNING' not in output
 
+    values = {
+        key: value.split(',') if ',' in str(value) else value
+        for key, value in values.items()
+        if key != 'train_dataloader.dataset.template'
+    }
     values['work_dir'] = str(tmp_path / 'one')
-    cfg = config(tmp_path, tiny_sd1, 4, TOY, **values)
+    cfg = config(tmp_path, tiny_sd1, 6, TOY, **values)
     cfg.train_dataloader.batch_size = 2
-    together = learn(cfg)
-    apart = embedding_of(tmp_path / 'two' / 'iter_4.pth')
-    start_values = MODELS.build(cfg.model).embedding.rows
-    moved = (apart - start_values).abs()
-    assert moved.min() > 0
-    close = dict(rtol=0, atol=PART * moved.max().item())
-    torch.testing.assert_close(apart, together, **close)
+    train(cfg)
+    start_values = MODELS.build(cfg.model).state_dict()
+    together = state_in(last(cfg))
+    apart = state_in(tmp_path / 'two' / 'iter_6.pth')
+    assert apart.keys() == together.keys()
+    for word in ('<toy>', '<cat>'):
+        name = f'embedding.rows:{word}'
+        moved = (apart[name] - start_values[name]).abs()
+        assert moved.min() > 0
+        close = dict(rtol=0, atol=PART * moved.max().item())
+        torch.testing.assert_close(apart[name], together[name], **close)
 
 
-def test_a_resumed_word_equals_an_uninterrupted_one(tiny_sd1, tmp_path):
-    """Shuffled pictures, random sentences and progressive vectors too."""
+def test_resumed_words_equal_uninterrupted_ones(tiny_sd1, tmp_path):
+    """Shuffled pictures, random sentences, progressive vectors, mixing."""
     for k in range(3):
         draw_image(tmp_path / f'{k}.png', seed=k)
-    progress = {
+    words = ['<cat-toy>', '<cat>']
+    more = {
+        'model.placeholder_token': words,
+        'model.val_prompts': words,
         'model.num_vectors_per_token': 2,
         'model.progressive_interval': 3,
+        'model.per_image_tokens': 8,
+        'train_dataloader.dataset.concept_dir': ['.', '.'],
+        'train_dataloader.dataset.placeholder': words,
     }
-    whole = learn(config(tmp_path, tiny_sd1, 8, TOY, **progress))
 
-    cfg = config(tmp_path, tiny_sd1, 5, TOY, **progress)
+    def learned(cfg, resume=None):
+        cfg.experiment_name = uuid.uuid4().hex  # as `learn` does
+        train(cfg, resume=resume)
+        return state_in(last(cfg))
+
+    whole = learned(config(tmp_path, tiny_sd1, 8, TOY, **more))
+    cfg = config(tmp_path, tiny_sd1, 5, TOY, **more)
     cfg.work_dir = str(tmp_path / 'parts')
-    learn(cfg)
+    learned(cfg)
     cfg.train_cfg.max_iters = 8
-    assert torch.equal(learn(cfg, resume='auto'), whole)
+    resumed = learned(cfg, resume='auto')
+    assert len(whole) == 4
+    assert resumed.keys() == whole.keys()
+    for name, tensor in whole.items():
+        assert torch.equal(tensor, resumed[name]), name

@@ -52,7 +52,7 @@ def test_every_iteration_of_mmengines_own_waits(runner):
     loss = torch.zeros((), device='meta')
 
     with (
-        pytest.raises(AssertionError, match='a number of the device'),
+        pytest.raises(AssertionError, match='a number is read'),
         Rehearsal(),
     ):
         note(runner, RuntimeInfoHook(), [loss])

@@ -40,6 +40,17 @@ def test_measures_are_those_of_their_definition():
     )
 
 
+def test_a_prompt_is_compared_with_what_it_is_about():
+    red, lime = plain('red'), plain('lime')
+    drawn = [('red', red, lime), ('green', lime, lime)]
+    report = compare_with_plain(
+        Colours(), [*red, *lime], drawn, about=[[0, 1], [2]]
+    )
+
+    assert report['learned']['image_similarity'] == 1
+    assert report['plain']['image_similarity'] == 0.5
+
+
 def test_one_prompt_has_no_other_to_be_nearer_to():
     report = compare_with_plain(
         Colours(), plain('red'), [('red', plain('red'), plain('lime'))]

@@ -101,6 +101,21 @@ def test_a_placeholder_that_is_no_new_word_is_refused(
         vocabulary.add(placeholder, 1)
 
 
+def test_a_sign_that_is_one_token_may_be_a_placeholder(tokenizer, vocabulary):
+    """The `*` of the original code, wherever a text has it."""
+    vocabulary.add('*', 2)
+    size = len(tokenizer)
+    plain = tokenizer('a , b', add_special_tokens=False).input_ids
+
+    ids = vocabulary.encode(['a*, * b'])[0].tolist()
+    star = [size, size + 1]
+    assert ids[1:8] == [plain[0], *star, plain[1], *star, plain[2]]
+    assert vocabulary.find('a photo of *') == ['*']
+    assert len(tokenizer) == size
+    with pytest.raises(ValueError, match='exists'):
+        vocabulary.add('*', 1)
+
+
 def test_a_single_token_has_its_id(tokenizer, vocabulary):
     expected = tokenizer('x', add_special_tokens=False).input_ids
     assert [vocabulary.single_token('x')] == expected

@@ -18,7 +18,9 @@ from tqdm.auto import tqdm
 from mmhiper.io.record import VERSION
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.data_preprocessor import ImagePreprocessor
+from mmhiper.models.editors.moved import refusing_moved
 from mmhiper.models.embeddings import Identity
+from mmhiper.models.loss_weights import check_loss_weights, snr_weights
 from mmhiper.models.pipelines import EmbedsPipeline, make_pipeline
 from mmhiper.models.sampling import guided, run_scheduler
 from mmhiper.models.stable_diffusion import StableDiffusion
@@ -59,9 +61,17 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
             the frozen model predicts from plain words
             (:meth:`plain_condition`). It holds the surroundings, of which a
             mask leaves nothing to learn, for one more pass through the U-Net.
+        noise_offset (float): Share of one more normal number for each picture
+            and channel in the noise of training, constant over the picture:
+            so mean brightness is learned too. 0.1 where it is used.
+        min_snr_gamma (float, optional): Weighs each picture's loss by its
+            timestep, as arXiv 2303.09556 does (5 there); see
+            :func:`snr_weights`. None weighs all alike.
+        debiased (bool): Weighs it as arXiv 2310.08442 does, instead.
 
     Raises:
-        ValueError: If a validation prompt is empty, or the weight negative.
+        ValueError: If a validation prompt is empty, a number out of its
+            range, or a keyword one of mmagic's that lives elsewhere here.
 
     Note:
         The frozen model is an attribute, ``self.sd``, but not a registered
@@ -77,13 +87,23 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
     sd: StableDiffusion
     embedding: nn.Module
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Has each constructor refuse keywords of mmagic's with advice."""
+        super().__init_subclass__(**options)
+        if '__init__' in vars(cls):
+            cls.__init__ = refusing_moved(cls.__init__)  # type: ignore[method-assign]
+
     def __init__(
         self,
         sd: dict[str, Any] | StableDiffusion,
         data_preprocessor: Preprocessing = None,
         val_prompts: str | list[str] | None = None,
         hold_outside: float = 0.0,
+        noise_offset: float = 0.0,
+        min_snr_gamma: float | None = None,
+        debiased: bool = False,
     ) -> None:
+        check_loss_weights(noise_offset, min_snr_gamma, debiased)
         if hold_outside < 0:
             raise UserError(
                 f'`hold_outside` must not be negative, but got {hold_outside}.'
@@ -108,6 +128,9 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
         if self.val_prompts:
             check_texts('val_prompts', self.val_prompts)
         self.hold_outside = hold_outside
+        self.noise_offset = noise_offset
+        self.min_snr_gamma = min_snr_gamma
+        self.debiased = debiased
         self._latents: dict[tuple[int, str], Tensor] = {}
         # The pictures as last seen, (3, S, S), and their masks, (S, S).
         self._sources: dict[int, tuple[Tensor, Tensor | None]] = {}
@@ -121,6 +144,11 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
         self._latents.clear()  # encoded on the old device
         moved: EmbeddingEditor = super()._apply(fn, recurse)
         return moved
+
+    @property
+    def may_skip_parameters(self) -> bool:
+        """Whether a training step may leave parameters without gradient."""
+        return False
 
     def init_weights(self) -> None:
         """Does nothing: all weights are set when the editor is built."""
@@ -186,6 +214,18 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
             ValueError: If this editor cannot be tested that way.
         """
         raise UserError(f'{type(self).__name__} has no prompts to compare by.')
+
+    def is_about(self, number: int, sample: BaseDataElement) -> bool:
+        """Whether a comparison shows what a source picture shows.
+
+        Args:
+            number (int): Which of :meth:`comparisons`.
+            sample (BaseDataElement): Of a source picture.
+
+        Returns:
+            bool: Always, for an editor of one subject.
+        """
+        return True
 
     def example_prompt(self) -> str | None:
         """A prompt to try after training; None where the config has none."""
@@ -257,14 +297,21 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
         )
         masks = [sample.get('loss_mask') for sample in data_samples]
         losses = masked_means(output, target, masks)
+        weights = snr_weights(
+            self.sd.scheduler.alphas_cumprod,
+            step[-1],
+            self.sd.scheduler.config.prediction_type,
+            self.min_snr_gamma,
+            self.debiased,
+        ).to(losses.device, non_blocking=True)
         if not self.hold_outside or all(mask is None for mask in masks):
-            return losses
+            return weights * losses
         with torch.no_grad():
             plain, _ = self._denoise(*step, self.plain_condition(data_samples))
         whole = output.new_ones(inputs.shape[-2:])
         outside = [whole - (whole if m is None else m) for m in masks]
         held = masked_means(output, plain, outside)
-        return losses + self.hold_outside * held
+        return weights * (losses + self.hold_outside * held)
 
     def plain_condition(
         self, data_samples: list[BaseDataElement]
@@ -348,7 +395,14 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
             timesteps.append(
                 torch.randint(num_timesteps, (1,), generator=generator)
             )
-            noises.append(torch.randn(latents[-1].shape, generator=generator))
+            noise = torch.randn(latents[-1].shape, generator=generator)
+            if self.noise_offset:
+                # (1, 4, 1, 1); drawn last: the rest is as without it
+                offset = torch.randn(
+                    (*noise.shape[:2], 1, 1), generator=generator
+                )
+                noise = noise + self.noise_offset * offset
+            noises.append(noise)
         self._timesteps.append((iteration, timesteps))
         return (
             torch.cat(latents),
@@ -386,6 +440,7 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
 
         The timesteps are spread evenly, so this shows the progress of a
         training, which the loss of one step hides in its random timestep.
+        All timesteps count alike, and no noise has an offset.
 
         Args:
             inputs (Tensor): All source pictures, (K, 3, S, S) in [-1, 1].

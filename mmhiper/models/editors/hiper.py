@@ -44,7 +44,8 @@ class HiPer(EmbeddingEditor):
         data_preprocessor (dict, optional): See :class:`EmbeddingEditor`.
         val_prompts (str or list[str], optional): More edits that previews
             show, of the first image.
-        hold_outside (float): See :class:`EmbeddingEditor`.
+        hold_outside (float): See :class:`EmbeddingEditor`, as for
+            ``noise_offset``, ``min_snr_gamma`` and ``debiased``.
 
     Raises:
         ValueError: If a text is empty, the numbers of texts differ, or
@@ -81,8 +82,19 @@ class HiPer(EmbeddingEditor):
         data_preprocessor: Preprocessing = None,
         val_prompts: str | list[str] | None = None,
         hold_outside: float = 0.0,
+        noise_offset: float = 0.0,
+        min_snr_gamma: float | None = None,
+        debiased: bool = False,
     ) -> None:
-        super().__init__(sd, data_preprocessor, val_prompts, hold_outside)
+        super().__init__(
+            sd,
+            data_preprocessor,
+            val_prompts,
+            hold_outside=hold_outside,
+            noise_offset=noise_offset,
+            min_snr_gamma=min_snr_gamma,
+            debiased=debiased,
+        )
         most = self.sd.num_positions - 1
         if not 1 <= n_hiper <= most:
             raise UserError(
@@ -259,6 +271,18 @@ class HiPer(EmbeddingEditor):
             )
             for i, text in enumerate(texts)
         ]
+
+    def is_about(self, number: int, sample: BaseDataElement) -> bool:
+        """Whether a target text is that of a source image.
+
+        Args:
+            number (int): Which text.
+            sample (BaseDataElement): With ``image_index``.
+
+        Returns:
+            bool: The answer.
+        """
+        return number == int(self.image_indices([sample]))
 
     def example_prompt(self) -> str | None:
         """The target text of the first image."""

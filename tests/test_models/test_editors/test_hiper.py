@@ -471,3 +471,11 @@ def test_the_preprocessor_has_the_size_of_the_backbone(tiny_sd1):
 
     assert editor.data_preprocessor.size == 64
     assert type(editor) is MODELS.get('mmhiper.HiPer')
+
+
+def test_a_comparison_is_about_its_own_image(tiny_sd1):
+    editor = make_hiper(tiny_sd1, source_text=['a dog', 'a cat'])
+    samples = batch_of([picture(0), picture(1)], [0, 1])['data_samples']
+
+    about = [[editor.is_about(k, each) for each in samples] for k in (0, 1)]
+    assert about == [[True, False], [False, True]]

@@ -200,7 +200,7 @@ def test_progressive_vectors_come_into_use_one_by_one(tiny_sd1):
         changed.append(int(moved.sum()))
 
     assert changed == [1, 1, 2, 2, 3, 3, 3]
-    assert int(editor.embedding.num_active) == 3
+    assert editor.embedding.active == {'<cat-toy>': 3}
     assert (editor.embedding.rows != start).any(1).all()
 
 
@@ -215,22 +215,60 @@ def test_unused_progressive_vectors_take_no_part_in_pictures(tiny_sd1):
 
 
 def test_each_picture_may_have_a_token_of_its_own(tiny_sd1):
-    editor = make(tiny_sd1, per_image_tokens=2)
+    editor = make(tiny_sd1, per_image_tokens=2, per_image_mixing=1)
     at_step(0)
-    data = batch(editor, [picture(0), picture(1)])
+    data = batch(editor, [picture(0), picture(1)], ('a <cat-toy> at night',))
+    with torch.no_grad():
+        ours = editor.train_condition(data['data_samples']).tokens
+    rows = torch.cat([editor.embedding.rows, editor.embedding.image_rows])
+    # the plain way: the rows written over letters of the table
+    plain = make(tiny_sd1).sd
+    for letter, row in zip('xyz', rows.detach(), strict=True):
+        plain.token_tables[0][plain.vocabulary.single_token(letter)] = row
+    texts = ['a x at night with y', 'a x at night with z']
+    assert torch.equal(ours, plain.encode_text(texts).tokens)
+
     editor(**data, mode='loss')['loss'].backward()
     assert (editor.embedding.image_rows.grad != 0).any(1).all()
-
-    editor.zero_grad()
-    one = batch(editor, [picture(0)])
-    editor(**one, mode='loss')['loss'].backward()
-    used = (editor.embedding.image_rows.grad != 0).any(1)
-    assert used.tolist() == [True, False]
     # they stay at home when the word is used
     with torch.no_grad():
         before = editor.condition(['a <cat-toy>']).tokens
         editor.embedding.image_rows.add_(1)
         assert torch.equal(before, editor.condition(['a <cat-toy>']).tokens)
+
+
+def test_a_quarter_of_the_steps_mixes_wherever_it_takes_place(tiny_sd1):
+    """Which one does depends on seed, picture and iteration alone."""
+    steps = 200
+
+    def mixed(pictures, seed=0, **options):
+        editor = make(tiny_sd1, per_image_tokens=2, **options)
+        with torch.no_grad():
+            plain = editor.encode(['a <cat-toy>']).tokens[0]
+        found = []
+        for iteration in range(steps):
+            at_step(iteration, seed)
+            data = batch(editor, pictures, ('a <cat-toy>',))
+            with torch.no_grad():
+                text = editor.train_condition(data['data_samples'])
+            found.append(not torch.equal(text.tokens[-1], plain))
+        return torch.tensor(found)
+
+    alone = mixed([picture(0)])
+    # of a binomial distribution, five standard deviations to each side
+    share = alone.float().mean()
+    assert abs(share - 0.25) < 5 * (0.25 * 0.75 / steps) ** 0.5
+    beside = mixed([picture(1), picture(0)])
+    assert torch.equal(alone, beside)
+    assert not torch.equal(alone, mixed([picture(0)], seed=1))
+    assert not mixed([picture(0)], per_image_mixing=0).any()
+
+
+def test_a_step_without_a_picture_token_leaves_these_alone(tiny_sd1):
+    editor = make(tiny_sd1, per_image_tokens=1, per_image_mixing=0)
+    start = editor.embedding.image_rows.detach().clone()
+    train(editor, 2)
+    assert torch.equal(editor.embedding.image_rows, start)
 
 
 def test_more_pictures_than_image_tokens_are_refused(tiny_sd1):
@@ -273,6 +311,7 @@ def test_a_random_start_is_reproducible_and_of_the_tables_size(tiny_sd1):
         (dict(num_vectors_per_token=0), r'in \[1, 75\]'),
         (dict(progressive_interval=0), 'at least 1'),
         (dict(per_image_tokens=-1), 'at least 0'),
+        (dict(per_image_mixing=1.5), r'in \[0, 1\]'),
         (dict(val_prompts=['a dog']), 'must have the placeholder'),
     ],
 )
@@ -461,7 +500,7 @@ def test_an_export_of_unfinished_progress_loads_back(tiny_sd1):
     again = make(tiny_sd1, **options)
     again.load_state_dict(editor.learned_state())
 
-    assert int(again.embedding.num_active) == 2
+    assert again.embedding.active == {'<cat-toy>': 2}
     assert torch.equal(draw(again), draw(editor))
 
 

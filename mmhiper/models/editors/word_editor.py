@@ -1,0 +1,471 @@
+"""Editors whose texts may have new words in them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from torch import Tensor
+
+from mmhiper.io import read_token_file
+from mmhiper.io.export_format import entries_of, words_of
+from mmhiper.io.token_file import quoted
+from mmhiper.models.conditioning import Conditioning
+from mmhiper.models.editors.base import EmbeddingEditor, check_texts
+from mmhiper.models.embeddings import TokenEmbedding
+from mmhiper.models.pipelines import make_pipeline
+from mmhiper.models.stable_diffusion import StableDiffusion
+from mmhiper.models.vocabulary import Vocabulary
+from mmhiper.models.words import (
+    Words,
+    check_widths,
+    match_words,
+    read_words,
+)
+from mmhiper.utils.arguments import OfThisRun
+from mmhiper.utils.errors import UserError
+from mmhiper.utils.randomness import generator_of
+
+MOST_IMAGES = 1000  # with a token of their own
+
+
+class WordEditor(EmbeddingEditor):
+    """Reads texts with learned words in them, and with words from files.
+
+    What it has of words: their tokens, the rows of those that are learned,
+    and the ways in and out. How they are learned is a subclass's.
+
+    Args:
+        sd (dict or StableDiffusion): The frozen model or its config.
+        placeholder_token (str or list[str]): See :class:`TextualInversion`.
+        initialize_token (str or list, optional): Likewise.
+        num_vectors_per_token (int or list[int]): Likewise.
+        per_image_tokens (int): Likewise.
+        embedding (str, optional): Likewise.
+        val_prompts (str or list[str], optional): By default "a photo of" each
+            word.
+        **options: See :class:`EmbeddingEditor`.
+
+    Raises:
+        FileNotFoundError: If there is no file ``embedding``.
+        ValueError: If a placeholder is no new word, the initialiser is
+            several tokens, a number is out of range, a validation prompt
+            lacks a placeholder, or the file has none of the words.
+    """
+
+    embedding: TokenEmbedding
+
+    def __init__(
+        self,
+        sd: dict[str, Any] | StableDiffusion,
+        placeholder_token: str | list[str],
+        initialize_token: str | list[str | None] | None = None,
+        num_vectors_per_token: int | list[int] = 1,
+        per_image_tokens: int = 0,
+        embedding: Annotated[str | None, OfThisRun()] = None,
+        val_prompts: str | list[str] | None = None,
+        **options: Any,
+    ) -> None:
+        words = _list_words(placeholder_token)
+        if val_prompts is None:
+            val_prompts = [f'a photo of {word}' for word in words]
+        super().__init__(sd, val_prompts=val_prompts, **options)
+        counts = _one_each(
+            'num_vectors_per_token', num_vectors_per_token, words
+        )
+        most = self.sd.num_positions - 2
+        for count in counts.values():
+            check_range('num_vectors_per_token', count, 1, most)
+        # a file may ask for them
+        check_range('per_image_tokens', per_image_tokens, 0, MOST_IMAGES)
+        self.placeholder_token = placeholder_token
+        self.initialize_token = initialize_token
+        self.num_vectors_per_token = num_vectors_per_token
+        self.per_image_tokens = per_image_tokens
+        self._initializers = _one_each(
+            'initialize_token', initialize_token, words
+        )
+        self._set_words(counts)
+        self._check_val_prompts()
+        if embedding is not None:
+            self._start_from(embedding)
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The words of the (first) text encoder, with the new ones."""
+        return self.words.vocabularies[0]
+
+    def _set_words(
+        self,
+        counts: Mapping[str, int],
+        loaded: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """Makes tokens of the words, and rows of the learned ones."""
+        images = self.per_image_tokens
+        self.words = Words(self.sd.vocabularies, counts, images, loaded)
+        self.embedding = TokenEmbedding(
+            {word: self._initial_rows(word, n) for word, n in counts.items()},
+            self._random_rows(images, 'images') if images else None,
+        )
+
+    @property
+    def placeholders(self) -> list[str]:
+        """The words that prompts may use: the learned and the loaded ones."""
+        return self.words.placeholders
+
+    def _check_val_prompts(self) -> None:
+        """Refuses a validation prompt without a placeholder."""
+        check_texts('val_prompts', self.val_prompts)
+        for prompt in self.val_prompts:
+            if not self.vocabulary.find(prompt):
+                raise UserError(
+                    '`val_prompts` must have the placeholder '
+                    f'{quoted(self.words.learned)} in them, but got '
+                    f'{prompt!r}.'
+                )
+
+    def _initial_rows(self, word: str, count: int) -> Tensor:
+        """Start values of a placeholder, (n, D)."""
+        initializer = self._initializers[word]
+        if initializer is None:
+            return self._random_rows(count, word)
+        token = self.sd.vocabulary.single_token(initializer)
+        row = torch.cat([each[token].float() for each in self.sd.token_tables])
+        return row.repeat(count, 1).to(self.sd.device)
+
+    def _random_rows(self, count: int, origin: str) -> Tensor:
+        """Random rows like those of the tables, (count, D)."""
+        tables = [table.float() for table in self.sd.token_tables]
+        mean = torch.cat([table.mean(0) for table in tables])
+        std = torch.cat([table.std(0) for table in tables])
+        noise = torch.randn(
+            (count, len(mean)), generator=generator_of('rows', origin)
+        ).to(mean.device)
+        return (mean + noise * std).to(self.sd.device)
+
+    @torch.no_grad()
+    def _start_from(self, path: str) -> None:
+        """Takes the values of the words that a file has."""
+        tokens = read_token_file(path)
+        check_widths(tokens, path, self._widths, self.sd.backbone)
+        rows = {word: tokens.rows_of(word) for word in tokens.placeholders}
+        found = match_words(rows, self.words.learned)
+        if not found:
+            raise UserError(
+                f'`embedding` must hold {quoted(self.words.learned)}, but '
+                f'{path!r} has {quoted(rows)}. Rename one: `mmhiper convert '
+                'FILE OUT --placeholder NEW`.'
+            )
+        for word, start in found.items():
+            count = self.embedding.counts[word]
+            if len(start) > count:
+                raise UserError(
+                    f'`num_vectors_per_token` is {count} for {word!r}, but '
+                    f'{path!r} has {len(start)} vectors of it to start from. '
+                    f'Set it to {len(start)} or more.'
+                )
+            self.embedding.rows_of(word)[: len(start)] = start
+
+    # --------------------------------------------------------- conditioning
+    def encode(self, texts: list[str]) -> Conditioning:
+        """Encodes texts in which placeholders may occur.
+
+        Args:
+            texts (list[str]): B texts.
+
+        Returns:
+            Conditioning: B texts; gradients reach the learned rows of the
+            words in them.
+        """
+        used = {word for text in texts for word in self.vocabulary.find(text)}
+        rows = [
+            _if_used(self.embedding.rows_of(word), word in used)
+            for word in self.words.learned
+        ]
+        if self.embedding.image_rows is not None:
+            mixed = not used.isdisjoint(self.words.of_images)
+            rows.append(_if_used(self.embedding.image_rows, mixed))
+        rows += [
+            each.to(rows[0], non_blocking=True)
+            for each in self.words.loaded.values()
+        ]
+        ids = self.words.encode(texts, self.embedding.active)
+        return self.sd.encode_ids(ids, torch.cat(rows))
+
+    def condition(self, prompts: list[str]) -> Conditioning:
+        """Prompts with the learned and the loaded words in them.
+
+        Warns about a prompt in which no placeholder is, or takes effect.
+
+        Args:
+            prompts (list[str]): B prompts.
+
+        Returns:
+            Conditioning: B texts.
+        """
+        limit = self.sd.num_positions - 2
+        for prompt in prompts:
+            if not self.vocabulary.find(prompt):
+                warnings.warn(
+                    f'The prompt {prompt!r} has no placeholder in it, so '
+                    'nothing that was learned takes effect. Known: '
+                    f'{", ".join(self.placeholders)}.',
+                    stacklevel=2,
+                )
+            count = self.vocabulary.count(prompt)
+            if count > limit:
+                warnings.warn(
+                    f'A prompt of {count} tokens is cut to its first {limit}; '
+                    'a placeholder behind them takes no effect. The prompt '
+                    f'is {prompt!r}.',
+                    stacklevel=2,
+                )
+        return self.encode(prompts)
+
+    def encode_negative(self, texts: list[str]) -> Conditioning:
+        """Negative prompts, in which loaded words may occur too.
+
+        Args:
+            texts (list[str]): B texts.
+
+        Returns:
+            Conditioning: B texts.
+        """
+        return self.encode(texts)
+
+    # ------------------------------------------------------ coming and going
+    def load_embeddings(
+        self,
+        paths: Sequence[str | Path],
+        rename: dict[str, str] | None = None,
+    ) -> list[str]:
+        """Adds the words of embedding files of any known format.
+
+        Either all are added or, on an error, none. They are used and not
+        trained, and are in no checkpoint of this editor.
+
+        Args:
+            paths (Sequence[str or Path]): Files, see :mod:`mmhiper.io`.
+            rename (dict[str, str], optional): New placeholders by those in
+                the files.
+
+        Returns:
+            list[str]: The placeholders that were added.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If a file is no embedding, or of another width, or a
+                placeholder is taken.
+        """
+        paths = [paths] if isinstance(paths, str | Path) else paths
+        added = read_words(
+            paths,
+            rename or {},
+            self.placeholders,
+            self._widths,
+            self.sd.backbone,
+        )
+        self._add_loaded(added)
+        return list(added)
+
+    def _add_loaded(self, rows: Mapping[str, Tensor]) -> None:
+        """Makes tokens of loaded words."""
+        self.words = Words(
+            self.sd.vocabularies,
+            self.embedding.counts,
+            self.per_image_tokens,
+            {**self.words.loaded, **rows},
+        )
+
+    @property
+    def _widths(self) -> list[int]:
+        """How wide the rows of each text encoder are."""
+        return [table.shape[1] for table in self.sd.token_tables]
+
+    def to_diffusers(self) -> Any:
+        """A plain pipeline with the learned words and the loaded ones.
+
+        Returns:
+            StableDiffusionPipeline: Or that of XL, with text encoders and
+            tokenizers of its own.
+
+        Raises:
+            ValueError: If a placeholder is a sign of the vocabulary, ``*``.
+        """
+        signs = set(self.placeholders) & set(self.sd.tokenizer.get_vocab())
+        if signs:
+            raise UserError(
+                'diffusers takes no placeholder that is in its vocabulary, '
+                f'such as {quoted(signs)}. Give it a file under another name: '
+                "`pipeline.load_textual_inversion(FILE, token='<new-name>')`."
+            )
+        return make_pipeline(self.sd, {**self._active(), **self.words.loaded})
+
+    def _active(self) -> dict[str, Tensor]:
+        """The rows of each learned word that are in use, (k, D)."""
+        words = self.words.learned
+        return {word: self.embedding.active_rows(word) for word in words}
+
+    # ---------------------------------------------------------- checkpoints
+    def learned_state(self) -> dict[str, Tensor]:
+        """The rows of the placeholders, named as the field names them.
+
+        So the export of a word is a file that others read as it is: with one
+        text encoder ``load_textual_inversion`` of diffusers, whose name is
+        the placeholder itself; with the two of Stable Diffusion XL the tools
+        that know ``clip_l`` and ``clip_g``.
+
+        Returns:
+            dict[str, Tensor]: (k, D) per word and text encoder, on the CPU.
+        """
+        return entries_of(
+            {
+                word: [
+                    part.clone()
+                    for part in rows.detach().cpu().split(self._widths, dim=1)
+                ]
+                for word, rows in self._active().items()
+            }
+        )
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        *args: Any,
+    ) -> None:
+        """Takes words too: of an export, or of a file from elsewhere."""
+        entries = {
+            name.removeprefix(prefix): tensor
+            for name, tensor in state_dict.items()
+            if name.startswith(prefix)
+        }
+        own = local_metadata.get('editor') in (None, type(self).__name__)
+        if own and entries and _are_words(entries):
+            for name in entries:
+                del state_dict[prefix + name]
+            for name, tensor in self._state_of(entries).items():
+                state_dict[f'{prefix}embedding.{name}'] = tensor
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, *args
+        )
+
+    def _state_of(self, entries: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The state of the embedding with the words of a file.
+
+        There are as many vectors as in the file afterwards, at least; further
+        words of it are loaded.
+
+        Args:
+            entries (Mapping[str, Tensor]): See :func:`words_of`.
+
+        Returns:
+            dict[str, Tensor]: By the names of the embedding.
+        """
+        own = self.words.learned
+        words = {}
+        for word, parts in words_of(entries, own[0]).items():
+            if len({part.shape[:-1] for part in parts}) > 1:
+                raise UserError(
+                    f'The word {word!r} must have as many vectors for each '
+                    'text encoder, but has '
+                    f'{" and ".join(str(tuple(p.shape)) for p in parts)}.'
+                )
+            words[word] = torch.cat(parts, dim=-1)
+        found = match_words(words, own)
+        if len(found) < len(own):
+            raise UserError(
+                f'Wanted the words {quoted(own)}, but the file has '
+                f'{quoted(words)}. Give the editor these as its '
+                '`placeholder_token`.'
+            )
+        if len(own) == 1 and own[0] not in words:
+            warnings.warn(
+                f'The word {quoted(words)} of the file is called {own[0]!r} '
+                'here, as in the config.',
+                stacklevel=2,
+            )
+        if {rows.shape[1:] for rows in words.values()} != {
+            (sum(self._widths),)
+        }:
+            return self.embedding.state_with(found)  # which does not fit
+        counts = {
+            word: max(count, len(found[word]))
+            for word, count in self.embedding.counts.items()
+        }
+        others = {} if len(words) == 1 else words.keys() - own
+        loaded = {**self.words.loaded, **{w: words[w] for w in others}}
+        if counts != self.embedding.counts:
+            self._set_words(counts, loaded)
+            numbers = list(counts.values())
+            single = isinstance(self.placeholder_token, str)
+            self.num_vectors_per_token = numbers[0] if single else numbers
+        elif others:
+            self._add_loaded(loaded)
+        return self.embedding.state_with(found)
+
+
+def _are_words(entries: Mapping[str, Tensor]) -> bool:
+    """Whether these are rows of words, and no state dict of an editor."""
+    return not any(name.startswith('embedding.') for name in entries) and all(
+        tensor.ndim == 2 for tensor in entries.values()
+    )
+
+
+def _if_used(rows: Tensor, used: bool) -> Tensor:
+    """Rows, cut off from learning where no text of a step has them.
+
+    So the optimizer finds no gradient, and leaves them alone; one of zeros
+    would have it move them by its momentum.
+    """
+    return rows if used else rows.detach()
+
+
+def _list_words(placeholder_token: str | Sequence[str]) -> list[str]:
+    """The placeholders, checked that there is one, and none twice."""
+    if isinstance(placeholder_token, str):
+        return [placeholder_token]
+    words = list(placeholder_token)
+    if not words or len(set(words)) < len(words):
+        raise UserError(
+            '`placeholder_token` must be one new word or several different '
+            f'ones, but got {words}.'
+        )
+    return words
+
+
+def _one_each(name: str, given: Any, words: Sequence[str]) -> dict[str, Any]:
+    """What belongs to each word: one value for all, or a list."""
+    if not isinstance(given, list | tuple):
+        given = [given] * len(words)
+    if len(given) != len(words):
+        raise UserError(
+            f'`{name}` must be one value or one for each of '
+            f'{quoted(words)}, but got {len(given)}.'
+        )
+    return dict(zip(words, given, strict=True))
+
+
+def check_range(
+    name: str, number: float, least: float, most: float | None = None
+) -> None:
+    """Refuses a number out of range.
+
+    Args:
+        name (str): Of the option.
+        number (float): What it is.
+        least (float): What it may be.
+        most (float, optional): Likewise.
+
+    Raises:
+        ValueError: If it is out of range.
+    """
+    if number < least or (most is not None and number > most):
+        wanted = f'at least {least}'
+        if most is not None:
+            wanted = f'in [{least}, {most}]'
+        raise UserError(f'`{name}` must be {wanted}, but got {number}.')
