@@ -132,11 +132,11 @@ def check_torch_file(path: Path) -> bool:
             damaged, or of another kind.
     """
     with path.open('rb') as file:
-        if zipfile.is_zipfile(file):
+        head = file.read(4)
+        if head == b'PK\x03\x04':  # what PyTorch goes by
             _check_instructions(path, _zipped_pickle(path, file))
             return True
-        file.seek(0)
-        if file.read(1) != b'\x80':  # the first byte of every pickle
+        if head[:1] != b'\x80':  # the first byte of every pickle
             raise FileError(f'{str(path)!r} {_VERDICT}. {_REMEDY}')
         file.seek(0)
         # not from the file itself: a length in it may be any number

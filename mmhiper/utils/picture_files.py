@@ -12,8 +12,8 @@ from PIL import Image, UnidentifiedImageError
 from mmhiper.utils.errors import FileError, UserError
 from mmhiper.utils.reading import check_file, limit, reason_of
 
-# In millions: what cameras take. A pixel costs about 12 bytes while it is
-# read (as stored, over a plain ground, as RGB), so this is 1.2 GB at most.
+# In millions: what cameras take. A pixel costs 10 to 16 bytes while it is
+# read (as stored, over a plain ground, as RGB), so this is 1.6 GB at most.
 MAX_MEGAPIXELS = 100
 # To draw these Pillow starts another program, or hands them to the system:
 # their content is code.
@@ -104,5 +104,5 @@ def _too_large(path: Path, most: float) -> str:
     return (
         f'The image {str(path)!r} has more than {most:g} million pixels, the '
         'limit on what is read. Scale it down, or raise the limit with '
-        'MMHIPER_MAX_MEGAPIXELS (12 bytes of memory a pixel).'
+        'MMHIPER_MAX_MEGAPIXELS (up to 16 bytes of memory a pixel).'
     )

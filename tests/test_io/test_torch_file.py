@@ -2,6 +2,7 @@
 
 import io
 import resource
+import struct
 import sys
 import threading
 import zipfile
@@ -123,6 +124,19 @@ def test_a_length_that_is_none(tmp_path, little_memory):
 
     with pytest.raises(FileError, match='neither a safetensors nor'):
         read_content(tmp_path / 'a.pt')
+
+
+def test_a_zip_file_of_several_disks(tmp_path):
+    path = tmp_path / 'a.pt'
+    torch.save({'<a>': torch.ones(1, 4)}, path)
+    whole = path.read_bytes()
+    end = whole.rindex(b'PK\5\6')
+    # says that it is the first of five
+    locator = b'PK\6\7' + struct.pack('<LQL', 0, 0, 5)
+    path.write_bytes(whole[:end] + locator + whole[end:])
+
+    with pytest.raises(FileError, match='neither a safetensors nor'):
+        read_token_file(path)
 
 
 def test_a_state_dict_with_methods_of_its_own(tmp_path):

@@ -46,9 +46,11 @@ def _to_rgb(image: Image.Image, path: Path, behind: str) -> Image.Image:
     if image.mode in _DEEP_GREY:
         image = _deep_grey_to_8_bits(image, path)
     if image.has_transparency_data:
-        image = image.convert('RGBA')
+        if image.mode != 'RGBA':
+            image = image.convert('RGBA')
         ground = Image.new('RGBA', image.size, behind)
         image = Image.alpha_composite(ground, image)
+        del ground  # a large picture is held no more often than needed
     return image.convert('RGB')
 
 
@@ -72,9 +74,9 @@ def load_upright_image(path: str | Path, behind: str = 'white') -> Image.Image:
     """
     path = Path(path)
     with open_picture(path) as file:
-        image = ImageOps.exif_transpose(file)
-        image.load()
-        return _to_rgb(image, path, behind)
+        file.load()
+        ImageOps.exif_transpose(file, in_place=True)
+        return _to_rgb(file, path, behind)
 
 
 def load_mask(path: str | Path, size: tuple[int, int]) -> np.ndarray:
