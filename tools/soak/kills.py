@@ -58,6 +58,11 @@ class Report:
             f'{len(self.faults)} fault(s)'
         )
 
+    def fault(self, words: str) -> None:
+        """Notes, and shows, what should not be."""
+        self.faults.append(words)
+        print(f'FAULT: {words}', flush=True)
+
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
@@ -119,11 +124,9 @@ def kill(
     report.moments['while training' if trained else 'before a checkpoint'] += 1
     expected = -number if number == signal.SIGKILL else 128 + number
     if process.returncode != expected:
-        report.faults.append(
-            f'{name} ended with {process.returncode}:\n{output}'
-        )
+        report.fault(f'{name} ended with {process.returncode}:\n{output}')
     elif 'Traceback' in output:
-        report.faults.append(f'{name} had a traceback:\n{output}')
+        report.fault(f'{name} had a traceback:\n{output}')
 
 
 def train_with_kills(
@@ -145,7 +148,7 @@ def train_with_kills(
     process = start(args, work_dir)
     output = process.communicate()[0]
     if process.returncode != 0:
-        report.faults.append(f'not resumed ({process.returncode}):\n{output}')
+        report.fault(f'not resumed ({process.returncode}):\n{output}')
 
 
 def main() -> int:
@@ -171,11 +174,10 @@ def main() -> int:
                 torch.equal(found[name], expected[name]) for name in found
             )
             if not same:
-                report.faults.append(f'{work_dir.name} learned another thing')
+                report.fault(f'{work_dir.name} learned another thing')
             if left := list(work_dir.glob('**/.*.tmp')):
-                report.faults.append(f'left over: {left}')
+                report.fault(f'left over: {left}')
             print(report.line(), flush=True)
-    print('\n'.join(report.faults))
     return int(bool(report.faults))
 
 
