@@ -57,7 +57,7 @@ EDITORS = {
         negative=False,
     ),
     'NullTextInversion': Sample(
-        dict(**TEXTS, **SHORT),
+        dict(**TEXTS, num_steps=2, num_inner_steps=2),  # 4 iterations
         CURRICULUM,
         CONFIGS / 'style_diffusion' / 'dog.py',
         inverts=True,

@@ -189,7 +189,7 @@ def test_a_file_with_tensors_of_something_else(work_dir):
     path = work_dir / 'weights.pth'
     torch.save(dict(weight=torch.zeros(1)), path)
 
-    with pytest.raises(ValueError, match=r'found:.*weight \(1, 1\)'):
+    with pytest.raises(ValueError, match="no 'state_dict' of tensors"):
         load_editor(work_dir, path)
 
 

@@ -145,6 +145,9 @@ def test_files_say_what_made_them(inferencer, run, tmp_path):
             data_preprocessor=None,
             val_prompts=None,
             hold_outside=0.0,
+            noise_offset=0.0,
+            min_snr_gamma=None,
+            debiased=False,
         ),
         versions=dict(
             mmhiper=mmhiper.__version__,

@@ -10,7 +10,7 @@ from mmhiper.io.export import FORMAT as NAME
 from mmhiper.io.export import document_of
 from mmhiper.io.file_content import FileContent
 from mmhiper.io.kohya_format import XL_NAMES
-from mmhiper.io.record import read_record
+from mmhiper.io.record import Record, read_record
 from mmhiper.io.token_file import TokenFile
 from mmhiper.io.token_format import TokenFormat
 from mmhiper.utils.errors import FileError
@@ -50,12 +50,18 @@ def read(content: FileContent) -> TokenFile:
             f'export is {record.editor!r}, whose embedding is no word. '
             f'load_editor({str(path)!r}) loads it.'
         )
-    facts = record.facts()
-    word = str(facts.get('placeholder_token', path.stem))
-    words = words_of(content.entries, word)
+    words = words_of(content.entries, _only_word(record))
     first = {word: parts[0] for word, parts in words.items()}
     second = {w: parts[1] for w, parts in words.items() if len(parts) > 1}
-    return TokenFile(first, FORMAT.name, second, facts)
+    return TokenFile(first, FORMAT.name, second, record.facts())
+
+
+def _only_word(record: Record) -> str:
+    """What a single word is called, which ``clip_l`` and ``clip_g`` do not."""
+    word = (record.arguments or {}).get('placeholder_token')
+    if isinstance(word, list) and len(word) == 1:
+        (word,) = word
+    return word if isinstance(word, str) else record.path.stem
 
 
 def entries_of(words: Mapping[str, Sequence[Tensor]]) -> dict[str, Tensor]:

@@ -20,6 +20,7 @@ from typing import Any
 
 from mmhiper.utils.arguments import check_plain
 from mmhiper.utils.errors import FileError
+from mmhiper.utils.reading import printable
 
 # The entry of `meta` in a checkpoint, of the metadata in an export.
 KEY = 'embedding'
@@ -142,12 +143,12 @@ def read_record(document: Any, path: Path) -> Record:
         )
     for name, value in document.items():
         if name not in _FIELDS:
-            raise _damaged(path, f'has an unknown field {name!r:.80}')
+            raise _damaged(path, f'has an unknown field {_shown(name)}')
         if type(value) not in _FIELDS[name]:
             wanted = ' or '.join(kind.__name__ for kind in _FIELDS[name])
             raise _damaged(
                 path,
-                f'has as `{name}` {value!r:.80}, where {wanted} is wanted',
+                f'has as `{name}` {_shown(value)}, where {wanted} is wanted',
             )
     try:
         check_plain({**document})
@@ -159,6 +160,11 @@ def read_record(document: Any, path: Path) -> Record:
     values = {name: document.get(name) for name in _FIELDS}
     del values['version']
     return Record(path=path, **values)
+
+
+def _shown(value: Any) -> str:
+    """What a file says, on one line, and not all of it."""
+    return printable(repr(value)[:80])
 
 
 def _damaged(path: Path, fault: str) -> FileError:
@@ -206,7 +212,7 @@ def _from_0_1(entries: Mapping[str, Any], path: Path) -> dict[str, Any]:
             else:
                 arguments[name] = convert(text)
         except (TypeError, ValueError, RecursionError):
-            fault = f'has as `{name!s:.40}` {text!r:.80}'
+            fault = f'has as `{_shown(name)}` {_shown(text)}'
             raise _damaged(path, fault) from None
     if arguments or 'step' in document:
         document['arguments'] = arguments

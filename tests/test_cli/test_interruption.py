@@ -29,10 +29,13 @@ def started(command: list, **env: str) -> subprocess.Popen:
         subprocess.Popen: Leader of a group of its own.
     """
 
-    def as_under_nohup():
-        # a shell's background job would ignore it, and so would its children
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    nohup = env.pop('NOHUP', None)
+
+    def prepare():
+        # what a shell's background job ignores, its children would, too
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if nohup:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     return subprocess.Popen(
         [str(word) for word in command],
@@ -49,7 +52,7 @@ def started(command: list, **env: str) -> subprocess.Popen:
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        preexec_fn=as_under_nohup if env.pop('NOHUP', None) else None,
+        preexec_fn=prepare,
     )
 
 

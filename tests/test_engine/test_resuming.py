@@ -40,7 +40,12 @@ def said(plan) -> str:
 def touch(folder: Path, *steps: int, **content) -> None:
     """Checkpoints as earlier versions wrote them, with nothing in them."""
     for step in steps:
-        torch.save({'state_dict': {}, **content}, folder / f'iter_{step}.pth')
+        whole = dict(
+            state_dict={},
+            meta=dict(iter=step, epoch=0),
+            optimizer=dict(state={}, param_groups=[]),
+        )
+        torch.save(whole | content, folder / f'iter_{step}.pth')
 
 
 @pytest.fixture(scope='module')

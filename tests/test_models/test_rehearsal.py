@@ -16,7 +16,12 @@ from mmhiper.models.editors.inversion import InversionEditor
 from mmhiper.models.schedulers import scheduler_names
 from mmhiper.registry import MODELS
 
-KINDS = list_editors()
+# those of the package: others are only there when their tests are, too
+KINDS = [
+    kind
+    for kind in list_editors()
+    if MODELS.get(kind).__module__.startswith('mmhiper.')
+]
 INVERTING = [k for k in KINDS if issubclass(MODELS.get(k), InversionEditor)]
 BY_STEP = [k for k in KINDS if issubclass(MODELS.get(k), CurriculumEditor)]
 LEARNING = [k for k in KINDS if k in BY_STEP or k not in INVERTING]
@@ -256,7 +261,7 @@ def test_resuming(folders, kind):
 
     assert rehearsal.waits['curriculum.invert'] == (kind in BY_STEP)
     if kind == 'TextualInversion':
-        assert int(editor.embedding.num_active) == 2  # one before
+        assert set(editor.embedding.active.values()) == {2}  # one before
     if kind in BY_STEP:  # a loss of 0 is the last of its timestep
         assert (before.position, before.inner_step) in [(0, 1), (1, 0)]
         assert editor.position == before.position + 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import warnings
@@ -164,7 +165,7 @@ def _read_templates(path: Path) -> Any:
     if not folder.exists():
         folder.mkdir()
         _noise().save(folder / 'whole.png')
-    return _concept(folder, str(path)).prompts
+    return _concept(folder, str(path)).prompts[0]  # of the one picture
 
 
 def _concept(folder: Path, template: Any) -> TextualInversionDataset:
@@ -253,8 +254,9 @@ def picture_readers(folder: Path) -> list[Reader]:
 # ---------------------------------------------------------------------- texts
 _TABLE = (
     ','.join(COLUMNS)
-    + '\none,a.png,a dog,a cat,,0.5,,,,dog > cat,big=2; red=3,\n'
-    + 'two,b.png,"a dog, old","a ""cat""",refinement,,,,,,,hat=0.5\n'
+    + '\none,a.png,a dog,a cat,,,0.5,"(0, 0.4)",,,dog > cat,,,,big=2; #3=3,\n'
+    + 'two,b.png,"a dog, old","a ""cat""",refinement,official,"[0.2, 0.5]"'
+    + ',,,,#1,#0,"(0.3, 0.2)",0.1,,hat=0.5\n'
 )
 
 
@@ -291,9 +293,17 @@ def text_readers() -> list[Reader]:
     ]
 
 
+@functools.cache
+def _whole_checkpoint() -> bytes:
+    """The least that counts as a complete one."""
+    buffer = io.BytesIO()
+    torch.save(dict(state_dict={}, meta={}), buffer)
+    return buffer.getvalue()
+
+
 def _find_checkpoint(path: Path) -> Path:
     for step in (1, 2):
-        (path.parent / f'iter_{step}.pth').touch()
+        (path.parent / f'iter_{step}.pth').write_bytes(_whole_checkpoint())
     return find_checkpoint(path.parent)
 
 

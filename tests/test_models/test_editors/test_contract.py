@@ -106,7 +106,8 @@ def learned(request, backbones, tmp_path_factory):
         (folder / 'run').mkdir()
         cfg.dump(folder / 'run' / 'dog.py')
         path = folder / 'run' / 'iter_4.pth'
-        torch.save(dict(state_dict=editor.state_dict(), meta={}), path)
+        meta = dict(embedding=editor.export_metadata())
+        torch.save(dict(state_dict=editor.state_dict(), meta=meta), path)
         write_export(
             path.with_suffix('.safetensors'),
             editor.learned_state(),

@@ -459,6 +459,9 @@ def test_the_metadata_says_what_the_tail_is_worth_nothing_without(tiny_sd1):
             data_preprocessor=None,
             val_prompts=None,
             hold_outside=0.0,
+            noise_offset=0.0,
+            min_snr_gamma=None,
+            debiased=False,
         ),
     )
     learned = editor.learned_state()

@@ -1,7 +1,5 @@
 """Several words in one run, words from files, and where they go."""
 
-import json
-
 import pytest
 import torch
 from mmengine.config import Config
@@ -257,7 +255,7 @@ def test_exports_of_several_words_come_and_go(tiny_folder, tmp_path):
     path = tmp_path / 'iter_1.safetensors'
     metadata = editor.export_metadata()
     write_export(path, editor.learned_state(), metadata)
-    assert json.loads(metadata['placeholder_token']) == WORDS
+    assert metadata['arguments']['placeholder_token'] == WORDS
     tokens = read_token_file(path)
     assert sorted(tokens.placeholders) == sorted(WORDS)
     for word in WORDS:

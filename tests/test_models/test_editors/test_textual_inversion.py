@@ -310,7 +310,7 @@ def test_a_random_start_is_reproducible_and_of_the_tables_size(tiny_sd1):
         (dict(placeholder_token='x'), 'exists in the vocabulary'),
         (dict(num_vectors_per_token=0), r'in \[1, 75\]'),
         (dict(progressive_interval=0), 'at least 1'),
-        (dict(per_image_tokens=-1), 'at least 0'),
+        (dict(per_image_tokens=-1), r'in \[0, 1000\]'),
         (dict(per_image_mixing=1.5), r'in \[0, 1\]'),
         (dict(val_prompts=['a dog']), 'must have the placeholder'),
     ],
