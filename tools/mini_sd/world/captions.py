@@ -113,7 +113,7 @@ def _opening(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
     """What comes before the subject, and what may come after everything."""
     sketch = scene.style == 'sketch'
     determiner = str(rng.choice(DETERMINERS))
-    if rng.random() < (0.0 if sketch else 0.55):
+    if rng.random() < 0.55 and not sketch:
         return determiner, ''
     medium, ending = str(rng.choice(MEDIA)), ''
     if sketch and rng.random() < 0.7:
@@ -123,9 +123,8 @@ def _opening(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
     quality = ''
     if rng.random() < 0.5:
         light = 'dark' if scene.place == 'night' else 'bright'
-        words = (*QUALITIES, *FRAMINGS) if sketch else (light,)
-        if rng.random() < 0.8:
-            words = (*QUALITIES, *FRAMINGS)
+        neutral = rng.random() < 0.8 or sketch
+        words = (*QUALITIES, *FRAMINGS) if neutral else (light,)
         quality = str(rng.choice(words))
     first = str(rng.choice(('a', 'a', 'a', 'the')))
     return f'{first} {quality} {medium} of {determiner}', ending
