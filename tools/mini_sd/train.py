@@ -4,7 +4,12 @@
 
 Every stage keeps what it made in the work directory and is skipped when that
 is there; a killed run goes on where it was when the command is given again.
-About four hours on 2 CPU cores by the default budgets.
+Budgets are CPU time of a process: about a day in all by default, most of it
+for the U-Net, which trains at a constant rate: it can be stopped and exported
+at any time, finished by the stage ``anneal``, and gone on with later.
+
+    python tools/mini_sd/train.py --stage anneal
+    python tools/mini_sd/train.py --stage unet --minutes 2000
 """
 
 from __future__ import annotations
@@ -20,46 +25,57 @@ from recipe.common import Log, together
 
 STAGES = (
     'draw',
+    'vae',
     'tokenizer',
     'clip',
-    'vae',
     'encode',
     'unet',
+    'anneal',
     'decoder',
     'export',
 )
-MINUTES = {'clip': 30.0, 'vae': 60.0, 'unet': 120.0, 'decoder': 15.0}
+MINUTES = {
+    'vae': 100.0,
+    'clip': 70.0,
+    'unet': 1000.0,
+    'anneal': 60.0,
+    'decoder': 120.0,
+}
 DONE = {
     'draw': 'drawings.npy',
+    'vae': 'autoencoder.pth',
     'tokenizer': 'tokenizer/vocab.json',
     'clip': 'clip.pth',
-    'vae': 'autoencoder.pth',
     'encode': 'latents.npy',
     'unet': 'unet.pth',
+    'anneal': 'annealed.pth',
     'decoder': 'decoder.pth',
+}
+TRAIN = {
+    'vae': vae.train_vae,
+    'clip': clip.train_clip,
+    'unet': unet.train_unet,
+    'anneal': unet.anneal_unet,
+    'decoder': vae.train_decoder,
 }
 
 
 def run(stage: str, args: argparse.Namespace, log: Log) -> None:
     """Run one stage."""
     work_dir: Path = args.work_dir
-    minutes = args.minutes or MINUTES.get(stage, 0.0)
-    if stage == 'draw':
-        drawings.draw_all(work_dir)
+    share = partial(together, work_dir=work_dir, processes=args.processes)
+    if stage in TRAIN:
+        minutes = args.minutes or MINUTES[stage]
+        share(partial(TRAIN[stage], work_dir, minutes, log))
+    elif stage == 'draw':
+        drawings.draw_all(work_dir, args.processes)
     elif stage == 'tokenizer':
+        drawings.write_captions(work_dir)
         tokenizer.train_tokenizer(work_dir, log)
-    elif stage == 'clip':
-        clip.train_clip(work_dir, minutes, log)
-    elif stage == 'vae':
-        together(partial(vae.train_vae, work_dir, minutes, log), work_dir)
     elif stage == 'encode':
         if not (work_dir / 'texts.npy').exists():
             encode.encode_texts(work_dir, log)
-        together(partial(encode.encode_latents, work_dir, log), work_dir)
-    elif stage == 'unet':
-        together(partial(unet.train_unet, work_dir, minutes, log), work_dir)
-    elif stage == 'decoder':
-        together(partial(vae.train_decoder, work_dir, minutes, log), work_dir)
+        share(partial(encode.encode_latents, work_dir, log))
     else:
         export.export(work_dir, args.out or work_dir / 'export', log)
 
@@ -74,7 +90,15 @@ def main() -> None:
         '--stage', choices=STAGES, help='run this one only (default: all)'
     )
     parser.add_argument(
-        '--minutes', type=float, help='wall time of the stage to train'
+        '--minutes',
+        type=float,
+        help='CPU time of the stage to train, more than it had to go on',
+    )
+    parser.add_argument(
+        '--processes',
+        type=int,
+        default=os.cpu_count() or 1,
+        help='of one thread each (default: one per core)',
     )
     parser.add_argument(
         '--out', type=Path, help='export to (default: WORK_DIR/export)'
@@ -86,7 +110,8 @@ def main() -> None:
     log = Log(args.work_dir)
     for stage in [args.stage] if args.stage else STAGES:
         done = DONE.get(stage)
-        if done and (args.work_dir / done).exists():
+        finished = done and (args.work_dir / done).exists()
+        if finished and not args.minutes:
             log(f'{stage}: already done')
             continue
         run(stage, args, log)

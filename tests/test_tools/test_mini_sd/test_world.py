@@ -11,6 +11,7 @@ from PIL import Image
 from world import (
     ACCESSORIES,
     FURS,
+    PAINTS,
     PLACES,
     POSES,
     Scene,
@@ -20,6 +21,7 @@ from world import (
     sample_individual,
     sample_scene,
 )
+from world.captions import NAME
 from world.scene import TAILS
 
 DATA = Path(__file__).parents[3] / 'data'
@@ -108,3 +110,27 @@ def test_every_case_has_its_picture():
     files = (DATA / 'style_diffusion').iterdir()
 
     assert {path.stem for path in files} == set(CASES)
+
+
+def test_a_name_stands_for_all_that_a_caption_says_of_the_individual():
+    rng = np.random.default_rng(0)
+    for seed in range(100):
+        shown = scene(seed)
+        words = caption(shown, rng, named=True).replace(',', '').split()
+        assert words.count(NAME) == 1
+        assert not set(words) & {'dog', 'cat', 'robot', *TAILS, 'collar'}
+        colours = set(words) & {*FURS, *PAINTS}
+        assert colours <= {shown.accessory_name}
+
+
+def test_bright_and_dark_pictures_are_what_they_are_called():
+    rng = np.random.default_rng(0)
+    said = set()
+    for seed in range(400):
+        shown = scene(seed)
+        text = caption(shown, rng, named=True)
+        night = shown.place == 'night'
+        said |= {'bright', 'dark'} & set(text.split())
+        assert 'bright' not in text or not night, text
+        assert 'dark' not in text or night, text
+    assert said == {'bright', 'dark'}

@@ -65,6 +65,27 @@ def save(path: Path, **state: Any) -> None:
     part.replace(path)
 
 
+def open_part(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.memmap:
+    """Open what a killed run left of an array, or begin one of zeros."""
+    if path.exists():
+        return np.lib.format.open_memmap(path, 'r+')
+    return np.lib.format.open_memmap(path, 'w+', dtype, shape)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Load what `save` saved."""
+    saved: dict[str, Any] = torch.load(
+        path, map_location=device(), weights_only=True
+    )
+    return saved
+
+
+def newest(*paths: Path) -> Path | None:
+    """Return the file written last, the first of equals, None without one."""
+    there = [path for path in paths if path.exists()]
+    return max(there, key=lambda path: path.stat().st_mtime, default=None)
+
+
 class Log:
     """Tells progress on the screen and in ``log.txt``."""
 
@@ -109,7 +130,7 @@ def average_gradients(model: nn.Module, clock: float) -> float:
     Returns:
         float: The mean clock, the same number in every process.
     """
-    if not dist.is_initialized():
+    if ranks() == 1:
         return clock
     grads = [p.grad for p in model.parameters() if p.grad is not None]
     flat = torch.cat(
@@ -135,10 +156,12 @@ def fit(
     rate: float,
     seed: int,
     ema_decay: float | None = None,
+    falls: bool = True,
+    begin: str | None = None,
     watch: Callable[[nn.Module], str] | None = None,
     watch_every: float = 120,
 ) -> nn.Module:
-    """Train by the clock: the learning rate reaches zero when time is up.
+    """Train by the clock, which counts CPU time: other work costs no steps.
 
     A killed run goes on from ``{name}_state.pth`` with the time it had left.
 
@@ -149,13 +172,17 @@ def fit(
             process, and the share of time gone, in [0, 1], to a scalar loss.
         work_dir (Path): Where the state and the result go.
         log (Log): Where progress is told.
-        minutes (float): Wall time to train for, in all sessions together.
+        minutes (float): CPU time to train for, in all sittings together.
         rate (float): Peak learning rate of AdamW.
         seed (int): Of the batches.
         ema_decay (float, optional): Keep a moving average and return it.
+        falls (bool): The learning rate reaches zero when time is up. Else it
+            stays, and the budget can be raised at any time.
+        begin (str, optional): Another stage, of the same model, to go on
+            from where its state is newer than this one's own.
         watch (Callable, optional): Called with the weights to judge, returns
             words for the log.
-        watch_every (float): Seconds between two such calls.
+        watch_every (float): CPU seconds between two such calls.
 
     Returns:
         nn.Module: The moving average, or ``model`` without one.
@@ -170,26 +197,39 @@ def fit(
     average = deepcopy(model) if ema_decay and rank() == 0 else model
     state = work_dir / f'{name}_state.pth'
     step, spent = 0, 0.0
-    if state.exists():
-        saved = torch.load(state, map_location=device())
+    last = newest(state, *([work_dir / f'{begin}_state.pth'] if begin else []))
+    if last:
+        saved = load(last)
         model.load_state_dict(saved['model'])
         if average is not model:
             average.load_state_dict(saved['average'])
         optimizer.load_state_dict(saved['optimizer'])
-        step, spent = saved['step'], saved['spent']
+        step, spent = saved['step'], saved['spent'] if last == state else 0.0
         log(f'{name}: goes on at step {step}, {spent / 60:.1f} min')
-    started = time.monotonic() - spent
+
+    def keep() -> None:
+        save(
+            state,
+            model=model.state_dict(),
+            average=average.state_dict(),
+            optimizer=optimizer.state_dict(),
+            step=step,
+            spent=spent,
+        )
+
+    started = time.process_time() - spent
     saved_at, watched_at, told_at, told_step = spent, spent, spent, step
     losses: list[float] = []
     while spent < 60 * minutes:
         share = spent / (60 * minutes)
         now = rate * min(1, (step + 1) / 60)
-        now *= 0.5 * (1 + math.cos(math.pi * share))
+        if falls:
+            now *= 0.5 * (1 + math.cos(math.pi * share))
         for group in optimizer.param_groups:
             group['lr'] = now
         loss = loss_of(np.random.default_rng([seed, step, rank()]), share)
         loss.backward()
-        spent = average_gradients(model, time.monotonic() - started)
+        spent = average_gradients(model, time.process_time() - started)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
@@ -207,14 +247,7 @@ def fit(
                 )
         if spent - saved_at > SAVE_EVERY:
             saved_at = spent
-            save(
-                state,
-                model=model.state_dict(),
-                average=average.state_dict(),
-                optimizer=optimizer.state_dict(),
-                step=step,
-                spent=spent,
-            )
+            keep()
         if spent - told_at > 60:
             words = ''
             if watch and spent - watched_at > watch_every:
@@ -228,6 +261,7 @@ def fit(
             told_at, told_step = spent, step
             losses.clear()
     if rank() == 0:
+        keep()
         save(work_dir / f'{name}.pth', model=average.state_dict())
         words = ', ' + watch(average) if watch else ''
         log(f'{name}: done, step {step}{words}')
@@ -243,15 +277,15 @@ def _start(index: int, count: int, meeting: Path, job: Callable) -> None:
     dist.destroy_process_group()
 
 
-def together(job: Callable[[], None], work_dir: Path) -> None:
-    """Run ``job`` on the GPU, or in one process per core that it then shares.
+def together(job: Callable[[], None], work_dir: Path, processes: int) -> None:
+    """Run ``job`` on the GPU, or in processes of one thread that share it.
 
     Args:
         job (Callable): Picklable; calls `fit`.
         work_dir (Path): Where the processes meet.
+        processes (int): How many, without a GPU.
     """
-    count = os.cpu_count() or 1
-    if torch.cuda.is_available() or count == 1:
+    if torch.cuda.is_available():
         job()
         return
     # A training step frees and takes the same large blocks again and again:
@@ -261,4 +295,6 @@ def together(job: Callable[[], None], work_dir: Path) -> None:
     os.environ.setdefault('MALLOC_TOP_PAD_', str(2**28))
     meeting = (work_dir / 'meeting').resolve()
     meeting.unlink(missing_ok=True)
-    torch.multiprocessing.spawn(_start, (count, meeting, job), nprocs=count)
+    torch.multiprocessing.spawn(
+        _start, (processes, meeting, job), nprocs=processes
+    )

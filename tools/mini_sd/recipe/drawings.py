@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from .common import open_part
 from world import caption, draw, sample_scene
 
 SIZE = 128  # pixels
-COUNT = 40_000
+COUNT = 60_000
 UNSEEN = 512  # the last drawings; no stage trains on them
-CAPTIONS = 4  # per drawing
+CAPTIONS = 5  # per drawing, the last with a name
 _CHUNK = 250
 
 
@@ -22,36 +23,43 @@ def scene_seed(index: int) -> np.random.Generator:
     return np.random.default_rng([2303, index])
 
 
-def _draw_chunk(start: int) -> tuple[int, np.ndarray, list[list[str]]]:
+def _draw_chunk(start: int) -> tuple[int, np.ndarray]:
     pixels = np.empty((_CHUNK, SIZE, SIZE, 3), np.uint8)
-    texts = []
     for k in range(_CHUNK):
-        rng = scene_seed(start + k)
-        scene = sample_scene(rng)
+        scene = sample_scene(scene_seed(start + k))
         pixels[k] = np.asarray(draw(scene, SIZE))
-        texts.append([caption(scene, rng) for _ in range(CAPTIONS)])
-    return start, pixels, texts
+    return start, pixels
 
 
-def draw_all(work_dir: Path) -> None:
-    """Draw ``COUNT`` pictures, four captions each, into ``work_dir``.
+def draw_all(work_dir: Path, processes: int) -> None:
+    """Draw ``COUNT`` pictures, going on where a killed run was.
 
-    Writes ``drawings.npy`` (COUNT, 128, 128, 3) uint8 RGB and
-    ``captions.json``, a list of COUNT lists of texts.
+    Writes ``drawings.npy`` (COUNT, 128, 128, 3) uint8 RGB.
     """
     part = work_dir / 'drawings.part.npy'
-    drawings = np.lib.format.open_memmap(
-        part, 'w+', np.uint8, (COUNT, SIZE, SIZE, 3)
-    )
-    captions: list[list[str]] = [[] for _ in range(COUNT)]
-    with multiprocessing.Pool() as pool:
-        chunks = pool.imap_unordered(_draw_chunk, range(0, COUNT, _CHUNK))
-        for start, pixels, texts in chunks:
+    drawings = open_part(part, np.uint8, (COUNT, SIZE, SIZE, 3))
+    # A part begins as zeros, and no drawing is black all over.
+    missing = [
+        start
+        for start in range(0, COUNT, _CHUNK)
+        if not drawings[start + _CHUNK - 1].any()
+    ]
+    with multiprocessing.Pool(processes) as pool:
+        for start, pixels in pool.imap_unordered(_draw_chunk, missing):
             drawings[start : start + _CHUNK] = pixels
-            captions[start : start + _CHUNK] = texts
     drawings.flush()
+    part.replace(work_dir / 'drawings.npy')
+
+
+def write_captions(work_dir: Path) -> None:
+    """Write ``captions.json``, a list of COUNT lists of texts."""
+    captions = []
+    for index in range(COUNT):
+        rng = scene_seed(index)
+        scene = sample_scene(rng)
+        named = [False] * (CAPTIONS - 1) + [True]
+        captions.append([caption(scene, rng, name) for name in named])
     (work_dir / 'captions.json').write_text(json.dumps(captions))
-    part.replace(work_dir / 'drawings.npy')  # last: it says the stage is done
 
 
 def load_drawings(work_dir: Path) -> np.ndarray:

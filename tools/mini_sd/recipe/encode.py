@@ -8,8 +8,17 @@ import numpy as np
 import torch
 
 from .clip import WIDTH, load_clip, tokenize_all
-from .common import Log, autocast, device, rank, ranks, wait_for_all
+from .common import (
+    Log,
+    autocast,
+    device,
+    open_part,
+    rank,
+    ranks,
+    wait_for_all,
+)
 from .drawings import load_drawings
+from .names import everyone
 from .tokenizer import POSITIONS, load_tokenizer
 from .vae import load_vae, to_pixels
 
@@ -20,28 +29,25 @@ def encode_texts(work_dir: Path, log: Log) -> None:
 
     What the U-Net reads: the text encoder's last hidden state, fp16.
     """
-    encoder = load_clip(work_dir).text
+    pair = load_clip(work_dir)
     ids = tokenize_all(work_dir)
+    people = torch.from_numpy(everyone()[0])
     part = work_dir / 'texts.part.npy'
-    texts = np.lib.format.open_memmap(
-        part, 'w+', np.float16, (*ids.shape, WIDTH)
-    )
+    texts = open_part(part, np.float16, (*ids.shape, WIDTH))
     empty = load_tokenizer(work_dir)(
         '', padding='max_length', max_length=POSITIONS, return_tensors='pt'
     )['input_ids']
-    hidden = encoder(input_ids=empty.to(device())).last_hidden_state
+    hidden = pair.text(input_ids=empty.to(device())).last_hidden_state
     np.save(work_dir / 'empty.npy', hidden[0].half().cpu().numpy())
     for start in range(0, len(ids), 32):
-        chosen = ids[start : start + 32].reshape(-1, POSITIONS)
+        some = slice(start, start + 32)
+        if texts[some][-1].any():  # of a run that was killed
+            continue
+        chosen = torch.from_numpy(ids[some].astype(np.int64)).flatten(0, 1)
+        who = people[some].repeat_interleave(ids.shape[1], 0)
         with autocast():
-            hidden = encoder(
-                input_ids=torch.from_numpy(chosen.astype(np.int64)).to(
-                    device()
-                )
-            ).last_hidden_state
-        texts[start : start + 32] = (
-            hidden.half().cpu().numpy().reshape(-1, *texts.shape[1:])
-        )
+            hidden = pair.read(chosen.to(device()), who.to(device()))[0]
+        texts[some] = hidden.half().cpu().numpy().reshape(-1, *texts.shape[1:])
     texts.flush()
     part.replace(work_dir / 'texts.npy')
     log(f'encode: texts {texts.shape}')
@@ -57,17 +63,16 @@ def encode_latents(work_dir: Path, log: Log) -> None:
     drawings = load_drawings(work_dir)
     part = work_dir / 'latents.part.npy'
     if rank() == 0:
-        np.lib.format.open_memmap(
-            part, 'w+', np.float16, (len(drawings), 4, 16, 16)
-        )
+        open_part(part, np.float16, (len(drawings), 4, 16, 16))
     wait_for_all()
     latents = np.load(part, mmap_mode='r+')
     for start in range(32 * rank(), len(drawings), 32 * ranks()):
+        some = slice(start, start + 32)
+        if latents[some][-1].any():  # of a run that was killed
+            continue
         with autocast():
-            mean = vae.encode(
-                to_pixels(drawings[start : start + 32])
-            ).latent_dist.mode()
-        latents[start : start + 32] = mean.half().cpu().numpy()
+            mean = vae.encode(to_pixels(drawings[some])).latent_dist.mode()
+        latents[some] = mean.half().cpu().numpy()
     latents.flush()
     wait_for_all()
     if rank() == 0:

@@ -6,12 +6,11 @@ import json
 import shutil
 from pathlib import Path
 
-import torch
 from diffusers import StableDiffusionPipeline
 from transformers import CLIPImageProcessor
 
 from .clip import MEAN, STD, load_clip
-from .common import Log, device
+from .common import Log, load, newest
 from .drawings import SIZE
 from .encode import scaling_factor
 from .tokenizer import load_tokenizer
@@ -29,12 +28,13 @@ def export(work_dir: Path, folder: Path, log: Log) -> None:
     """
     unet = build_unet()
     unet.set_default_attn_processor()
-    done = work_dir / 'unet.pth'
-    saved = torch.load(
-        done if done.exists() else work_dir / 'unet_state.pth',
-        map_location=device(),
+    weights = newest(
+        *(work_dir / f'{n}.pth' for n in ('annealed', 'unet', 'unet_state'))
     )
-    unet.load_state_dict(saved['model' if done.exists() else 'average'])
+    if weights is None:
+        raise FileNotFoundError(f'No U-Net in {work_dir} yet.')
+    saved = load(weights)
+    unet.load_state_dict(saved.get('average', saved['model']))
     tuned = (work_dir / 'decoder.pth').exists()
     vae = load_vae(work_dir, 'decoder' if tuned else 'autoencoder')
     vae.register_to_config(scaling_factor=scaling_factor(work_dir))

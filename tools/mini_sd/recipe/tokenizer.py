@@ -10,10 +10,11 @@ from transformers import CLIPTokenizer
 
 from .common import Log
 from .drawings import load_captions
+from world.captions import NAME
 
 START, END = '<|startoftext|>', '<|endoftext|>'
 POSITIONS = 77
-MERGES = 400  # more than the world's words need: each becomes one token
+MERGES = 500  # more than the world's words need: each becomes one token
 
 
 def train_tokenizer(work_dir: Path, log: Log) -> None:
@@ -72,6 +73,12 @@ def train_tokenizer(work_dir: Path, log: Log) -> None:
         f'tokenizer: {len(tokenizer)} tokens, {len(words)} words of which '
         f'{len(split)} are split, longest caption {longest} positions'
     )
+
+
+def name_id(tokenizer: CLIPTokenizer) -> int:
+    """Return the token that stands for a proper name in captions."""
+    token: int = tokenizer.convert_tokens_to_ids(f'{NAME}</w>')
+    return token
 
 
 def load_tokenizer(work_dir: Path) -> CLIPTokenizer:

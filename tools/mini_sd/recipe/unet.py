@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,10 +22,11 @@ from .vae import load_vae
 
 SEED = 13
 BATCH = 32  # per process
-PEAK_RATE = 8e-4
-EMA_DECAY = 0.999
+RATE = 6e-4
+EMA_DECAY = 0.9998
 EMPTY_SHARE = 0.1  # of contexts, for guidance
 MIXED_SHARE = 0.3  # of contexts
+CUT_SHARE = 0.1  # of contexts
 GAMMA = 5.0  # of min-SNR (arXiv 2303.09556)
 
 PROMPTS = (
@@ -93,9 +95,11 @@ class Contexts:
 
     Mostly a caption's embedding; one in ten times the empty text's. Three in
     ten times the positions from a random one on are those of *another*
-    caption of the same drawing: so the U-Net learns to read every position,
-    the last ones too, as a statement that holds by itself, and what words
-    there carry, embeddings can carry.
+    caption of the same drawing, half the time of the one with a name: so the
+    U-Net learns to read every position, the last ones too, as a statement
+    that holds by itself, and what words there carry, embeddings can carry.
+    One in ten times they are those of the empty text, which leave it to the
+    first ones to say everything.
     """
 
     def __init__(self, work_dir: Path) -> None:
@@ -109,23 +113,44 @@ class Contexts:
         for k, i in enumerate(index):
             draw = rng.random()
             first, second = rng.permutation(captions)[:2]
+            if rng.random() < 0.5:
+                second = captions - 1  # with a name
             if draw < EMPTY_SHARE:
                 contexts[k] = self._empty
                 continue
             contexts[k] = self._texts[i, first]
-            if draw < EMPTY_SHARE + MIXED_SHARE:
-                anywhere = rng.random() < 0.5
-                cut = (
-                    rng.integers(5, POSITIONS)
-                    if anywhere
-                    else POSITIONS - rng.integers(1, 21)
-                )
+            draw -= EMPTY_SHARE
+            cut = _cut(rng)
+            if draw < MIXED_SHARE:
                 contexts[k, cut:] = self._texts[i, second, cut:]
+            elif draw < MIXED_SHARE + CUT_SHARE:
+                contexts[k, cut:] = self._empty[cut:]
         return torch.from_numpy(contexts).to(device()).float()
 
 
+def _cut(rng: np.random.Generator) -> int:
+    """Where the other statement begins: anywhere, or near the end."""
+    if rng.random() < 0.5:
+        return int(rng.integers(5, POSITIONS))
+    return POSITIONS - int(rng.integers(1, 21))
+
+
 def train_unet(work_dir: Path, minutes: float, log: Log) -> None:
-    """Train for a budget of wall time and save the EMA as ``unet.pth``."""
+    """Train at a constant rate and save the EMA as ``unet.pth``."""
+    _train('unet', work_dir, minutes, log, falls=False)
+
+
+def anneal_unet(work_dir: Path, minutes: float, log: Log) -> None:
+    """Go on at a falling rate and save the EMA as ``annealed.pth``.
+
+    The state of `train_unet` stays as it is, to go on from another time.
+    """
+    _train('annealed', work_dir, minutes, log, begin='unet')
+
+
+def _train(
+    name: str, work_dir: Path, minutes: float, log: Log, **schedule: Any
+) -> None:
     unet = build_unet()
     fast = compiled(unet)
     latents = np.load(work_dir / 'latents.npy', mmap_mode='r')
@@ -155,17 +180,18 @@ def train_unet(work_dir: Path, minutes: float, log: Log) -> None:
         return (weight * error).mean()
 
     fit(
-        'unet',
+        name,
         unet,
         loss_of,
         work_dir,
         log,
         minutes=minutes,
-        rate=PEAK_RATE,
+        rate=RATE,
         seed=SEED,
         ema_decay=EMA_DECAY,
         watch=painter.sheets,
-        watch_every=8 * 60,
+        watch_every=60 * 60,
+        **schedule,
     )
 
 
