@@ -409,9 +409,9 @@ def test_an_unknown_option_or_mode_is_an_error(learned):
 def test_progress_is_shown_on_demand(learned, capsys):
     learned.draw()
     assert capsys.readouterr().err == ''
-    steps = {} if learned.sample.inverts else dict(num_inference_steps=3)
-    learned.editor.infer(learned.sample.prompt, **steps)
-    assert '3/3' in capsys.readouterr().err
+    steps = learned.sample.options.get('num_steps', 3)
+    learned.editor.infer(learned.sample.prompt, num_inference_steps=steps)
+    assert f'{steps}/{steps}' in capsys.readouterr().err
 
 
 def test_the_frozen_model_follows_the_editor(learned):
