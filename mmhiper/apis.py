@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 from collections.abc import Iterator, Sequence
 from importlib import metadata
@@ -22,6 +21,7 @@ from mmhiper.registry import MODELS, SCOPE
 from mmhiper.utils.config_file import read_config
 from mmhiper.utils.errors import FileError, MissingFileError, UserError
 from mmhiper.utils.pictures import to_pil
+from mmhiper.utils.reading import sha256
 from mmhiper.utils.work_dir import find_checkpoint
 from mmhiper.version import __version__
 
@@ -421,5 +421,4 @@ def _check_call(
 
 def _named(path: Path) -> dict[str, str]:
     """Tells a file from all others, wherever it lies."""
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return dict(file=path.name, sha256=digest)
+    return dict(file=path.name, sha256=sha256(path))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from mmhiper.utils.reading import read_text, reading
 NEEDED = ('name', 'image', 'prompt', 'target')
 # Fractions of the steps: a list of them makes an edit of each.
 TAUS = ('tau_v', 'tau_c', 'tau_s', 'tau_u')
+MOST_OF_A_ROW = 1000  # cases: lists of four columns multiply
 INVERSIONS = 'inversions'  # a folder beside those of the cases
 
 
@@ -138,6 +140,13 @@ def _cases(where: str, cells: Mapping[str, str], folder: Path) -> list[Case]:
                     f'{_EXAMPLES[read]}, but got {cells[column][:80]!r}.'
                 ) from None
     several = [tau for tau in TAUS if isinstance(options.get(tau), list)]
+    count = math.prod(len(options[tau]) for tau in several)
+    if count > MOST_OF_A_ROW:
+        raise FileError(
+            f'{where}, case {cells["name"]!r}, has lists for {count:,} edits; '
+            f'at most {MOST_OF_A_ROW:,} are made of a row. Shorten them, or '
+            'divide the row.'
+        )
     cases = []
     for taus in itertools.product(*(options[tau] for tau in several)):
         chosen = dict(zip(several, taus, strict=True))
@@ -185,7 +194,13 @@ def _numbers(cell: str) -> Any:
     cell = cell.strip()
     if cell.startswith('[') and cell.endswith(']'):
         # at the commas that are not in round brackets
-        return [*map(_numbers, re.split(r',(?![^()]*\))', cell[1:-1]))]
+        return [*map(_number, re.split(r',(?![^()]*\))', cell[1:-1]))]
+    return _number(cell)
+
+
+def _number(cell: str) -> float | tuple[float, ...]:
+    """A number, or several in (round) brackets."""
+    cell = cell.strip()
     if cell.startswith('(') and cell.endswith(')'):
         return tuple(map(float, cell[1:-1].split(',')))
     return float(cell)

@@ -1,8 +1,11 @@
 """Tables of edits: what is read, and what is refused in one line."""
 
+from dataclasses import fields
+
 import pytest
 
-from mmhiper.io.case_table import Case, read_cases
+from mmhiper.io.case_table import OPTIONS, Case, read_cases
+from mmhiper.models.edit_options import EditOptions
 from mmhiper.utils.errors import UserError
 
 HEADER = 'name,image,prompt,target,tau_c,edit_type\n'
@@ -97,3 +100,25 @@ def test_another_encoding(tmp_path, encoding):
 
     with pytest.raises(UserError, match=r'not a \.csv table .* in UTF-8'):
         read_cases(path)
+
+
+def test_lists_that_multiply_have_a_limit(tmp_path):
+    columns = 'tau_v,tau_c,tau_s,tau_u'
+    values = ','.join(4 * ['"[' + ','.join(6 * ['0.5']) + ']"'])
+    text = f'name,image,prompt,target,{columns}\none,a.png,a,b,{values}\n'
+    path = write(tmp_path / 'a.csv', text)
+
+    with pytest.raises(UserError, match=r'1,296 edits; at most 1,000'):
+        read_cases(path)
+
+
+@pytest.mark.parametrize('cell', ['[]', '[0.5', '(0.1, x)', '[[0.1], 2]'])
+def test_a_list_of_something_else(tmp_path, cell):
+    text = f'name,image,prompt,target,tau_c\none,a.png,a,b,"{cell}"\n'
+
+    with pytest.raises(UserError, match='`tau_c` must be a number, or num'):
+        read_cases(write(tmp_path / 'a.csv', text))
+
+
+def test_every_column_is_an_option_of_edits():
+    assert set(OPTIONS) == {field.name for field in fields(EditOptions)}
