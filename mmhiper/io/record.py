@@ -26,6 +26,7 @@ from mmhiper.utils.reading import printable
 KEY = 'embedding'
 VERSION = 1
 MOST_CHARACTERS = 1_000_000
+_NAME = r'[A-Za-z_]\w{0,79}'  # of a class
 _FIELDS: dict[str, tuple[type, ...]] = dict(
     version=(int,),
     editor=(str,),
@@ -155,8 +156,8 @@ def read_record(document: Any, path: Path) -> Record:
     except ValueError as fault:
         raise _damaged(path, str(fault)) from None
     editor = document.get('editor')
-    if editor is not None and not re.fullmatch(r'[A-Za-z_]\w*', editor):
-        raise _damaged(path, f'names as its editor {editor!r:.80}')
+    if editor is not None and not re.fullmatch(_NAME, editor):
+        raise _damaged(path, f'names as its editor {_shown(editor)}')
     values = {name: document.get(name) for name in _FIELDS}
     del values['version']
     return Record(path=path, **values)
@@ -211,8 +212,8 @@ def _from_0_1(entries: Mapping[str, Any], path: Path) -> dict[str, Any]:
                 document[name] = None if text == 'None' else int(text)
             else:
                 arguments[name] = convert(text)
-        except (TypeError, ValueError, RecursionError):
-            fault = f'has as `{_shown(name)}` {_shown(text)}'
+        except (TypeError, ValueError, OverflowError, RecursionError):
+            fault = f'has as {_shown(name)} {_shown(text)}'
             raise _damaged(path, fault) from None
     if arguments or 'step' in document:
         document['arguments'] = arguments
