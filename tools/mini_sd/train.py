@@ -35,11 +35,11 @@ STAGES = (
     'export',
 )
 MINUTES = {
-    'vae': 100.0,
+    'vae': 120.0,
     'clip': 70.0,
     'unet': 1000.0,
     'anneal': 60.0,
-    'decoder': 120.0,
+    'decoder': 100.0,
 }
 DONE = {
     'draw': 'drawings.npy',
