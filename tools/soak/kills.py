@@ -121,8 +121,11 @@ def kill(
         return
     name = signal.Signals(number).name
     report.kills[name] += 1
-    report.moments['while training' if trained else 'before a checkpoint'] += 1
+    moment = 'while training' if trained else 'before a checkpoint'
     expected = -number if number == signal.SIGKILL else 128 + number
+    if 'Done: ' in output:  # nobody is left to answer a signal
+        moment, expected = 'after the last words', process.returncode
+    report.moments[moment] += 1
     if process.returncode != expected:
         report.fault(f'{name} ended with {process.returncode}:\n{output}')
     elif 'Traceback' in output:
