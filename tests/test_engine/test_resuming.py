@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import uuid
 from dataclasses import replace
 from pathlib import Path
 
@@ -294,7 +295,9 @@ def test_other_settings_are_listed(done):
 def test_resume_anyway_on_the_command_line(done, capsys):
     folder = Path(done.work_dir)
     command = ['train', str(folder / 'dog.py'), '--work-dir', str(folder)]
-    values = ['--cfg-options', 'model.source_text=a cat']
+    # mmengine lets runs of the same name and second share a log
+    name = f'experiment_name={uuid.uuid4().hex}'
+    values = ['--cfg-options', 'model.source_text=a cat', name]
 
     with pytest.raises(SystemExit) as exit_:
         main([*command, '--resume', *values])
