@@ -60,31 +60,6 @@ class Found:
         return self.run.get('id')
 
 
-def find_config(work_dir: Path) -> Path:
-    """The config that a run left in its work_dir.
-
-    Args:
-        work_dir (Path): The folder.
-
-    Returns:
-        Path: The file; of several that of the run that was started last.
-
-    Raises:
-        FileNotFoundError: If there is none, or several and no note.
-    """
-    files = sorted(work_dir.glob('*.py'))
-    mark = read_mark(work_dir)
-    noted = [file for file in files if mark and file.name == mark.config]
-    if noted:
-        return noted[0]
-    if len(files) != 1:
-        raise MissingFileError(
-            f'The work_dir {str(work_dir)!r} should hold the config of its '
-            f'run, one .py file, but has {len(files)}. Name the config file.'
-        )
-    return files[0]
-
-
 def write_mark(work_dir: str | Path, mark: RunMark) -> None:
     """Notes which run has a work_dir from now on.
 

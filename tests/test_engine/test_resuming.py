@@ -18,7 +18,6 @@ from mmhiper.registry import DATASETS
 from mmhiper.utils import register_all_modules
 from mmhiper.utils.work_dir import (
     find_checkpoint,
-    find_config,
     read_mark,
     write_mark,
 )
@@ -210,20 +209,8 @@ def test_a_strangers_note_leads_nowhere_else(copy, tmp_path):
 )
 def test_a_note_that_is_none_is_left_alone(tmp_path, text):
     (tmp_path / 'run.json').write_text(text)
-    (tmp_path / 'dog.py').touch()
 
     assert read_mark(tmp_path) is None
-    assert find_config(tmp_path).name == 'dog.py'
-
-
-def test_of_several_configs_the_last_run_names_its_own(done, tmp_path):
-    folder = Path(done.work_dir)
-    other = folder / 'other.py'
-    other.touch()
-    try:
-        assert find_config(folder).name == 'dog.py'
-    finally:
-        other.unlink()
 
 
 # ------------------------------------------------------- the same run
