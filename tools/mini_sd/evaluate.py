@@ -214,7 +214,7 @@ def main() -> None:
         '--guidance',
         type=float,
         nargs='+',
-        help="of the model itself (its own); for editors' see "
+        help="(the model's own); one for an editor, for more see "
         'sweep_guidance.py',
     )
     parser.add_argument('--individuals', type=int, default=20)
@@ -232,6 +232,11 @@ def main() -> None:
         '--out-dir', type=Path, default=Path('work_dirs/mini_sd/evaluation')
     )
     args = parser.parse_args()
+    args.drawing = {}
+    if args.editor and args.guidance:
+        if len(args.guidance) > 1:
+            parser.error('an editor is drawn at one --guidance')
+        args.drawing['guidance_scale'] = args.guidance[0]
     args.out_dir.mkdir(parents=True, exist_ok=True)
     judge = load_judge(args.judge)
     start = time.perf_counter()

@@ -112,18 +112,20 @@ def learn(cases: list[Case], n_hiper: int, args: argparse.Namespace) -> HiPer:
 
 @torch.inference_mode()
 def edit(
-    editor: HiPer, cases: list[Case], strength: float | None
+    editor: HiPer, cases: list[Case], strength: float | None, **options: Any
 ) -> list[Image.Image]:
     """Draw every edit; a strength of None draws the plain target texts."""
     images: list[Image.Image] = []
     for index, case in enumerate(cases):
         if strength is not None:
-            images += edit_one(editor, index, case, strength=strength)
+            images += edit_one(
+                editor, index, case, strength=strength, **options
+            )
             continue
         texts = editor.encode_content(list(case.targets))
         images += [
             to_pil(picture)
-            for picture in editor.sample(texts, seed=1000 * index)
+            for picture in editor.sample(texts, seed=1000 * index, **options)
         ]
     return images
 
@@ -141,11 +143,14 @@ def edit_one(
 
 @torch.inference_mode()
 def reconstruct(
-    editor: HiPer, cases: list[Case]
+    editor: HiPer, cases: list[Case], **options: Any
 ) -> tuple[list[Image.Image], float]:
     """Draw [source text, hiper] from noise; its mean PSNR in dB."""
     images, qualities = zip(
-        *(reconstruct_one(editor, i, case) for i, case in enumerate(cases)),
+        *(
+            reconstruct_one(editor, i, case, **options)
+            for i, case in enumerate(cases)
+        ),
         strict=True,
     )
     return list(images), float(np.mean(qualities))
@@ -218,12 +223,12 @@ def measure_hiper(
     report: dict[str, dict[str, float]] = {}
     for count in args.n_hiper:
         editor = learn(cases, count, args)
-        rebuilt, quality = reconstruct(editor, cases)
+        rebuilt, quality = reconstruct(editor, cases, **args.drawing)
         if not report:
-            plain = edit(editor, cases, None)
+            plain = edit(editor, cases, None, **args.drawing)
             report['plain target text'] = score(judge, cases, plain)
         for strength in args.strength:
-            images = edit(editor, cases, strength)
+            images = edit(editor, cases, strength, **args.drawing)
             name = f'n{count}_strength{strength}'
             report[name] = score(judge, cases, images)
             report[name]['reconstruction_psnr_db'] = quality
