@@ -39,6 +39,7 @@ from mmhiper.utils.pictures import to_pil
 
 from judge import Judge, load_judge
 
+CONFIG = Path(__file__).parents[2] / 'configs/style_diffusion/dog.py'
 SCALES = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.5)
 # What decides a setting, besides the method.
 SETTING = ('guidance_scale', 'guidance_rescale', 'guidance_interval')
@@ -216,18 +217,18 @@ def invert_options(
 ) -> argparse.Namespace:
     """What ``edit_cases.py`` would be told, to invert at a scale."""
     pretrained = dict(pretrained=str(args.pretrained), without_cuda=None)
-    options = {f'model.sd.{key}': val for key, val in pretrained.items()}
+    options: dict[str, Any] = {
+        f'model.sd.{key}': val for key, val in pretrained.items()
+    }
     if method == 'StyleDiffusion':
         options |= {
             f'model.image_encoder.{key}': val
             for key, val in pretrained.items()
         }
     options['model.guidance_scale'] = scale
-    import edit_cases
-
     return argparse.Namespace(
         out_dir=args.out_dir / f'guidance{scale:g}',
-        config=edit_cases.CONFIG,
+        config=CONFIG,
         editor=method,
         cfg_options=options,
     )
