@@ -259,10 +259,9 @@ def test_rescaled_edits_differ_and_mistakes_are_named(tiny_sd1):
     'kind', ['StyleDiffusion', 'NullTextInversion', 'DDIMInversion']
 )
 def test_training_guidance_of_none_is_the_backbones_own(
-    tiny_one_text, tmp_path, kind
+    tiny_sd1, tmp_path, kind
 ):
-    folder = tmp_path / 'own'
-    with_image_encoder(tiny_one_text, folder, 16)
+    folder = with_image_encoder(tiny_sd1, tmp_path / 'own', 32)
     (folder / 'guidance.json').write_text('{"guidance_scale": 2.5}')
 
     # the papers' number, whatever the backbone says, unless it is asked
