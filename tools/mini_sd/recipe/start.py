@@ -25,15 +25,18 @@ def take_over(stage: str, folder: Path, work_dir: Path, log: Log) -> None:
     Args:
         stage (str): ``vae``, ``clip`` or ``unet``; others begin where those
             ended.
-        folder (Path): An exported model. Layers that it lacks begin at
-            random. Its tokenizer may be another: words that both know keep
-            their rows, new ones begin at random, as do names, which no
-            export holds.
+        folder (Path): An exported model. Its tokenizer may be another: words
+            that both know keep their rows, new ones begin at random, as do
+            names, which no export holds.
         work_dir (Path): Of the training.
         log (Log): Where it is told.
     """
     if stage == 'vae':
         name, model = 'autoencoder', build_vae()
+        for part in (model.encoder, model.decoder):
+            # where the export has no attention, it begins by adding nothing
+            nn.init.zeros_(part.mid_block.attentions[0].to_out[0].weight)
+            nn.init.zeros_(part.mid_block.attentions[0].to_out[0].bias)
         _fill(model, load_file(folder / 'vae' / DIFFUSERS))
     elif stage == 'unet':
         name, model = 'unet', build_unet()
