@@ -14,7 +14,6 @@ from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
 from PIL import Image
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from mmhiper.io.record import VERSION
 from mmhiper.models.conditioning import Conditioning
@@ -31,6 +30,7 @@ from mmhiper.utils.arguments import KeepsArguments, ValuesOf
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.names import check_unicode
 from mmhiper.utils.pictures import source_panel, to_pil, to_uint8
+from mmhiper.utils.progress import progress_bar
 from mmhiper.utils.randomness import (
     Generators,
     draw_noise,
@@ -631,7 +631,7 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
         conditioning, negative = self.condition_pair(
             prompt, negative_prompt, **options
         )
-        with tqdm(
+        with progress_bar(
             total=num_inference_steps, disable=not show_progress
         ) as progress:
             pixels = self.sample(

@@ -39,6 +39,7 @@ from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.utils.arguments import ValuesOf
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.pictures import overlay_heat, to_pil, to_uint8
+from mmhiper.utils.progress import progress_bar
 from mmhiper.utils.randomness import Generators
 from mmhiper.utils.sheet import draw_sheet
 
@@ -599,12 +600,12 @@ class InversionEditor(EmbeddingEditor):
         Returns:
             Tensor: Latents, (B, 4, h, w).
         """
-        from tqdm.auto import tqdm
-
         self.check_inverted()
         step_of = {int(t): i for i, t in enumerate(self.timesteps())}
 
-        with tqdm(total=self.num_steps, disable=not show_progress) as bar:
+        with progress_bar(
+            total=self.num_steps, disable=not show_progress
+        ) as bar:
 
             def denoise(z: Tensor, t: Tensor, guided: bool) -> Tensor:
                 text = at_step(step_of[int(t)], guided)
