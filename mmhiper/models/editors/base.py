@@ -15,11 +15,11 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from mmhiper.io.identity import Identity
 from mmhiper.io.record import VERSION
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.data_preprocessor import ImagePreprocessor
 from mmhiper.models.editors.moved import refusing_moved
-from mmhiper.models.embeddings import Identity
 from mmhiper.models.loss_weights import check_loss_weights, snr_weights
 from mmhiper.models.pipelines import EmbedsPipeline, make_pipeline
 from mmhiper.models.sampling import guided, run_scheduler
