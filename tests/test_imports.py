@@ -1,4 +1,4 @@
-"""The direction of imports (DESIGN, section 3)."""
+"""The direction of imports: from what knows little to what knows all."""
 
 import ast
 import subprocess

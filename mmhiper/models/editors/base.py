@@ -282,7 +282,9 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
     def image_losses(
         self, inputs: Tensor, data_samples: list[BaseDataElement]
     ) -> Tensor:
-        """The denoising loss of each picture (METHODS 1.4), in fp32.
+        """The denoising loss of each picture, in fp32.
+
+        That of latent diffusion (arXiv 2112.10752, eq. 3), weighed.
 
         Args:
             inputs (Tensor): (B, 3, S, S) in [-1, 1].

@@ -286,7 +286,9 @@ class InversionEditor(EmbeddingEditor):
     def invert(
         self, inputs: Tensor, data_samples: list[BaseDataElement]
     ) -> Inversion:
-        """Inverts a picture with its own text at guidance 1 (METHODS 3.1).
+        """Inverts a picture with its own text at guidance 1.
+
+        The pivot of arXiv 2211.09794, sec. 3.2.
 
         Args:
             inputs (Tensor): (1, 3, S, S) in [-1, 1].
@@ -474,7 +476,10 @@ class InversionEditor(EmbeddingEditor):
         negative_prompt: str = '',
         show_progress: bool = False,
     ) -> Tensor:
-        """Samples the source and its edit side by side (METHODS 3.5).
+        """Samples the source and its edit side by side.
+
+        Prompt-to-prompt (arXiv 2208.01626) with ``tau_v`` and ``tau_u`` of
+        StyleDiffusion (arXiv 2303.15649).
 
         Args:
             prompt (str): The prompt of the edit.

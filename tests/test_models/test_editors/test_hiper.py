@@ -43,7 +43,7 @@ def test_an_edit_is_the_target_text_with_the_scaled_tail(tiny_folder):
         default = editor.condition(['a sitting dog', 'x']).tokens
         reconstruction = editor.condition(['a dog'], strength=1.0).tokens
 
-    # METHODS 1.5, written out: c = [c_tgt[:, :M-N], s * h]
+    # eq. 5 of the paper, written out: c = [c_tgt[:, :M-N], s * h]
     tail = editor.embedding.tail.detach()
     text = editor.sd.encode_text(['a sitting dog', 'x']).tokens
     expected = torch.cat([text[:, :72], 0.8 * tail.expand(2, -1, -1)], 1)
