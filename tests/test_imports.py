@@ -33,6 +33,7 @@ LAYERS = [
         'models.data_preprocessor',
     ],
     ['models.stable_diffusion'],
+    ['models.denoising'],
     ['models.pipelines'],
     ['models.editors'],
     ['datasets', 'engine', 'evaluation'],
