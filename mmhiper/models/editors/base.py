@@ -296,8 +296,9 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
             Tensor: (B,).
         """
         draw = self._draw_step(inputs, data_samples)
-        condition = self.train_condition(data_samples)
-        output, target = denoise(self.sd, draw, condition)
+        output, target = self.predict_draw(
+            draw, self.train_condition(data_samples)
+        )
         masks = [sample.get('loss_mask') for sample in data_samples]
         losses = masked_means(output, target, masks)
         weights = snr_weights(
@@ -310,8 +311,9 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
         if not self.hold_outside or all(mask is None for mask in masks):
             return weights * losses
         with torch.no_grad():
-            words = self.plain_condition(data_samples)
-            plain, _ = denoise(self.sd, draw, words)
+            plain, _ = self.predict_draw(
+                draw, self.plain_condition(data_samples)
+            )
         whole = output.new_ones(inputs.shape[-2:])
         outside = [whole - (whole if m is None else m) for m in masks]
         held = masked_means(output, plain, outside)
@@ -354,11 +356,7 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
     def predict_training_step(
         self, inputs: Tensor, data_samples: list[BaseDataElement]
     ) -> tuple[Tensor, Tensor]:
-        """Noises the latents of each picture and has the U-Net undo it.
-
-        Noise and timestep of a picture come from (seed, picture, iteration)
-        alone: neither from what else is in the batch nor from which process
-        holds it, and a resumed run draws what an uninterrupted one would.
+        """Draws a step's noise and has the U-Net undo it; no loss needs it.
 
         Args:
             inputs (Tensor): (B, 3, S, S) in [-1, 1].
@@ -367,8 +365,27 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
         Returns:
             tuple[Tensor, Tensor]: Output and target, both (B, 4, h, w) fp32.
         """
-        draw = self._draw_step(inputs, data_samples)
-        return denoise(self.sd, draw, self.train_condition(data_samples))
+        return self.predict_draw(
+            self._draw_step(inputs, data_samples),
+            self.train_condition(data_samples),
+        )
+
+    def predict_draw(
+        self, draw: Draw, conditioning: Conditioning
+    ) -> tuple[Tensor, Tensor]:
+        """What the U-Net makes of noised latents, and what it should.
+
+        All losses come from here, so a method with another prediction or
+        another target overrides this.
+
+        Args:
+            draw (Draw): B clean latents, their noise and timesteps.
+            conditioning (Conditioning): B texts; gradients reach them.
+
+        Returns:
+            tuple[Tensor, Tensor]: Output and target, both (B, 4, h, w) fp32.
+        """
+        return denoise(self.sd, draw, conditioning)
 
     def _draw_step(
         self, inputs: Tensor, data_samples: list[BaseDataElement]
@@ -429,8 +446,9 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
                 count,
                 self.sd.scheduler.config.num_train_timesteps,
             )
-            condition = self.fixed_condition(sample)
-            output, target = denoise(self.sd, draw, condition)
+            output, target = self.predict_draw(
+                draw, self.fixed_condition(sample)
+            )
             masks = [sample.get('loss_mask')]
             losses.append(masked_means(output, target, masks))
         return torch.cat(losses).mean().item()
