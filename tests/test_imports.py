@@ -33,7 +33,7 @@ LAYERS = [
         'models.data_preprocessor',
     ],
     ['models.stable_diffusion'],
-    ['models.denoising'],
+    ['models.denoising', 'models.inversion'],
     ['models.pipelines'],
     ['models.editors'],
     ['datasets', 'engine', 'evaluation'],

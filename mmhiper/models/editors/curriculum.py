@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from mmhiper.models.attention import AttentionControl
 from mmhiper.models.conditioning import Conditioning
-from mmhiper.models.editors.inversion import Inversion, InversionEditor
+from mmhiper.models.editors.inversion import InversionEditor
 from mmhiper.models.embeddings import register_host_buffer
+from mmhiper.models.inversion import Inversion
 from mmhiper.models.sampling import guided
 from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.utils.errors import UserError

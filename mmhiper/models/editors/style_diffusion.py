@@ -12,9 +12,9 @@ from torch import Tensor
 from mmhiper.models.attention import AttentionControl, MapStore
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.editors.curriculum import CurriculumEditor
-from mmhiper.models.editors.inversion import Inversion
 from mmhiper.models.embeddings import ValueMappers
 from mmhiper.models.image_encoder import ImageEncoder
+from mmhiper.models.inversion import Inversion
 from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.registry import MODELS
 from mmhiper.utils.arguments import ValuesOf
