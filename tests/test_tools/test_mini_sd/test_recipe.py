@@ -10,6 +10,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from recipe import drawings
 from recipe.clip import KINDS, ClipPair, Doubles, NearMisses, build_clip
 from recipe.common import compiled, load
+from recipe.export import keep_written
 from recipe.names import NORM, NUMBERS, Names, features
 from recipe.start import take_over
 from recipe.tokenizer import load_tokenizer, name_id, train_tokenizer
@@ -18,6 +19,7 @@ from recipe.vae import build_vae, picture_loss
 from tolerances import EXACT
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from mmhiper.models.guidance import FILE, read_scale
 from mmhiper.models.loading import BUNDLED
 
 from world import caption, sample_individual, sample_scene
@@ -220,3 +222,16 @@ def test_a_training_takes_over_what_an_export_knows(work_dir):
     with torch.no_grad():
         made = [m.double()(pixels.double()).sample for m in (vae, was)]
     torch.testing.assert_close(*made, **EXACT)  # the attention adds nothing
+
+
+def test_an_export_keeps_what_was_written_by_hand(tmp_path):
+    old, new = tmp_path / 'old', tmp_path / 'new'
+    old.mkdir()
+    new.mkdir()
+    (old / FILE).write_text('{"guidance_scale": 2.0}')
+    (old / 'model_index.json').write_text('{}')
+
+    keep_written(old, new)
+
+    assert read_scale(new / FILE) == 2
+    assert [path.name for path in new.iterdir()] == [FILE]

@@ -62,10 +62,7 @@ def export(work_dir: Path, folder: Path, log: Log) -> None:
     pipeline.save_pretrained(part)
     for name in ('vocab.json', 'merges.txt'):  # as older readers want it
         shutil.copy(work_dir / 'tokenizer' / name, part / 'tokenizer')
-    # the model card is written by hand, the guidance chosen by measurement
-    for name in ('README.md', GUIDANCE):
-        if (folder / name).exists():
-            shutil.copy(folder / name, part)
+    keep_written(folder, part)
     # transformers loads what the config says, diffusers fp32: let them agree.
     for name in ('text_encoder', 'image_encoder'):
         path = part / name / 'config.json'
@@ -85,3 +82,14 @@ def export(work_dir: Path, folder: Path, log: Log) -> None:
     part.replace(folder)
     size = sum(f.stat().st_size for f in folder.rglob('*') if f.is_file())
     log(f'export: {folder}, {size / 1e6:.1f} MB')
+
+
+def keep_written(old: Path, new: Path) -> None:
+    """Copy what no training makes: the model card, and the guidance.
+
+    The latter is chosen by ``sweep_guidance.py``, for these weights: sweep
+    again.
+    """
+    for name in ('README.md', GUIDANCE):
+        if (old / name).exists():
+            shutil.copy(old / name, new)
