@@ -25,7 +25,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
 from PIL import Image, ImageDraw, ImageFont
 
-from mmhiper.models.loading import BUNDLED, MINI_SD
+from mmhiper.models.loading import BUNDLED, MINI_SD, quiet
 
 from judge import DEFAULT_PATH, Judge, describe, load_judge, to_pixels
 from world import (
@@ -147,7 +147,10 @@ def measure_model(
     folder: Path, judge: Judge, count: int, out_dir: Path
 ) -> dict[str, float]:
     """Measure the autoencoder and how well pictures follow their prompts."""
-    pipe = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
+    with quiet():
+        pipe = StableDiffusionPipeline.from_pretrained(
+            folder, safety_checker=None
+        )
     pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
     pipe.set_progress_bar_config(disable=True)
     values = reconstruction(pipe.vae, 200)
