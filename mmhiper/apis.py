@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
 RETURN_TYPES = ('image', 'tensor', 'numpy')
 # Options of `infer` that are noted where they are not given, too.
-_RECORDED_DEFAULTS = ('num_inference_steps', 'guidance_scale', 'eta')
+_RECORDED_DEFAULTS = ('num_inference_steps', 'eta')
+# Those whose numbers are noted as they are really used.
+GUIDANCE = ('guidance_scale', 'guidance_rescale', 'guidance_interval')
 # What the inferencer settles itself, or cannot give to several pictures.
 _NO_OPTIONS = (
     'generator',
@@ -286,8 +288,10 @@ class EditInferencer:
             return_type (str): 'image', 'tensor' or 'numpy'.
             show_progress (bool): Whether to show a progress bar.
             **options: Of the editor's ``infer``: ``num_inference_steps``,
-                ``guidance_scale``, ``negative_prompt`` (one text), ``height``,
-                ``width``, ``eta`` and what the editor adds (``strength``).
+                ``guidance_scale``, ``guidance_rescale``,
+                ``guidance_interval``, ``negative_prompt`` (one text),
+                ``height``, ``width``, ``eta`` and what the editor adds
+                (``strength``).
 
         Returns:
             dict: 'samples': B = P * ``num_images`` PIL pictures, those of the
@@ -382,6 +386,8 @@ class EditInferencer:
         options = {
             name: parameters[name].default for name in _RECORDED_DEFAULTS
         } | given
+        asked = {key: options.pop(key) for key in GUIDANCE if key in options}
+        options |= self.editor.guidance_of(**asked).plain()
         return {key: val for key, val in options.items() if val is not None}
 
 

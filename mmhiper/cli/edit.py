@@ -12,6 +12,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.runner import Runner
 
 from mmhiper.apis import EditInferencer
+from mmhiper.cli.options import add_guidance, guidance_given
 from mmhiper.datasets.transforms.geometry import CROPS
 from mmhiper.engine.launch import check_writable, train
 from mmhiper.engine.run_lock import run_lock
@@ -67,6 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         help='more keeps more of the photo, less follows the text more freely',
     )
+    add_guidance(edits)
     learning = parser.add_argument_group('the personalisation')
     learning.add_argument('--iters', type=int, help='iterations')
     learning.add_argument('--n-hiper', type=int, help='learned positions N')
@@ -165,6 +167,7 @@ def edit(args: argparse.Namespace, out_dir: Path) -> None:
         out_dir (Path): Folder of the results, which no other run has.
     """
     start = time.monotonic()
+    guidance = guidance_given(args)  # a mistake should not cost a training
     runner = train(make_config(args, out_dir))
     checkpoint = runner.message_hub.get_info('last_ckpt')
     sheet = out_dir / 'sheet.png'
@@ -174,7 +177,13 @@ def edit(args: argparse.Namespace, out_dir: Path) -> None:
         for first in range(0, len(panels), COLUMNS)
     ]
     write_picture(
-        sheet, draw_sheet(rows), dict(source=args.source, targets=args.target)
+        sheet,
+        draw_sheet(rows),
+        dict(
+            source=args.source,
+            targets=args.target,
+            **runner.model.guidance_of(**guidance).plain(),
+        ),
     )
     print(
         f'Result sheet  {sheet}\n'
@@ -204,7 +213,9 @@ def draw(
         KeyboardInterrupt: At Ctrl-C; it says what is saved.
     """
     inferencer = EditInferencer(runner.model, checkpoint)
-    seed = {} if args.seed is None else {'seed': args.seed}
+    common = guidance_given(args)
+    if args.seed is not None:
+        common['seed'] = args.seed
     # The reconstruction shows what was learned: whole strength, own text.
     edits: list[tuple[str, str, dict[str, Any]]]
     edits = [('reconstruction', args.source, {'strength': 1.0})]
@@ -216,7 +227,9 @@ def draw(
         for caption, prompt, options in progress_bar(
             edits, desc='drawing', unit='picture', dynamic_ncols=True
         ):
-            result = inferencer(prompt, show_progress=False, **seed, **options)
+            result = inferencer(
+                prompt, show_progress=False, **common, **options
+            )
             panels.append((caption, result['samples'][0]))
             folder.add(panels[-1][1], result['records'][0])
     except KeyboardInterrupt:

@@ -14,6 +14,7 @@ from mmengine.dataset import pseudo_collate
 from PIL import Image
 
 from mmhiper.apis import load_editor
+from mmhiper.cli.options import add_guidance, guidance_given
 from mmhiper.engine.launch import check_writable
 from mmhiper.evaluation import ClipFeatures, compare_with_plain
 from mmhiper.evaluation.learned import Drawn, draw_comparison
@@ -22,7 +23,7 @@ from mmhiper.utils import register_all_modules
 from mmhiper.utils.config_file import read_config
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.pictures import to_pil
-from mmhiper.utils.sheet import draw_sheet
+from mmhiper.utils.sheet import draw_sheet, save_sheet
 from mmhiper.utils.shipped import shipped
 
 EXAMPLE = """\
@@ -45,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--seed', type=int, default=1, help='of the first picture (1)'
     )
+    add_guidance(parser)
     parser.add_argument(
         '--clip',
         metavar='NAME',
@@ -134,12 +136,14 @@ def run(args: argparse.Namespace) -> None:
         )
     out_dir = Path(args.out_dir or Path(args.checkpoint).parent / 'test')
     check_writable(out_dir)
+    guidance = guidance_given(args)
     config = read_config(args.config)
     batch = read_sources(config)
     editor = load_editor(config, args.checkpoint)
     sources = [to_pil(pixels) for pixels in batch['inputs']]
     features = ClipFeatures(editor.sd, args.clip)
-    drawn = draw_comparison(editor, args.num_images, args.seed)
+    used = editor.guidance_of(**guidance).plain()
+    drawn = draw_comparison(editor, args.num_images, args.seed, **guidance)
     about = [
         [
             i
@@ -163,7 +167,10 @@ def run(args: argparse.Namespace) -> None:
             rows.append([('learned from', seen[i]) for i in own[:SHOWN]])
         rows.append([(f'{text}, learned', image) for image in learned[:SHOWN]])
         rows.append([(f'{text}, plain', image) for image in plain[:SHOWN]])
-    draw_sheet(rows).save(out_dir / 'sheet.png')
-    (out_dir / 'report.json').write_text(json.dumps(report, indent=2) + '\n')
+    save_sheet(draw_sheet(rows), out_dir / 'sheet.png', used)
+    (out_dir / 'report.json').write_text(
+        json.dumps(dict(report, **used), indent=2) + '\n'
+    )
     print(show(report))
+    print(', '.join(f'{name} {value}' for name, value in used.items()))
     print(f'Sheet and report.json in {out_dir}')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from PIL import Image
@@ -19,7 +20,7 @@ Drawn = tuple[str, list[Image.Image], list[Image.Image]]
 
 
 def draw_comparison(
-    editor: EmbeddingEditor, num_images: int, seed: int
+    editor: EmbeddingEditor, num_images: int, seed: int, **guidance: Any
 ) -> list[Drawn]:
     """Draws each test prompt with what was learned and without.
 
@@ -29,6 +30,8 @@ def draw_comparison(
         editor (EmbeddingEditor): A trained one.
         num_images (int): Pictures per prompt.
         seed (int): Of the first picture, the next ones count on.
+        **guidance: ``guidance_scale``, ``guidance_rescale`` and
+            ``guidance_interval``, see the editor's ``infer``.
 
     Returns:
         list[Drawn]: One per prompt.
@@ -44,6 +47,7 @@ def draw_comparison(
                     conditioning.repeat_interleave(num_images),
                     num_inference_steps=NUM_STEPS,
                     seed=seed,
+                    **guidance,
                     callback=lambda *_: bar.update(),
                 )
                 both.append([to_pil(picture) for picture in pixels])

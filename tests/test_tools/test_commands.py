@@ -170,6 +170,7 @@ def test_edit_in_one_command(tiny_sd1, tmp_path, monkeypatch, capsys):
     words += ['--target', 'a sitting dog', '--target', 'a dog on the beach']
     words += ['--iters', 3, '--n-hiper', 2, '--strength', 0.9, '--seed', 3]
     words += ['--pretrained', tiny_sd1, '--out-dir', tmp_path / 'out']
+    words += ['--guidance-rescale', 0.5, '--guidance-interval', 0.3, 5]
 
     call(monkeypatch, 'edit.py', *words)
 
@@ -190,10 +191,15 @@ def test_edit_in_one_command(tiny_sd1, tmp_path, monkeypatch, capsys):
     assert record['options']['strength'] == 1
     assert record['checkpoint']['file'] == 'iter_3.pth'
     assert read_picture_record(out / '003.png')['learned']['strength'] == 0.9
-    assert read_picture_record(out / 'sheet.png')['targets'] == [
-        'a sitting dog',
-        'a dog on the beach',
-    ]
+    guidance = dict(
+        guidance_scale=7.5,  # not asked for, and told
+        guidance_rescale=0.5,
+        guidance_interval=[0.3, 5.0],
+    )
+    assert record['options'].items() >= guidance.items()
+    sheet_record = read_picture_record(out / 'sheet.png')
+    assert sheet_record.items() >= guidance.items()
+    assert sheet_record['targets'] == ['a sitting dog', 'a dog on the beach']
     printed = capsys.readouterr()
     assert 'sheet.png' in printed.out and ' KB)' in printed.out
     assert 'personalising' in printed.err and 'Iter(train)' not in printed.out
@@ -357,16 +363,21 @@ def test_the_gate_reports_both_sides(word, tmp_path):
     folder, _ = word
     words = [TOOLS / 'test.py', folder / TOY.name, folder / 'iter_2.pth']
     words += ['--num-images', 1, '--out-dir', tmp_path, '--judge']
+    words += ['--guidance-scale', 3]
     result = shell(sys.executable, *words)
     assert result.returncode == 0, result.stdout
 
     report = json.loads((tmp_path / 'report.json').read_text())
+    assert report.pop('guidance_scale') == 3
     assert set(report) == {'learned', 'plain', 'judge'}
     names = {'image_similarity', 'text_similarity', 'prompt_followed'}
     for side in ('learned', 'plain'):
         assert set(report[side]) == names | {'identity', 'place'}
         assert all(-1 <= value <= 1 for value in report[side].values())
     assert 'image_similarity' in result.stdout
+    assert 'guidance_scale 3.0' in result.stdout
+    sheet = read_picture_record(tmp_path / 'sheet.png')
+    assert sheet == dict(guidance_scale=3.0)
     # how good the judge is stands beside what it says
     assert 'The judge itself' in result.stdout
     for name, share in report['judge'].items():

@@ -232,9 +232,7 @@ def score(judge: Judge, edits: list[Edit], folder: Path) -> dict[str, float]:
         folder (Path): What ``edit_cases.py`` has drawn.
 
     Returns:
-        dict[str, float]: PSNR in dB of the autoencoder and of the
-        reconstruction; share of edits in which the judge sees all that was
-        asked; PSNR and SSIM against the source where nothing should change.
+        dict[str, float]: The means of :func:`measure`.
     """
     images = {
         kind: [
@@ -243,6 +241,26 @@ def score(judge: Judge, edits: list[Edit], folder: Path) -> dict[str, float]:
         ]
         for kind in ('source', 'autoencoder', 'inversion', 'edit')
     }
+    figures = measure(judge, edits, images)
+    return {name: float(values.mean()) for name, values in figures.items()}
+
+
+def measure(
+    judge: Judge, edits: list[Edit], images: dict[str, list[Image.Image]]
+) -> dict[str, Tensor]:
+    """The figures of each edit.
+
+    Args:
+        judge (Judge): Says what is in a picture.
+        edits (list[Edit]): What was asked, E.
+        images (dict[str, list[PIL.Image.Image]]): Of each edit its 'source',
+            'autoencoder', 'inversion' and 'edit'.
+
+    Returns:
+        dict[str, Tensor]: (E,) each: PSNR in dB of the autoencoder and of the
+        reconstruction; whether the judge sees all that was asked; PSNR and
+        SSIM against the source where nothing should change.
+    """
     pixels = {kind: to_pixels(each) for kind, each in images.items()}
     said, _ = judge.look(images['edit'])
     success = [
@@ -253,22 +271,17 @@ def score(judge: Judge, edits: list[Edit], folder: Path) -> dict[str, float]:
     everywhere = torch.ones(len(edits), SIZE, SIZE, dtype=torch.bool)
     keep = torch.from_numpy(np.stack([edit.keep() for edit in edits]))
     similar = ssim_map(source, edited)
-
-    def mean(values: Tensor) -> float:
-        return float(values.mean())
-
+    area = keep.sum((1, 2)).clamp_min(1)
     return dict(
-        autoencoder_psnr_db=mean(
-            masked_psnr(source, pixels['autoencoder'], everywhere)
+        autoencoder_psnr_db=masked_psnr(
+            source, pixels['autoencoder'], everywhere
         ),
-        reconstruction_psnr_db=mean(
-            masked_psnr(source, pixels['inversion'], everywhere)
+        reconstruction_psnr_db=masked_psnr(
+            source, pixels['inversion'], everywhere
         ),
-        edit_success=float(np.mean(success)),
-        kept_psnr_db=mean(masked_psnr(source, edited, keep)),
-        kept_ssim=mean(
-            (similar * keep).sum((1, 2)) / keep.sum((1, 2)).clamp_min(1)
-        ),
+        edit_success=torch.tensor(success).float(),
+        kept_psnr_db=masked_psnr(source, edited, keep),
+        kept_ssim=(similar * keep).sum((1, 2)) / area,
     )
 
 

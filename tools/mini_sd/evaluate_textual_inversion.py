@@ -195,7 +195,9 @@ def measure_textual_inversion(
         learned, plain = [], []
         for index, concept in enumerate(progress_bar(shown, desc='concepts')):
             editor = learn(concept, index, vectors, args)
-            pictures = draw_comparison(editor, PER_PROMPT, seed=1000 * index)
+            pictures = draw_comparison(
+                editor, PER_PROMPT, seed=1000 * index, **args.drawing
+            )
             learned.append([image for _, row, _ in pictures for image in row])
             plain.append([image for _, _, row in pictures for image in row])
         if not report:
