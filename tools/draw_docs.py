@@ -36,7 +36,8 @@ class Picture:
 
     Args:
         command (str): As a user would type it in the root of the project.
-        made (str): Which file it makes, in the folder of its results.
+        made (str): Which file it makes, in the folder of its results; a
+            pattern, where its name tells of a setting.
         folder (str): The option that names this folder.
     """
 
@@ -58,7 +59,7 @@ PICTURES = {
         '--target "a standing dog at night"',
         'sheet.png',
     ),
-    'mini_sd.jpg': Picture(f'{EVALUATE} --count 40', 'model.png'),
+    'mini_sd.jpg': Picture(f'{EVALUATE} --count 40', 'model_guidance*.png'),
     'hiper_n5.jpg': Picture(
         f'{EVALUATE} --editor hiper --individuals 8',
         'hiper_n5_strength0.8.png',
@@ -109,6 +110,16 @@ def run(picture: Picture, folder: Path) -> None:
     )
 
 
+def find(picture: Picture, folder: Path) -> Path:
+    """The file that the command of a picture has made."""
+    found = sorted(folder.glob(picture.made))
+    if len(found) != 1:
+        raise FileNotFoundError(
+            f'wanted one {picture.made} in {folder}, but found {len(found)}'
+        )
+    return found[0]
+
+
 def keep(made: Path, path: Path) -> None:
     """Put a picture where the documents show it, as a JPEG unless drawn."""
     if path.suffix == '.svg':
@@ -143,8 +154,9 @@ def main() -> int:
         try:
             if not done.exists():
                 run(picture, folder)
+                find(picture, folder)
                 done.touch()
-            keep(folder / picture.made, IMAGES / name)
+            keep(find(picture, folder), IMAGES / name)
         except (subprocess.CalledProcessError, OSError) as error:
             failed.append(f'{name}: {error}')
     print('\n'.join(['Failed:', *failed] if failed else ['All drawn.']))

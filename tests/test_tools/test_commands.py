@@ -43,7 +43,7 @@ def shell(*words: object) -> subprocess.CompletedProcess:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=300,
+        timeout=900,  # of a machine that others use, too
     )
 
 

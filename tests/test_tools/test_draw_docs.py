@@ -74,11 +74,13 @@ def test_other_code_draws_anew(draw, tmp_path, monkeypatch):
     assert len(list(tmp_path.glob('work/method-*/drawn'))) == 2
 
 
+@pytest.mark.parametrize('script', ['none.py', 'draw_method.py'])
 def test_a_command_that_fails_is_told_and_the_rest_is_drawn(
-    draw, tmp_path, monkeypatch, capfd
+    draw, tmp_path, monkeypatch, capfd, script
 ):
-    broken = draw_docs.Picture('python docs/none.py', 'none.png')
+    broken = draw_docs.Picture(f'python docs/{script}', 'none.png')
     monkeypatch.setitem(draw_docs.PICTURES, 'none.jpg', broken)
     assert draw('none.jpg', 'method.svg') == 1
     assert (tmp_path / 'images' / 'method.svg').is_file()
     assert 'Failed:\nnone.jpg: ' in capfd.readouterr().out
+    assert len(list(tmp_path.glob('work/*/drawn'))) == 1

@@ -27,7 +27,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
 from PIL import Image, ImageDraw, ImageFont
 
 from mmhiper.models.guidance import own_scale
-from mmhiper.models.loading import BUNDLED, MINI_SD
+from mmhiper.models.loading import BUNDLED, MINI_SD, quiet
 
 from judge import DEFAULT_PATH, Judge, describe, load_judge, to_pixels
 from world import (
@@ -157,7 +157,10 @@ def measure_model(
 
     The latter at each guidance, by default the model's own.
     """
-    pipe = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
+    with quiet():
+        pipe = StableDiffusionPipeline.from_pretrained(
+            folder, safety_checker=None
+        )
     pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
     pipe.set_progress_bar_config(disable=True)
     if guidances is None:
