@@ -41,7 +41,12 @@ from mmengine.config import Config
 from PIL import Image
 
 from mmhiper.cli.errors import user_errors
-from mmhiper.cli.options import ConfigOptions, add_guidance, guidance_given
+from mmhiper.cli.options import (
+    ConfigOptions,
+    add_guidance,
+    guidance_given,
+    show_options,
+)
 from mmhiper.engine.launch import check_writable, train
 from mmhiper.interruption import watch_launcher
 from mmhiper.io.case_table import INVERSIONS, Case, read_cases
@@ -79,6 +84,12 @@ def parse_args() -> argparse.Namespace:
         '--cfg-options', nargs='+', action=ConfigOptions, metavar='KEY=VALUE'
     )
     add_guidance(parser)
+    parser.add_argument(
+        '--debug',
+        action='store_true',
+        help='show what was understood of --cfg-options, and the traceback '
+        'of an error in place of one line',
+    )
     args = parser.parse_args()
     args.guidance = guidance_given(args)
     return args
@@ -219,6 +230,8 @@ def is_done(case: Case, args: argparse.Namespace) -> bool:
 def main() -> int:
     """Go through the table; 1 if a case failed."""
     args = parse_args()
+    if args.debug:
+        show_options(args.cfg_options)
     watch_launcher()
     register_all_modules()
     cases = read_cases(args.cases)
@@ -254,5 +267,5 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    with user_errors():
+    with user_errors('--debug' in sys.argv):
         sys.exit(main())

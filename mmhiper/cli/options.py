@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import ast
 import re
+from collections.abc import Mapping
+from math import isfinite
 from typing import Any
 
-from mmengine.config import DictAction
+_INTEGER = re.compile(r'[-+]?(0|[1-9][0-9]{0,99})')
+_FLOAT = re.compile(
+    r'[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?'
+)
+_CONSTANTS = {
+    **dict.fromkeys(('True', 'true', 'TRUE'), True),
+    **dict.fromkeys(('False', 'false', 'FALSE'), False),
+    'None': None,
+}
+_NO_NUMBER = object()
+_BRACKETS = {'[': ']', '(': ')', '{': '}'}
+_TOKEN = re.compile(
+    r"""\s*(?:(?P<text>'[^']*'|"[^"]*")|(?P<sign>[][(){},:])|"""
+    r"""(?P<bare>[^][(){},:'"\s]+))"""
+)
 
 from mmhiper.models.guidance import NONE, Guidance
 
@@ -66,45 +81,17 @@ def guidance_given(args: argparse.Namespace) -> dict[str, Any]:
     return {name: each for name, each in given.items() if each is not None}
 
 
-class ConfigOptions(DictAction):
-    """``KEY=VALUE ...`` as mmengine reads it, with the blanks of texts.
+class ConfigOptions(argparse.Action):
+    """``KEY=VALUE ...``, where a text stays what it is.
 
-    mmengine removes every blank from a value, so that ``model.source_text="a
-    standing dog"`` would train on ``astandingdog``, and say nothing.
+    MMEngine's own reading makes a list of a text with commas, removes blanks
+    and quotes, and takes ``2024_01`` for a number. Here a value is
+
+    - a number as Python writes it in decimals, ``True``, ``False``, ``None``;
+    - a list, a tuple or a dict in brackets, of these and of texts in quotes;
+    - what is between quotes, if all of it is;
+    - else a text, as it stands. Backslashes are letters everywhere.
     """
-
-    @staticmethod
-    def _parse_iterable(val: str) -> Any:
-        """Reads a value.
-
-        Args:
-            val (str): A number, a text, or a list or tuple of them in
-                brackets, texts with blanks in it in quotes.
-
-        Returns:
-            Any: What it says.
-
-        Raises:
-            argparse.ArgumentTypeError: If a list has a text with blanks that
-                is not in quotes.
-        """
-        if ' ' not in val.strip():
-            return DictAction._parse_iterable(val.strip())
-        try:
-            value = ast.literal_eval(val.strip())
-        except (ValueError, SyntaxError):
-            pass
-        else:  # as mmengine has it: a tuple is in brackets
-            bare = isinstance(value, tuple) and not val.strip().startswith('(')
-            return list(value) if bare else value
-        if val.strip()[0] not in '[(':
-            return val
-        tight = re.sub(r'\s*([,\[\]()])\s*', r'\1', val)
-        if ' ' in tight:
-            raise argparse.ArgumentTypeError(
-                f'texts with blanks in a list must be in quotes: {val}'
-            )
-        return DictAction._parse_iterable(tight)
 
     def __call__(
         self,
@@ -121,10 +108,188 @@ class ConfigOptions(DictAction):
             values (Sequence[str]): ``KEY=VALUE`` each.
             option_string (str, optional): Such as ``--cfg-options``.
         """
+        options = dict(getattr(namespace, self.dest, None) or {})
         for each in values:
-            if '=' not in each:
-                parser.error(f'{option_string}: wanted KEY=VALUE, got {each}')
-        try:
-            super().__call__(parser, namespace, values, option_string)
-        except (argparse.ArgumentTypeError, AssertionError) as error:
-            parser.error(f'{option_string}: {error}')
+            key, sign, text = each.partition('=')
+            if not sign or not key.strip():
+                parser.error(
+                    f'{option_string}: wanted KEY=VALUE, got {each}. A value '
+                    'with blanks needs quotes around it for the shell: '
+                    "KEY='a standing dog'."
+                )
+            try:
+                options[key.strip()] = read_value(text)
+            except argparse.ArgumentTypeError as error:
+                parser.error(f'{option_string}: {key.strip()}: {error}')
+        setattr(namespace, self.dest, options)
+
+
+def read_value(text: str) -> Any:
+    """Reads a value, see :class:`ConfigOptions`.
+
+    Args:
+        text (str): Of the command line.
+
+    Returns:
+        Any: A plain value.
+
+    Raises:
+        argparse.ArgumentTypeError: If it is all in square brackets, but is
+            no list; or in others, with quotes in them, and cannot be read.
+    """
+    bare = text.strip()
+    value = _constant(bare)
+    if value is not _NO_NUMBER:
+        return value
+    if _is_quoted(bare):
+        return bare[1:-1]
+    if bare == '{}' or not _is_bracketed(bare):  # the shortest template
+        return text
+    try:
+        return _Values(bare).read()
+    except _NoValue as error:
+        # (best quality), {cat|dog}: sentences have round and curly brackets
+        if not bare.startswith('[') and not re.search('[\'"]', bare):
+            return text
+        raise argparse.ArgumentTypeError(
+            f'{bare} is no list: {error}. Texts in brackets need quotes: '
+            "['a dog', 'a cat']; a text that is all in brackets needs them "
+            'around it.'
+        ) from None
+
+
+def show_options(options: Mapping[str, Any] | None) -> None:
+    """Prints what was understood, for ``--debug``.
+
+    Args:
+        options (Mapping[str, Any], optional): Of :class:`ConfigOptions`.
+    """
+    for key, value in (options or {}).items():
+        print(f'{key} = {value!r} ({type(value).__name__})')
+
+
+class _NoValue(Exception):
+    """Why a text in brackets is no list, tuple or dict."""
+
+
+class _Values:
+    """Reads nested lists, tuples and dicts from a text."""
+
+    def __init__(self, text: str) -> None:
+        self._tokens: list[tuple[str, str]] = []
+        place = 0
+        while text[place:].strip():
+            found = _TOKEN.match(text, place)
+            if found is None:
+                raise _NoValue('a quote is not closed')
+            kind = str(found.lastgroup)
+            self._tokens.append((kind, found[kind]))
+            place = found.end()
+
+    def read(self) -> Any:
+        """The one value of the text."""
+        value = self._value()
+        if self._tokens:
+            raise _NoValue(f'{self._tokens[0][1]} is too much')
+        return value
+
+    def _value(self) -> Any:
+        kind, word = self._next()
+        if kind == 'text':
+            return word[1:-1]
+        if word == '[':
+            return self._items(']')[0]
+        if word == '(':
+            values, commas = self._items(')')
+            if len(values) == 1 and not commas:
+                raise _NoValue('one value in round brackets needs a comma')
+            return tuple(values)
+        if word == '{':
+            return self._pairs()
+        value = _constant(word)
+        if kind != 'bare' or value is _NO_NUMBER:
+            raise _NoValue(f'{word} is in no quotes')
+        return value
+
+    def _items(self, end: str) -> tuple[list[Any], int]:
+        """The values up to a bracket, and how many commas are between."""
+        values: list[Any] = []
+        commas = 0
+        while not self._at(end):
+            values.append(self._value())
+            if not self._at(end, keep=True):
+                self._expect(',')
+                commas += 1
+        return values, commas
+
+    def _pairs(self) -> dict[Any, Any]:
+        """Keys and values up to the bracket."""
+        pairs: dict[Any, Any] = {}
+        while not self._at('}'):
+            kind, key = self._next()
+            if kind != 'text':
+                raise _NoValue(f'the key {key} is in no quotes')
+            self._expect(':')
+            pairs[key[1:-1]] = self._value()
+            if not self._at('}', keep=True):
+                self._expect(',')
+        return pairs
+
+    def _next(self) -> tuple[str, str]:
+        if not self._tokens:
+            raise _NoValue('it ends too early')
+        return self._tokens.pop(0)
+
+    def _at(self, sign: str, keep: bool = False) -> bool:
+        """Whether a sign is next; it is then taken, unless kept."""
+        found = self._tokens[:1] == [('sign', sign)]
+        if found and not keep:
+            self._tokens.pop(0)
+        return found
+
+    def _expect(self, sign: str) -> None:
+        kind, word = self._next()
+        if (kind, word) != ('sign', sign):
+            raise _NoValue(f'{word} is where {sign} should be')
+
+
+def _constant(text: str) -> Any:
+    """A number, True, False or None; or that it is none of them."""
+    if text in _CONSTANTS:
+        return _CONSTANTS[text]
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    if _FLOAT.fullmatch(text) and isfinite(float(text)):
+        return float(text)
+    return _NO_NUMBER
+
+
+def _is_quoted(text: str) -> bool:
+    """Whether all of a text is between two quotes, with none in it."""
+    return (
+        len(text) > 1
+        and text[0] in '\'"'
+        and text[0] == text[-1]
+        and text[0] not in text[1:-1]
+    )
+
+
+def _is_bracketed(text: str) -> bool:
+    """Whether the bracket that a text begins with is closed at its end."""
+    if text[:1] not in _BRACKETS:
+        return False
+    depth = 0
+    # brackets in quotes are letters, but an apostrophe quotes nothing
+    signs = re.sub(r"""'[^']*'|"[^"]*\"""", _blanks, text)
+    for place, sign in enumerate(signs):
+        if sign in _BRACKETS:
+            depth += 1
+        elif sign in _BRACKETS.values():
+            depth -= 1
+            if depth == 0:
+                return place == len(signs) - 1
+    return False
+
+
+def _blanks(found: re.Match[str]) -> str:
+    return ' ' * len(found[0])

@@ -7,7 +7,7 @@ import os.path as osp
 
 import torch
 
-from mmhiper.cli.options import ConfigOptions
+from mmhiper.cli.options import ConfigOptions, show_options
 from mmhiper.engine.launch import train
 from mmhiper.utils.config_file import read_config
 from mmhiper.utils.errors import UserError
@@ -49,7 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action=ConfigOptions,
         metavar='KEY=VALUE',
         help='values in place of those of the config, for instance '
-        'model.n_hiper=10 train_cfg.max_iters=600',
+        'model.n_hiper=10 model.source_text="a dog, lying". Lists are in '
+        'brackets with their texts in quotes, all else stays as it is; '
+        '--debug shows what was understood',
     )
     parser.add_argument(
         '--launcher',
@@ -66,6 +68,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Assemble the config and train."""
     cfg = read_config(args.config)
+    if args.debug:
+        show_options(args.cfg_options)
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
     if args.seed is not None:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmhiper.datasets.source_image import SourceImageDataset
+from mmhiper.datasets.templates import (
+    CAPTION_SUFFIXES,
+    Prompts,
+    Sentences,
+    Templates,
+    is_template,
+)
 from mmhiper.registry import DATASETS
 from mmhiper.utils.errors import MissingFileError, UserError
 from mmhiper.utils.picture_files import is_picture
-from mmhiper.utils.reading import read_text
 from mmhiper.utils.shipped import or_shipped
-
-# One or several sentences, or a file of them; by backbone where they differ.
-Templates = str | Sequence[str] | Mapping[str, str | Sequence[str]]
-Prompts = tuple[str, ...] | dict[str, tuple[str, ...]]
-DEFAULT = 'default'
 
 
 @DATASETS.register_module()
@@ -38,10 +39,10 @@ class TextualInversionDataset(SourceImageDataset):
             the model; of C folders one each. Pictures that show several have
             a list of words, and templates with as many ``{}``.
         template (str | Sequence[str] | Mapping): A file with one template per
-            line, or the templates, each with one ``{}`` for the placeholder.
-            A mapping has such under 'default', and others by the name of a
-            backbone that knows other words ('mini-sd'). One for all folders,
-            or a list of C.
+            line, or the templates, each with one ``{}`` for the placeholder;
+            or files of the A1111 web UI, see :class:`Sentences`. A mapping has
+            such under 'default', and others by the name of a backbone that
+            knows other words ('mini-sd'). One for all folders, or a list of C.
         pipeline (Sequence[dict | Callable]): Transforms from
             ``dict(img_path, image_index, mask_path, prompts)`` to the item.
         mask_dir (str | Sequence[str | None], optional): Folder in
@@ -50,7 +51,8 @@ class TextualInversionDataset(SourceImageDataset):
             lie in ``concept_dir``. Of C folders one each, None for no masks.
 
     Raises:
-        FileNotFoundError: If a folder, the file or a mask does not exist.
+        FileNotFoundError: If a folder, the file, a mask or a caption that is
+            needed does not exist.
         ValueError: If there is no picture, no template, or a template without
             ``{}``; if a picture is damaged; or if there is not one of each
             for each folder.
@@ -77,14 +79,17 @@ class TextualInversionDataset(SourceImageDataset):
         self.prompts: list[Prompts] = []  # of each picture
         for folder, words, sentences, mask_folder in concepts:
             words = [words] if isinstance(words, str) else list(words)
-            found = _pictures_in(or_shipped(Path(data_root, folder)))
+            about = Sentences(sentences, words)
+            found = _pictures_in(
+                or_shipped(Path(data_root, folder)), about.has_captions
+            )
             images += found
             masks += (
                 _masks_of(found, Path(data_root, mask_folder))
                 if mask_folder
                 else [None] * len(found)
             )
-            self.prompts += [_sentences(sentences, words)] * len(found)
+            self.prompts += [about.about(picture) for picture in found]
         super().__init__(img=images, pipeline=pipeline, mask=masks)
 
     def load_data_list(self) -> list[dict]:
@@ -122,7 +127,7 @@ def _one_each(
     count = len(folders)
     if not isinstance(templates, str | Mapping):
         each = list(templates)
-        lines = all(isinstance(t, str) and '{}' in t for t in each)
+        lines = all(isinstance(t, str) and is_template(t) for t in each)
         templates = [each] * count if lines else each
     else:
         templates = [templates] * count
@@ -140,11 +145,12 @@ def _one_each(
     return list(zip(folders, words, templates, masks, strict=True))
 
 
-def _pictures_in(folder: Path) -> list[str]:
+def _pictures_in(folder: Path, captions: bool) -> list[str]:
     """The pictures of a folder, sorted by name.
 
     Args:
         folder (Path): The folder.
+        captions (bool): Whether the captions beside them are read.
 
     Returns:
         list[str]: Their paths.
@@ -160,11 +166,22 @@ def _pictures_in(folder: Path) -> list[str]:
         )
     files = sorted(path for path in folder.iterdir() if path.is_file())
     pictures = [path for path in files if is_picture(path)]
-    skipped = [path.name for path in files if path not in pictures]
-    if skipped:
+    stems = {path.stem for path in pictures}
+    skipped: dict[bool, list[str]] = {True: [], False: []}
+    for path in files:
+        if path not in pictures:
+            caption = path.suffix in CAPTION_SUFFIXES and path.stem in stems
+            skipped[caption].append(path.name)
+    if skipped[False]:
         warnings.warn(
             f'Skipped in {str(folder)!r}, as they are no pictures: '
-            f'{", ".join(skipped)}.',
+            f'{", ".join(skipped[False])}.',
+            stacklevel=2,
+        )
+    if skipped[True] and not captions:
+        warnings.warn(
+            f'Captions in {str(folder)!r} are not read, as no template has '
+            f'[filewords] in it: {", ".join(skipped[True])}.',
             stacklevel=2,
         )
     if not pictures:
@@ -204,78 +221,3 @@ def _masks_of(pictures: Sequence[str], folder: Path) -> list[str]:
             'name, such as 1.png for 1.jpeg; an all white one counts it whole.'
         )
     return [masks[stem] for stem in stems]
-
-
-def _sentences(template: Templates, words: Sequence[str]) -> Prompts:
-    """The sentences about pictures of some words.
-
-    Args:
-        template: See the dataset.
-        words (Sequence[str]): P words, in the order of the ``{}``.
-
-    Returns:
-        tuple[str, ...] or dict: By backbone, where the templates are.
-
-    Raises:
-        ValueError: If a mapping has no 'default'; or see :func:`_templates`.
-    """
-    if isinstance(template, Mapping):
-        if DEFAULT not in template:
-            raise UserError(
-                f'`template` must have the key {DEFAULT!r} beside those of '
-                f'backbones, but got {", ".join(map(repr, template))}.'
-            )
-        return {
-            name: tuple(_filled(each, words))
-            for name, each in template.items()
-        }
-    return tuple(_filled(template, words))
-
-
-def _filled(
-    template: str | Sequence[str], words: Sequence[str]
-) -> Iterator[str]:
-    """Each template with the words in it."""
-    for text in _templates(template, len(words)):
-        for word in words:
-            text = text.replace('{}', word, 1)
-        yield text
-
-
-def _templates(template: str | Sequence[str], places: int) -> list[str]:
-    """The templates, from a list or from the lines of a file.
-
-    Args:
-        template (str or Sequence[str]): See the dataset.
-        places (int): How many words each has.
-
-    Returns:
-        list[str]: At least one, each with as many ``{}``.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If there is no template, or one without ``{}``.
-    """
-    lines = [template] if isinstance(template, str) else list(template)
-    where = '`template`'
-    if isinstance(template, str) and '{}' not in template:
-        text = read_text(
-            or_shipped(template),
-            'a file of templates (`template` of the dataset), lines such as '
-            "'a photo of a {}'",
-        )
-        lines = text.splitlines()
-        where = repr(template)
-    lines = [line.strip() for line in lines if line.strip()]
-    if not lines:
-        raise UserError(f'{where} holds no template.')
-    wanted = 'one {} for the placeholder'
-    if places > 1:
-        wanted = f'{places} {{}}, one for each placeholder'
-    for line in lines:
-        if line.count('{}') != places:
-            raise UserError(
-                f'A template in {where} must have {wanted}, but got '
-                f'{line[:80]!r}.'
-            )
-    return lines

@@ -14,12 +14,14 @@ from typing import Any
 
 from mmhiper.utils.errors import FileError
 from mmhiper.utils.names import safe_name, same_place
-from mmhiper.utils.reading import read_text, reading
+from mmhiper.utils.reading import reason_of
+from mmhiper.utils.text_files import lines_of, read_text
 
 NEEDED = ('name', 'image', 'prompt', 'target')
 # Fractions of the steps: a list of them makes an edit of each.
 TAUS = ('tau_v', 'tau_c', 'tau_s', 'tau_u')
 MOST_OF_A_ROW = 1000  # cases: lists of four columns multiply
+_DELIMITERS = {',': 'comma', ';': 'semicolon', '\t': 'tab'}
 INVERSIONS = 'inversions'  # a folder beside those of the cases
 
 
@@ -43,7 +45,10 @@ class Case:
 
 
 def read_cases(path: str | Path) -> list[Case]:
-    """Reads a table of comma-separated values.
+    """Reads a table, as spreadsheets save it.
+
+    Between the cells are commas, semicolons or tabs, the same in all lines;
+    which, the names of the columns tell. Their capitals do not matter.
 
     Args:
         path (str or Path): With the columns of ``COLUMNS``. An image is
@@ -62,17 +67,8 @@ def read_cases(path: str | Path) -> list[Case]:
     """
     text = read_text(path, 'a .csv table of cases')
     path = Path(path)
-    with reading(
-        path,
-        'is no sound .csv table',
-        'Close its quotes, and save it with commas between the cells.',
-        csv.Error,
-    ):
-        # with its lines: a cell in quotes may have several
-        table = csv.reader(
-            io.StringIO(text, newline=''), skipinitialspace=True, strict=True
-        )
-        rows = [(table.line_num, row) for row in table if row]
+    text, delimiter = _delimiter_of(text)
+    rows = _rows_of(text, delimiter, path)
     columns = _check_columns(path, rows[0][1] if rows else [])
     if len(rows) < 2:
         raise FileError(f'The table {str(path)!r} has no cases.')
@@ -80,13 +76,7 @@ def read_cases(path: str | Path) -> list[Case]:
     places = {same_place(INVERSIONS)}
     for line, row in rows[1:]:
         where = f'Line {line} of the table {str(path)!r}'
-        if len(row) != len(columns):
-            raise FileError(
-                f'{where} must have {len(columns)} cells, one for each '
-                f'column, but has {len(row)}. An empty cell has its comma '
-                'too; a text with commas needs quotes.'
-            )
-        cells = dict(zip(columns, row, strict=True))
+        cells = _cells_of(where, row, columns, delimiter)
         _check_cells(where, cells)
         for case in _cases(where, cells, path.parent):
             _check_name(where, case.name, places)
@@ -95,18 +85,109 @@ def read_cases(path: str | Path) -> list[Case]:
     return cases
 
 
-def _check_columns(path: Path, columns: list[str]) -> list[str]:
-    """Refuses a table without the columns that are needed."""
+def _delimiter_of(text: str) -> tuple[str, str]:
+    """What stands between the cells, told by the names of the columns.
+
+    Where a comma is in numbers, spreadsheets put semicolons between cells.
+
+    Args:
+        text (str): Of a table.
+
+    Returns:
+        tuple[str, str]: The text, and one of ``_DELIMITERS``. A first line
+        ``sep=;``, which is a note for spreadsheets, is made blank.
+    """
+    note = re.match(r'(\s*)"?sep=([,;\t])"?[ ,;\t]*(?=[\r\n])', text, re.I)
+    if note:
+        return note[1] + text[note.end() :], note[2]
+    header = next((line for line in lines_of(text) if line.strip()), '')
+
+    def known(delimiter: str) -> int:
+        cells = header.split(delimiter)
+        return len({_column(cell.strip(' "')) for cell in cells} & {*COLUMNS})
+
+    return text, max(_DELIMITERS, key=known)
+
+
+def _rows_of(
+    text: str, delimiter: str, path: Path
+) -> list[tuple[int, list[str]]]:
+    """The rows with their lines; those without a word are left out."""
+    # a cell in quotes may have several lines
+    table = csv.reader(
+        io.StringIO(text, newline=''),
+        delimiter=delimiter,
+        skipinitialspace=True,
+        strict=True,
+    )
+    rows = []
+    while True:
+        try:
+            row = next(table, None)
+        except csv.Error as error:
+            raise FileError(
+                f'Line {table.line_num} of {str(path)!r} makes it no sound '
+                f'.csv table: {reason_of(error)}. Close its quotes, write '
+                'each quote in a quoted text twice, and save it with commas, '
+                'semicolons or tabs between the cells.'
+            ) from error
+        if row is None:
+            return rows
+        if any(cell.strip() for cell in row):
+            rows.append((table.line_num, row))
+
+
+def _column(cell: str) -> str:
+    """The name of a column, however a person writes it."""
+    return re.sub(r'[ _-]+', '_', cell.strip().lower())
+
+
+def _without_end(row: list[str], length: int = 0) -> list[str]:
+    """A row without the empty cells that spreadsheets put behind it."""
+    while len(row) > length and not row[-1].strip():
+        row = row[:-1]
+    return row
+
+
+def _check_columns(path: Path, header: list[str]) -> list[str]:
+    """The columns of a table, with those that are needed."""
+    columns = [_column(cell) for cell in _without_end(header)]
     missing = [name for name in NEEDED if name not in columns]
     unknown = sorted(set(columns) - set(COLUMNS))
     if missing or unknown or len(set(columns)) < len(columns):
         raise FileError(
             f'The table {str(path)!r} must have the columns '
             f'{", ".join(NEEDED)} and may have '
-            f'{", ".join(COLUMNS[len(NEEDED) :])}, each once; missing: '
+            f'{", ".join(COLUMNS[len(NEEDED) :])}, each once, in its first '
+            'line, with commas, semicolons or tabs between them; missing: '
             f'{missing or "none"}, unknown: {str(unknown)[:200]}.'
         )
     return columns
+
+
+def _cells_of(
+    where: str, row: list[str], columns: list[str], delimiter: str
+) -> dict[str, str]:
+    """The cells of a row by their columns."""
+    row = _without_end(row, len(columns))
+    if len(row) == len(columns):
+        return dict(zip(columns, row, strict=True))
+    others = [
+        _DELIMITERS[other]
+        for other in _DELIMITERS
+        if other != delimiter
+        and len(delimiter.join(row).split(other)) == len(columns)
+    ]
+    mixed = ''
+    if others:
+        mixed = f' Are there {others[0]}s between them in this line?'
+    raise FileError(
+        f'{where} must have {len(columns)} cells, one for each column, with '
+        f'{_DELIMITERS[delimiter]}s between them as in the first line, but '
+        f'has {len(row)}.{mixed} An empty cell has its '
+        f'{_DELIMITERS[delimiter]} too; a text with {_DELIMITERS[delimiter]}s '
+        'needs quotes.'
+    )
 
 
 def _check_cells(where: str, cells: Mapping[str, str]) -> None:
@@ -220,7 +301,7 @@ OPTIONS: dict[str, Callable[[str], Any]] = {
 }
 _EXAMPLES: dict[Callable[[str], Any], str] = {
     _numbers: 'a number, or numbers in brackets ("(0.1, 0.6)" starts and '
-    'ends, "[0.4, 0.6]" is an edit with each)',
+    'ends, "[0.4, 0.6]" is an edit with each), with decimal points',
     _values: 'words with a number each ("hat=2; red=0.5")',
 }
 COLUMNS = (*NEEDED, *OPTIONS)

@@ -15,9 +15,12 @@ from mmengine.registry import Registry
 from mmhiper import registry
 from mmhiper.utils.errors import FileError, MissingFileError, UserError
 from mmhiper.utils.shipped import config_path, shipped
+from mmhiper.utils.text_files import read_text
 
 _SUFFIXES = ('.py', '.json', '.yaml', '.yml')
 _BASE = '_base_'
+# MMEngine reads Python configs, and takes nothing else.
+_PLAIN = 'Save Python configs as UTF-8 without a mark.'
 _DEEPEST = 20  # levels of a config, and of configs that are based on others
 _MOST_VALUES = 100_000  # a few lines of YAML can mean billions
 # What a data file may not say: each would have MMEngine import a module.
@@ -54,10 +57,16 @@ def read_config(path: str | Path) -> Config:
             f'but got {str(path)!r}.'
         )
     try:
-        config = Config.fromfile(path) if path.suffix == '.py' else _load(path)
-    except (SyntaxError, NameError) as error:
+        config = _run(path) if path.suffix == '.py' else _load(path)
+    except UnicodeDecodeError as error:
         raise UserError(
-            f'The config {str(path)!r} cannot be read: {error}'
+            f'A config that {str(path)!r} is based on cannot be read: '
+            f'{error.reason} at byte {error.start}. {_PLAIN}'
+        ) from error
+    except (SyntaxError, NameError) as error:
+        remedy = f'. {_PLAIN}' if 'U+FEFF' in str(error) else ''
+        raise UserError(
+            f'The config {str(path)!r} cannot be read: {error}{remedy}'
         ) from error
     if 'model' not in config:
         raise UserError(
@@ -67,9 +76,21 @@ def read_config(path: str | Path) -> Config:
     return config
 
 
+def _run(path: Path) -> Config:
+    """Runs a Python config."""
+    text = read_text(path, 'a config')
+    if path.read_bytes() != text.encode():
+        raise UserError(
+            f'The config {str(path)!r} cannot be read as Python: it has a '
+            f'mark of its encoding, or is UTF-16. {_PLAIN}'
+        )
+    return Config.fromfile(path)
+
+
 def _load(path: Path, depth: int = 0) -> Config:
     """Reads a YAML or JSON config on its bases, running nothing."""
-    values = _parse(path)
+    text = read_text(path, 'a config')
+    values = _parse(text, path)
     bases = values.pop(_BASE, [])
     _check(values, path)
     if depth == _DEEPEST:
@@ -80,7 +101,8 @@ def _load(path: Path, depth: int = 0) -> Config:
             f'The config {str(path)!r}: `{_BASE}` must be a file or a list of '
             f'up to {_DEEPEST}, but is {bases!r:.80}.'
         )
-    merged = Config(dict(), filename=str(path))
+    # with its text, which MMEngine would read as UTF-8 alone
+    merged = Config(dict(), cfg_text=text, filename=str(path))
     for base in bases:
         file = path.parent / str(base)
         if not file.is_file():
@@ -130,16 +152,15 @@ _Loader.add_constructor(
 )
 
 
-def _parse(path: Path) -> dict[str, Any]:
+def _parse(text: str, path: Path) -> dict[str, Any]:
     """The values in a YAML or JSON file."""
     try:
-        text = path.read_text('utf-8')
         if path.suffix == '.json':
             values = json.loads(text)
         else:
             # the safe loader, with one more kind of plain value
             values = _Loader(text).get_single_data()
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+    except (ValueError, yaml.YAMLError, RecursionError) as error:
         reason = ' '.join(str(error).split())
         raise FileError(
             f'The config {str(path)!r} cannot be read as data: {reason}'

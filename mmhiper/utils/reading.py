@@ -12,8 +12,6 @@ from typing import Any
 
 from mmhiper.utils.errors import FileError, MissingFileError, UserError
 
-# Of tables and lists of templates: a thousand times what people write.
-MAX_TEXT_MEGABYTES = 16
 # What Python's reader of JSON raises: text too deep for it, too.
 JSON_DAMAGE = (ValueError, RecursionError)
 _CHUNK = 1 << 20
@@ -115,42 +113,6 @@ def reason_of(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     words = lines[0].strip().rstrip('.')[:200] if lines else ''
     return printable(words) or type(error).__name__
-
-
-def read_text(path: str | Path, wanted: str) -> str:
-    """Reads a text file that a person wrote.
-
-    Args:
-        path (str or Path): The file; UTF-8, with or without a mark.
-        wanted (str): What it should be, with its article.
-
-    Returns:
-        str: Its text, with the line ends as they are.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is no text, of another encoding, or too large.
-    """
-    path = check_file(path, wanted)
-    most = limit('MMHIPER_MAX_TEXT_MEGABYTES', MAX_TEXT_MEGABYTES)
-    size = path.stat().st_size
-    if size > most * 1e6:
-        raise FileError(
-            f'Wanted {wanted}, but {str(path)!r} has {size / 1e6:.0f} MB; at '
-            f'most {most:g} MB are read. Divide it, or set '
-            'MMHIPER_MAX_TEXT_MEGABYTES.'
-        )
-    remedy = 'Save it as text in UTF-8.'
-    verdict = f'is not {wanted} in UTF-8'
-    with reading(path, verdict, remedy, (OSError, ValueError)):
-        # universal newlines would change what is in quotes in a table
-        text = path.read_bytes().decode('utf-8-sig')
-    if '\0' in text:
-        raise FileError(
-            f'{str(path)!r} is not {wanted} in UTF-8: it has zero bytes. '
-            f'{remedy}'
-        )
-    return text
 
 
 def limit(variable: str, default: float) -> float:

@@ -210,8 +210,10 @@ def test_a_picture_cut_short_is_named(folder, length):
 @pytest.mark.parametrize(
     ('content', 'words'),
     [
-        ('a {}'.encode('utf-16'), 'in UTF-8'),
-        (b'a {}\0', 'zero bytes'),
+        (b'a {}\n\xe9 {}', 'line 2 .* in UTF-8|in UTF-8: line 2'),
+        (b'a {}\0', 'line 1 has zero bytes'),
+        (b'a {}\n\n# mine\n', 'line 3, must have one {}.*no comments'),
+        (b'\r\n \r\n', 'no template'),
         (b'\xef\xbb\xbf\n', 'no template'),
         (b'a {} {}' + b'x' * 10**6, 'one {}'),
     ],
@@ -270,3 +272,104 @@ def test_every_picture_needs_its_mask(folder):
     Image.new('L', (64, 64), 255).save(folder / 'masks' / '2.png')
     with pytest.raises(FileNotFoundError, match=r'no mask of: 1\.'):
         build(folder, mask_dir='masks')
+
+
+# ---------------------------------------------- templates of the A1111 web UI
+def captions(folder, *texts):
+    """Writes a caption beside each picture."""
+    for number, text in enumerate(texts, 1):
+        (folder / 'toy' / f'{number}.txt').write_bytes(text)
+
+
+@pytest.mark.parametrize('mark', ['[name]', '[NAME]', '{}'])
+@pytest.mark.parametrize('encoding', ['utf-8-sig', 'utf-16', 'utf-16-le'])
+def test_the_name_in_a_file_of_any_system(folder, mark, encoding):
+    path = folder / 'style.txt'
+    text = f'a {mark}\r\n\r\ra photo of {mark}, cropped\r'
+    path.write_bytes(text.encode(encoding))
+
+    sample = build(folder, str(path))[0]['data_samples']
+
+    assert sample.prompts == ('a <toy>', 'a photo of <toy>, cropped')
+
+
+def test_a_name_in_a_template_of_a_config(folder):
+    assert build(folder, 'a [name]').prompts[0] == ('a <toy>',)
+    both = ['a [name]', 'my {} and [x] (y)', '[name], near [name]']
+    wanted = ('a <toy>', 'my <toy> and [x] (y)', '<toy>, near <toy>')
+    assert build(folder, both).prompts[0] == wanted
+    # of a folder each, and a file whose name looks like a template
+    (folder / 'a [name].txt').write_text('the {}')
+    dataset = build(
+        folder,
+        [['a [name]'], str(folder / 'a [name].txt')],
+        concept_dir=['toy', 'toy'],
+        placeholder=['<toy>', '<cat>'],
+    )
+    assert dataset.prompts[0] == ('a <toy>',)
+    assert dataset.prompts[-1] == ('the <cat>',)
+
+
+def test_captions_are_those_of_their_pictures(folder, recwarn):
+    path = folder / 'filewords.txt'
+    path.write_text('a [name], [filewords]\nmy {} with [FileWords]\n')
+    captions(folder, '\ufeffein Hündchen,\r\n{} on grass\n'.encode(), b'b')
+
+    prompts = build(folder, str(path)).prompts
+
+    assert prompts == [
+        ('a <toy>, ein Hündchen, {} on grass',)
+        + ('my <toy> with ein Hündchen, {} on grass',),
+        ('a <toy>, b', 'my <toy> with b'),
+    ]
+    assert not [w for w in recwarn if 'toy' in str(w.message)]
+
+
+def test_captions_of_kohya_by_backbone_and_with_the_name(folder):
+    captions(folder, b'[name] in a box')
+    (folder / 'toy' / '2.caption').write_text('a [Name]')
+    template = {'default': '[filewords]', 'mini-sd': 'the {}'}
+
+    prompts = build(folder, template).prompts
+
+    assert prompts == [
+        {'default': ('<toy> in a box',), 'mini-sd': ('the <toy>',)},
+        {'default': ('a <toy>',), 'mini-sd': ('the <toy>',)},
+    ]
+
+
+def test_captions_that_are_not_read_are_named(folder):
+    captions(folder, b'a', b'b')
+
+    with pytest.warns(UserWarning, match=r'no template has .*1\.txt, 2\.tx'):
+        build(folder)
+
+
+@pytest.mark.parametrize(
+    ('template', 'texts', 'words'),
+    [
+        ('[name] [filewords]', [b'a'], r"2\.png' needs one.*'2\.txt' \(or"),
+        ('[name] [filewords]', [b'a', b' \n'], r'caption .*2\.txt.*is empty'),
+        ('[name] [filewords]', [b'a', b'\xe9'], r'2\.txt.*in UTF-8: line 1'),
+        ('[filewords]', [b'a', b'b'], r'1\.txt. has no \[name\] either'),
+        ('a {} [name]', [], r'either \{\} or \[name\]'),
+        ('a [names]', [], r'a \[names\]. does not exist'),
+    ],
+)
+def test_what_templates_of_captions_want(folder, template, texts, words):
+    captions(folder, *texts)
+
+    with pytest.raises(UserError, match=words) as error:
+        build(folder, template)
+
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_name_does_not_say_which_of_several(folders):
+    with pytest.raises(UserError, match=r'2 \{\}.*\[name\] does not say'):
+        build(
+            folders,
+            ['a [name] and a [name]'],
+            concept_dir=['both'],
+            placeholder=[['<toy>', '<cat>']],
+        )

@@ -1,5 +1,9 @@
 """Tables of edits: what is read, and what is refused in one line."""
 
+import codecs
+import csv
+import io
+import zipfile
 from dataclasses import fields
 
 import pytest
@@ -93,13 +97,128 @@ def test_a_damaged_table(tmp_path, text, words):
     assert len(str(error.value)) < 1000
 
 
-@pytest.mark.parametrize('encoding', ['utf-16', 'utf-16-le', 'latin-1'])
-def test_another_encoding(tmp_path, encoding):
+def test_another_encoding_that_could_be_any(tmp_path):
     text = HEADER + ROW + ROW.replace('one', 'zwölf')
-    path = write(tmp_path / 'a.csv', text, encoding)
+    path = write(tmp_path / 'a.csv', text, 'latin-1')
 
-    with pytest.raises(UserError, match=r'not a \.csv table .* in UTF-8'):
+    with pytest.raises(UserError, match=r'in UTF-8: line 3 .*zwölf.*iconv'):
         read_cases(path)
+
+
+# ------------------------------------------------ as spreadsheets write them
+CELLS = [
+    ['name', 'image', 'prompt', 'target', 'tau_c', 'blend_words'],
+    ['one', 'a.png', 'a dog, on grass', 'a "big" cat', '0.5', 'dog; x > cat'],
+    ['zwölf', 'b.png', 'a\r\nb', 'a cat', '', ''],
+]
+
+
+def written(path, rows=CELLS, delimiter=',', end='\r\n', encoding='utf-8'):
+    """A table by Python's own writer."""
+    buffer = io.StringIO()
+    csv.writer(buffer, delimiter=delimiter, lineterminator=end).writerows(rows)
+    path.write_bytes(buffer.getvalue().encode(encoding))
+    return path
+
+
+def facts(cases):
+    """What does not depend on the folder."""
+    return [(c.name, c.prompt, c.target, c.options) for c in cases]
+
+
+@pytest.mark.parametrize('delimiter', [',', ';', '\t'])
+@pytest.mark.parametrize('end', ['\n', '\r\n', '\r'])
+@pytest.mark.parametrize(
+    'encoding', ['utf-8', 'utf-8-sig', 'utf-16', 'utf-16-le', 'utf-16-be']
+)
+def test_encodings_delimiters_and_line_ends(
+    tmp_path, encoding, end, delimiter
+):
+    wanted = read_cases(written(tmp_path / 'plain.csv'))
+    path = tmp_path / 'a.csv'
+
+    cases = read_cases(written(path, CELLS, delimiter, end, encoding))
+
+    assert facts(cases) == facts(wanted)
+    assert cases[0].prompt == 'a dog, on grass'
+    assert cases[1].name == 'zwölf' and cases[1].prompt == 'a\r\nb'
+    assert cases[0].options['blend_words'] == [['dog', 'x'], ['cat']]
+
+
+@pytest.mark.parametrize('mark', [codecs.BOM_UTF16_BE, codecs.BOM_UTF32_LE])
+def test_marks_that_python_does_not_write(tmp_path, mark):
+    encoding = {2: 'utf-16-be', 4: 'utf-32-le'}[len(mark)]
+    path = written(tmp_path / 'a.csv', encoding=encoding)
+    path.write_bytes(mark + path.read_bytes())
+
+    assert len(read_cases(path)) == 2
+
+
+def test_names_of_columns_as_people_write_them(tmp_path):
+    rows = [[' Name', 'IMAGE ', 'Prompt', 'target', 'Tau C', 'blend-words']]
+
+    cases = read_cases(written(tmp_path / 'a.csv', rows + CELLS[1:]))
+
+    assert cases[0].options['tau_c'] == 0.5
+
+
+def test_empty_cells_and_lines_of_a_spreadsheet(tmp_path):
+    rows = [row + ['', ''] for row in CELLS] + [[''] * 8, [' '] * 8, ['']]
+
+    cases = read_cases(written(tmp_path / 'a.csv', rows, ';'))
+
+    assert [case.name for case in cases] == ['one', 'zwölf']
+
+
+@pytest.mark.parametrize('note', ['sep=;\r\n', 'SEP=;\n', '"sep=;"\n'])
+def test_the_note_of_the_delimiter(tmp_path, note):
+    path = written(tmp_path / 'a.csv', delimiter=';')
+    path.write_bytes(note.encode() + path.read_bytes())
+    assert len(read_cases(path)) == 2
+
+    path = written(tmp_path / 'a.csv', [CELLS[0], CELLS[1][:3]], ';')
+    path.write_bytes(note.encode() + path.read_bytes())
+    with pytest.raises(UserError, match=r'Line 3 .*semicolons'):
+        read_cases(path)
+
+
+@pytest.mark.parametrize(
+    ('text', 'words'),
+    [
+        (
+            'name,image,prompt,target\n\na;b.png;a dog;a cat\n',
+            'Line 3 .*has 1. Are there semicolons between',
+        ),
+        (
+            'name;image;prompt;target\na\tb.png\ta dog\ta cat\n',
+            'Line 2 .*semicolons .*has 1. Are there tabs',
+        ),
+        ('name|image|prompt|target\na|b|c|d\n', 'first line, with commas'),
+        ('# a table\n# of cases\n', 'must have the columns'),
+        ('\n \r\n\t\n', 'missing: '),
+        (
+            'name;image;prompt;target;tau_c\na;b;c;d;0,5\n',
+            "Line 2 .*decimal point.*but got '0,5'",
+        ),
+        (
+            'name,image,prompt,target\na,b.png,"a" dog,a cat\n',
+            'Line 2 of .*no sound .csv table.*quote',
+        ),
+    ],
+)
+def test_what_cannot_be_told_is_said_with_its_line(tmp_path, text, words):
+    with pytest.raises(UserError, match=words) as error:
+        read_cases(write(tmp_path / 'a.csv', text))
+
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_workbook_in_place_of_a_table(tmp_path):
+    with zipfile.ZipFile(tmp_path / 'a.csv', 'w') as archive:
+        archive.writestr('xl/workbook.xml', '')
+
+    with pytest.raises(UserError, match='is a ZIP archive'):
+        read_cases(tmp_path / 'a.csv')
 
 
 def test_lists_that_multiply_have_a_limit(tmp_path):

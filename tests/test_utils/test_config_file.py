@@ -34,6 +34,38 @@ def test_no_config(tmp_path, name, text, words):
         read_config(tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    'encoding', ['utf-8', 'utf-8-sig', 'utf-16', 'utf-16-le', 'utf-16-be']
+)
+@pytest.mark.parametrize('suffix', ['.yaml', '.json'])
+def test_configs_of_data_from_any_system(tmp_path, suffix, encoding):
+    path = tmp_path / f'a{suffix}'
+    text = '{\r\n"model": {"type": "HiPer", "source_text": "ein Hündchen"}}'
+    path.write_bytes(text.encode(encoding))
+
+    assert read_config(path).model.source_text == 'ein Hündchen'
+
+
+@pytest.mark.parametrize(
+    ('encoding', 'words'),
+    [
+        ('utf-8-sig', 'a mark of its encoding.*UTF-8 without a mark'),
+        ('utf-16', 'a mark of its encoding.*UTF-8 without a mark'),
+        ('utf-16-be', 'or is UTF-16.*UTF-8 without a mark'),
+        ('latin-1', 'in UTF-8: line 2 has the byte 0xFC'),
+    ],
+)
+def test_python_configs_of_another_encoding(tmp_path, encoding, words):
+    text = 'model = dict(\n    source_text="ein Hündchen")\n'
+    (tmp_path / 'a.py').write_bytes(text.encode(encoding))
+    (tmp_path / 'b.py').write_text("_base_ = ['a.py']\n")
+
+    with pytest.raises(UserError, match=words):
+        read_config(tmp_path / 'a.py')
+    with pytest.raises(UserError, match=r'b\.py'):
+        read_config(tmp_path / 'b.py')
+
+
 def test_a_base_that_is_missing(tmp_path):
     (tmp_path / 'a.py').write_text("_base_ = ['b.py']")
     with pytest.raises(FileNotFoundError, match=r'b\.py'):

@@ -15,8 +15,9 @@ from mmhiper.io import (
 )
 from mmhiper.io.case_table import read_cases
 from mmhiper.utils.errors import FileError, MissingFileError, UserError
-from mmhiper.utils.reading import printable, read_text, reading, sha256
+from mmhiper.utils.reading import printable, reading, sha256
 from mmhiper.utils.sheet import read_panels
+from mmhiper.utils.text_files import read_text
 
 READERS = [
     check_resumable,
