@@ -30,6 +30,7 @@ LAYERS = [
         'models.vocabulary',
         'models.words',
         'models.embeddings',
+        'models.guidance',
         'models.data_preprocessor',
     ],
     ['models.stable_diffusion'],

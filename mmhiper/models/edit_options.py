@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from numbers import Real
 from typing import Any
 
+from mmhiper.utils.arguments import is_number
 from mmhiper.utils.errors import UserError
 
 EDIT_TYPES = ('replacement', 'refinement')
@@ -86,7 +86,7 @@ class EditOptions:
         for word, tau in self.pairs('cross_replace'):
             _check_tau(f'cross_replace[{word!r}]', tau)
         for word, factor in self.pairs('reweight'):
-            if not _is_number(factor):
+            if not is_number(factor):
                 raise UserError(
                     f'`reweight[{word!r}]` must be a number, but got '
                     f'{factor!r}.'
@@ -235,12 +235,6 @@ def _start_and_end(tau: Tau) -> tuple[float, float]:
     return 0, tau
 
 
-def _is_number(value: Any) -> bool:
-    """Whether it can be calculated with."""
-    real = isinstance(value, Real) and not isinstance(value, bool)
-    return real and math.isfinite(value)
-
-
 def _is_list(value: Any) -> bool:
     """Whether it holds values in order."""
     return isinstance(value, Sequence) and not isinstance(value, str)
@@ -265,7 +259,7 @@ def _check_choice(name: str, value: Any, known: Sequence[Any]) -> None:
 
 def _check_fraction(name: str, value: Any) -> None:
     """Refuses what is not in [0, 1]."""
-    if not (_is_number(value) and 0 <= value <= 1):
+    if not (is_number(value) and 0 <= value <= 1):
         raise UserError(
             f'`{name}` is a fraction and must be in [0, 1], but got {value!r}.'
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any
 
 import torch
@@ -12,7 +13,6 @@ from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
 from PIL import Image
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from mmhiper.io.identity import Identity
 from mmhiper.io.record import VERSION
@@ -27,15 +27,17 @@ from mmhiper.models.denoising import (
     masked_means,
 )
 from mmhiper.models.editors.moved import refusing_moved
+from mmhiper.models.guidance import Guidance
 from mmhiper.models.loss_weights import check_loss_weights, snr_weights
 from mmhiper.models.pipelines import EmbedsPipeline, make_pipeline
-from mmhiper.models.sampling import guided, run_scheduler
+from mmhiper.models.sampling import run_scheduler
 from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.registry import MODELS, SCOPE
 from mmhiper.utils.arguments import KeepsArguments, ValuesOf
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.names import check_unicode
 from mmhiper.utils.pictures import source_panel, to_pil, to_uint8
+from mmhiper.utils.progress import progress_bar
 from mmhiper.utils.randomness import (
     Generators,
     draw_noise,
@@ -504,7 +506,7 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
         height: int | None = None,
         width: int | None = None,
         num_inference_steps: int = 50,
-        guidance_scale: float = 7.5,
+        guidance_scale: float | None = None,
         negative_prompt: str | list[str] | None = None,
         num_images_per_prompt: int = 1,
         eta: float = 0.0,
@@ -514,6 +516,8 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
         seed: int = 1,
         return_type: str = 'image',
         *,
+        guidance_rescale: float = 0.0,
+        guidance_interval: Sequence[float] | None = None,
         scheduler: str | dict[str, Any] | None = None,
         **options: Any,
     ) -> dict[str, Any]:
@@ -524,7 +528,9 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
             height (int, optional): In pixels, by default the backbone's own.
             width (int, optional): Likewise.
             num_inference_steps (int): Steps of the scheduler.
-            guidance_scale (float): Classifier-free guidance; none up to 1.
+            guidance_scale (float, optional): Classifier-free guidance; none
+                up to 1. Defaults to :attr:`default_guidance`, the backbone's
+                own.
             negative_prompt (str or list[str], optional): What to move away
                 from, one for all prompts or one each. Defaults to ''; for a
                 backbone whose config says so (Stable Diffusion XL), to zeros.
@@ -542,6 +548,11 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
                 same picture in any batch and whatever ran before. The global
                 generators are neither used nor changed.
             return_type (str): 'image', 'tensor' or 'numpy'.
+            guidance_rescale (float): Share, in [0, 1], by which the contrast
+                that guidance adds is undone, see :class:`Guidance`.
+            guidance_interval (pair, optional): Noise levels ``(low, high)``
+                between which guidance acts, see :class:`Guidance`. Defaults
+                to all.
             scheduler (str or dict, optional): A scheduler of diffusers, such
                 as 'DPMSolverMultistepScheduler'; see
                 :meth:`StableDiffusion.make_sampler`.
@@ -573,7 +584,7 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
         conditioning, negative = self.condition_pair(
             prompt, negative_prompt, **options
         )
-        with tqdm(
+        with progress_bar(
             total=num_inference_steps, disable=not show_progress
         ) as progress:
             pixels = self.sample(
@@ -583,6 +594,8 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
                 width=width,
                 num_inference_steps=num_inference_steps,
                 guidance_scale=guidance_scale,
+                guidance_rescale=guidance_rescale,
+                guidance_interval=guidance_interval,
                 eta=eta,
                 generator=generator,
                 latents=latents,
@@ -595,6 +608,34 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
         if return_type == 'numpy':
             return dict(samples=pixels.cpu().numpy())
         return dict(samples=[to_pil(picture) for picture in pixels])
+
+    @property
+    def default_guidance(self) -> float:
+        """The guidance scale that None stands for: the backbone's own."""
+        return self.sd.guidance_scale
+
+    def guidance_of(
+        self,
+        guidance_scale: float | None = None,
+        guidance_rescale: float = 0.0,
+        guidance_interval: Sequence[float] | None = None,
+    ) -> Guidance:
+        """The guidance that options of :meth:`infer` mean.
+
+        Args:
+            guidance_scale (float, optional): See :meth:`infer`.
+            guidance_rescale (float): Likewise.
+            guidance_interval (pair, optional): Likewise.
+
+        Returns:
+            Guidance: With the scale that is really used.
+
+        Raises:
+            ValueError: If one is out of its range.
+        """
+        if guidance_scale is None:
+            guidance_scale = self.default_guidance
+        return Guidance(guidance_scale, guidance_rescale, guidance_interval)
 
     def condition_pair(
         self,
@@ -645,7 +686,9 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
         height: int | None = None,
         width: int | None = None,
         num_inference_steps: int = 50,
-        guidance_scale: float = 7.5,
+        guidance_scale: float | None = None,
+        guidance_rescale: float = 0.0,
+        guidance_interval: Sequence[float] | None = None,
         eta: float = 0.0,
         generator: Generators | None = None,
         latents: Tensor | None = None,
@@ -662,7 +705,9 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
             height (int, optional): In pixels.
             width (int, optional): In pixels.
             num_inference_steps (int): Steps of the scheduler.
-            guidance_scale (float): Classifier-free guidance; none up to 1.
+            guidance_scale (float, optional): See :meth:`infer`.
+            guidance_rescale (float): Likewise.
+            guidance_interval (pair, optional): Likewise.
             eta (float): Noise added per step, in [0, 1].
             generator (torch.Generator or list of them, optional): Randomness.
             latents (Tensor, optional): (B, 4, h, w).
@@ -676,6 +721,9 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
         Raises:
             ValueError: If sizes or shapes do not fit.
         """
+        guidance = self.guidance_of(
+            guidance_scale, guidance_rescale, guidance_interval
+        )
         sampler = self.sd.make_sampler(scheduler)
         count = len(conditioning)
         shape = (count, *self._latent_shape(height, width))
@@ -693,17 +741,17 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
         start = latents.to(self.sd.device).float()
         self.sd.lay_out(torch.contiguous_format)
 
-        guide = guidance_scale > 1
-        if guide:
-            if negative is None:
-                negative = self.sd.encode_nothing(count)
-            conditioning = Conditioning.cat([negative, conditioning])
-
-        def denoise(z: Tensor, t: Tensor) -> Tensor:
-            return self.sd.predict_noise(z, t, conditioning)
+        if negative is None:
+            negative = self.sd.encode_nothing(count)
+        both = Conditioning.cat([negative, conditioning])
+        predict = self.sd.predict_noise
 
         final = run_scheduler(
-            guided(denoise, guidance_scale) if guide else denoise,
+            guidance.apply(
+                partial(predict, conditioning=both),
+                partial(predict, conditioning=conditioning),
+                sampler,
+            ),
             start,
             sampler,
             num_inference_steps,
@@ -740,8 +788,9 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
     def preview(
         self,
         num_inference_steps: int = 50,
-        guidance_scale: float = 7.5,
+        guidance_scale: float | None = None,
         seed: int = 1,
+        **guidance: Any,
     ) -> list[tuple[str, Image.Image]]:
         """Draws the panels that show how far the training is.
 
@@ -750,8 +799,10 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
 
         Args:
             num_inference_steps (int): Steps of the scheduler.
-            guidance_scale (float): Classifier-free guidance.
+            guidance_scale (float, optional): See :meth:`infer`.
             seed (int): Seed of the noise.
+            **guidance: ``guidance_rescale`` and ``guidance_interval``, see
+                :meth:`infer`.
 
         Returns:
             list[tuple[str, PIL.Image.Image]]: Captions and pictures. The
@@ -769,6 +820,7 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
             Conditioning.cat(conditionings),
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
+            **guidance,
             latents=noise.expand(len(captions), *shape),
         )
         panels = [

@@ -365,7 +365,9 @@ class CurriculumEditor(InversionEditor):
         branches = [self._fixed, learned]
         if self.learns_negative:
             branches.reverse()
-        output = guided(lambda z, t: torch.cat(branches), self.guidance_scale)(
+        # none up to 1, as in sampling
+        scale = max(self.guidance_scale, 1)
+        output = guided(lambda z, t: torch.cat(branches), scale)(
             self.reached, t
         )
         reached: Tensor = self.sd.scheduler.step(
