@@ -19,7 +19,11 @@ from mmhiper.io.record import Record
 from mmhiper.registry import MODELS, SCOPE
 from mmhiper.utils.config_file import read_config
 from mmhiper.utils.errors import FileError, MissingFileError, UserError
-from mmhiper.utils.pictures import to_pil
+from mmhiper.utils.pictures import (
+    as_return_type,
+    check_return_type,
+    to_pil,
+)
 from mmhiper.utils.progress import progress_bar
 from mmhiper.utils.reading import sha256
 from mmhiper.utils.work_dir import find_checkpoint
@@ -28,7 +32,6 @@ from mmhiper.version import __version__
 if TYPE_CHECKING:
     from mmhiper.models import EmbeddingEditor
 
-RETURN_TYPES = ('image', 'tensor', 'numpy')
 # Options of `infer` that are noted where they are not given, too.
 _RECORDED_DEFAULTS = ('num_inference_steps', 'eta')
 # Those whose numbers are noted as they are really used.
@@ -325,11 +328,7 @@ class EditInferencer:
         except KeyboardInterrupt:
             saved = f'{len(files)} of {len(jobs)} picture(s) are in {out_dir}.'
             raise KeyboardInterrupt(saved if files else '') from None
-        samples: Any = [to_pil(pixels) for pixels in pictures]
-        if return_type != 'image':
-            samples = torch.stack(pictures)  # (B, 3, H, W)
-        if return_type == 'numpy':
-            samples = samples.numpy()
+        samples = as_return_type(torch.stack(pictures), return_type)
         return dict(samples=samples, records=records, files=files)
 
     def _draw(
@@ -407,11 +406,7 @@ def _check_call(
     ):
         if number < 1:
             raise UserError(f'`{name}` must be at least 1, but got {number}.')
-    if return_type not in RETURN_TYPES:
-        raise UserError(
-            f'`return_type` must be one of {RETURN_TYPES}, but got '
-            f'{return_type!r}.'
-        )
+    check_return_type(return_type)
     for name in _NO_OPTIONS:
         if name in options:
             raise UserError(

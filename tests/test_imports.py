@@ -34,7 +34,7 @@ LAYERS = [
         'models.data_preprocessor',
     ],
     ['models.stable_diffusion'],
-    ['models.denoising', 'models.inversion'],
+    ['models.denoising', 'models.drawing', 'models.inversion'],
     ['models.pipelines'],
     ['models.editors'],
     ['datasets', 'engine', 'evaluation'],

@@ -18,9 +18,9 @@ import torch
 from packaging.requirements import Requirement
 from torch.nn.functional import scaled_dot_product_attention
 
-from mmhiper.models.sampling import run_scheduler
+from mmhiper.models.drawing import draw_latents
+from mmhiper.models.guidance import NONE, Guidance
 from mmhiper.models.stable_diffusion import StableDiffusion
-from mmhiper.utils.randomness import draw_noise
 from mmhiper.utils.shipped import shipped
 from mmhiper.utils.units import plain_size, plain_time
 from mmhiper.version import __version__
@@ -349,8 +349,9 @@ def look_at_backbone(pretrained: str) -> Findings:
         'pixels',
     )
     start = time.monotonic()
-    with torch.no_grad():
-        picture = draw_once(sd)
+    text = sd.encode_text(['a dog'])
+    latents = draw_latents(sd, text, Guidance(NONE), num_inference_steps=1)
+    picture = sd.decode(latents)  # not clamped, which would hide infinity
     if not picture.isfinite().all():
         yield Finding(
             PROBLEM,
@@ -364,24 +365,3 @@ def look_at_backbone(pretrained: str) -> Findings:
         f'drew {picture.shape[-1]} x {picture.shape[-2]} pixels in one step, '
         f'in {plain_time(time.monotonic() - start)}',
     )
-
-
-def draw_once(sd: StableDiffusion) -> torch.Tensor:
-    """Text, one step of the U-Net, decoder.
-
-    Args:
-        sd (StableDiffusion): The backbone.
-
-    Returns:
-        Tensor: (1, 3, H, W), about [-1, 1].
-    """
-    shape = (1, *sd.latent_shape(sd.image_size, sd.image_size))
-    noise = draw_noise(shape, torch.Generator().manual_seed(0))
-    text = sd.encode_text(['a dog'])
-    latents = run_scheduler(
-        lambda z, t: sd.predict_noise(z, t, text),
-        noise.to(sd.device),
-        sd.scheduler,
-        1,
-    )
-    return sd.decode(latents)

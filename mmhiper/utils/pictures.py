@@ -2,13 +2,52 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from mmhiper.utils.errors import UserError
+
 # How much contrast is left of what is faded.
 FADED = 0.2
+# What a user may ask pictures as.
+RETURN_TYPES = ('image', 'tensor', 'numpy')
+
+
+def check_return_type(return_type: str) -> None:
+    """Refuses what pictures cannot be given as.
+
+    Args:
+        return_type (str): One of ``RETURN_TYPES``.
+
+    Raises:
+        ValueError: If it is another.
+    """
+    if return_type not in RETURN_TYPES:
+        raise UserError(
+            f'`return_type` must be one of {RETURN_TYPES}, but got '
+            f'{return_type!r}.'
+        )
+
+
+def as_return_type(pixels: Tensor, return_type: str) -> Any:
+    """Gives pictures the type that was asked for.
+
+    Args:
+        pixels (Tensor): (B, 3, H, W) in [-1, 1].
+        return_type (str): 'image', 'tensor' or 'numpy'.
+
+    Returns:
+        A list of B PIL pictures; a tensor on the CPU or an array, RGB.
+    """
+    if return_type == 'tensor':
+        return pixels.cpu()
+    if return_type == 'numpy':
+        return pixels.cpu().numpy()
+    return [to_pil(picture) for picture in pixels]
 
 
 def to_uint8(pixels: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ ONCE = (
 # Where a draw starts: noise that was drawn on the CPU, what steers attention,
 # and whether what was learned is finite.
 STARTS = (
-    'base.sample',
+    'drawing.draw_latents',
     'base._check_finite',
     'prompt_to_prompt.__init__',
     'prompt_to_prompt.marks_of',
@@ -293,7 +293,7 @@ def test_prediction(seen, kind, monkeypatch):
     few = partial(editor.sample, num_inference_steps=2)
     monkeypatch.setattr(editor, 'sample', few)
     inverts = isinstance(editor, InversionEditor)
-    end = 'inversion._convert' if inverts else 'pictures.to_uint8'
+    end = 'pictures.as_return_type' if inverts else 'pictures.to_uint8'
     samples = editor.data_preprocessor(raw(), False)['data_samples']
 
     with Rehearsal(*STARTS, end, reads=1.0) as rehearsal:
@@ -331,10 +331,8 @@ def test_inference(seen, kind):
         # everything that acts within a step
         options = dict(blend_words=('dog', 'cat'), tau_u=1.0, tau_v=1.0)
         options['reweight'] = {'cat': 2.0}
-        end = 'inversion._convert'
-    else:
-        end = 'base.infer'
 
+    end = 'pictures.as_return_type'
     with Rehearsal(*STARTS, end, reads=1.0) as rehearsal:
         drawn = editor.infer(
             prompt, show_progress=False, return_type='tensor', **options
@@ -349,10 +347,10 @@ def test_sampling(folders, family):
     editor = make(folders[family], 'HiPer').to('meta')
     text = editor.condition(['a cat'] * 2)
 
-    with Rehearsal('base.sample') as rehearsal:
+    with Rehearsal('drawing.draw_latents') as rehearsal:
         pixels = editor.sample(text, num_inference_steps=2)
 
-    assert rehearsal.waits == {'base.sample': 1}
+    assert rehearsal.waits == {'drawing.draw_latents': 1}
     assert pixels.is_meta
 
 

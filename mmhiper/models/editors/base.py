@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Annotated, Any
 
 import torch
@@ -26,26 +25,30 @@ from mmhiper.models.denoising import (
     draw_step,
     masked_means,
 )
+from mmhiper.models.drawing import draw, same_noise
 from mmhiper.models.editors.moved import refusing_moved
 from mmhiper.models.guidance import Guidance
 from mmhiper.models.loss_weights import check_loss_weights, snr_weights
 from mmhiper.models.pipelines import EmbedsPipeline, make_pipeline
-from mmhiper.models.sampling import run_scheduler
 from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.registry import MODELS, SCOPE
 from mmhiper.utils.arguments import KeepsArguments, ValuesOf
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.names import check_unicode
-from mmhiper.utils.pictures import source_panel, to_pil, to_uint8
+from mmhiper.utils.pictures import (
+    as_return_type,
+    check_return_type,
+    source_panel,
+    to_pil,
+    to_uint8,
+)
 from mmhiper.utils.progress import progress_bar
 from mmhiper.utils.randomness import (
     Generators,
-    draw_noise,
     run_state,
 )
 
 Preprocessing = Annotated[dict[str, Any] | None, ValuesOf(ImagePreprocessor)]
-RETURN_TYPES = ('image', 'tensor', 'numpy')
 
 
 class EmbeddingEditor(KeepsArguments, BaseModel):
@@ -568,11 +571,7 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
         self.check_learned()
         if not 0 <= eta <= 1:
             raise UserError(f'`eta` must be in [0, 1], but got {eta}.')
-        if return_type not in RETURN_TYPES:
-            raise UserError(
-                f'`return_type` must be one of {RETURN_TYPES}, but got '
-                f'{return_type!r}.'
-            )
+        check_return_type(return_type)
         for name, number in (
             ('num_inference_steps', num_inference_steps),
             ('num_images_per_prompt', num_images_per_prompt),
@@ -603,11 +602,7 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
                 scheduler=scheduler,
                 callback=lambda *_: progress.update(),
             )
-        if return_type == 'tensor':
-            return dict(samples=pixels.cpu())
-        if return_type == 'numpy':
-            return dict(samples=pixels.cpu().numpy())
-        return dict(samples=[to_pil(picture) for picture in pixels])
+        return dict(samples=as_return_type(pixels, return_type))
 
     @property
     def default_guidance(self) -> float:
@@ -677,24 +672,15 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
         """
         return self.sd.encode_text(texts)
 
-    @torch.no_grad()
     def sample(
         self,
         conditioning: Conditioning,
         negative: Conditioning | None = None,
         *,
-        height: int | None = None,
-        width: int | None = None,
-        num_inference_steps: int = 50,
         guidance_scale: float | None = None,
         guidance_rescale: float = 0.0,
         guidance_interval: Sequence[float] | None = None,
-        eta: float = 0.0,
-        generator: Generators | None = None,
-        latents: Tensor | None = None,
-        seed: int = 1,
-        scheduler: str | dict[str, Any] | None = None,
-        callback: Any = None,
+        **options: Any,
     ) -> Tensor:
         """Draws pictures of a conditioning; see :meth:`infer`.
 
@@ -702,18 +688,10 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
             conditioning (Conditioning): B texts.
             negative (Conditioning, optional): B texts to move away from, by
                 default the empty text.
-            height (int, optional): In pixels.
-            width (int, optional): In pixels.
-            num_inference_steps (int): Steps of the scheduler.
             guidance_scale (float, optional): See :meth:`infer`.
             guidance_rescale (float): Likewise.
             guidance_interval (pair, optional): Likewise.
-            eta (float): Noise added per step, in [0, 1].
-            generator (torch.Generator or list of them, optional): Randomness.
-            latents (Tensor, optional): (B, 4, h, w).
-            seed (int): Where no generator is given.
-            scheduler (str or dict, optional): See :meth:`infer`.
-            callback (callable, optional): See :func:`run_scheduler`.
+            **options: See :func:`draw_latents`.
 
         Returns:
             Tensor: (B, 3, H, W) in [-1, 1] fp32.
@@ -724,65 +702,7 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
         guidance = self.guidance_of(
             guidance_scale, guidance_rescale, guidance_interval
         )
-        sampler = self.sd.make_sampler(scheduler)
-        count = len(conditioning)
-        shape = (count, *self._latent_shape(height, width))
-        if generator is None:
-            generator = [
-                torch.Generator().manual_seed(seed + i) for i in range(count)
-            ]
-        if latents is None:
-            latents = draw_noise(shape, generator)
-        elif latents.shape != shape:
-            raise UserError(
-                f'`latents` must have the shape {shape}, but got '
-                f'{tuple(latents.shape)}.'
-            )
-        start = latents.to(self.sd.device).float()
-        self.sd.lay_out(torch.contiguous_format)
-
-        if negative is None:
-            negative = self.sd.encode_nothing(count)
-        both = Conditioning.cat([negative, conditioning])
-        predict = self.sd.predict_noise
-
-        final = run_scheduler(
-            guidance.apply(
-                partial(predict, conditioning=both),
-                partial(predict, conditioning=conditioning),
-                sampler,
-            ),
-            start,
-            sampler,
-            num_inference_steps,
-            callback=callback,
-            eta=eta,
-            generator=generator,
-        )
-        return self.sd.decode(final).clamp(-1, 1)
-
-    def _latent_shape(
-        self, height: int | None, width: int | None
-    ) -> tuple[int, int, int]:
-        """The shape of one picture's latents, its size checked.
-
-        Args:
-            height (int, optional): In pixels.
-            width (int, optional): In pixels.
-
-        Returns:
-            tuple[int, int, int]: (4, h, w).
-        """
-        size = self.sd.image_size
-        height = size if height is None else height
-        width = size if width is None else width
-        factor = self.sd.vae_factor
-        if height < 1 or width < 1 or height % factor or width % factor:
-            raise UserError(
-                f'`height` and `width` must be multiples of {factor}, but '
-                f'got {height} and {width}.'
-            )
-        return self.sd.latent_shape(height, width)
+        return draw(self.sd, conditioning, guidance, negative, **options)
 
     @torch.no_grad()
     def preview(
@@ -814,14 +734,12 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
             *((text, self.condition([text])) for text in self.val_prompts),
         ]
         captions, conditionings = zip(*conditions, strict=True)
-        shape = self._latent_shape(None, None)
-        noise = draw_noise((1, *shape), torch.Generator().manual_seed(seed))
         pixels = self.sample(
             Conditioning.cat(conditionings),
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
             **guidance,
-            latents=noise.expand(len(captions), *shape),
+            latents=same_noise(self.sd, len(captions), seed),
         )
         panels = [
             (caption, to_pil(picture))

@@ -22,7 +22,6 @@ from mmhiper.models.attention import (
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.edit_options import EditOptions, value_span
 from mmhiper.models.editors.base import (
-    RETURN_TYPES,
     EmbeddingEditor,
     Preprocessing,
     check_texts,
@@ -36,7 +35,13 @@ from mmhiper.models.schedulers import DDIM
 from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.utils.arguments import ValuesOf
 from mmhiper.utils.errors import UserError
-from mmhiper.utils.pictures import overlay_heat, to_pil, to_uint8
+from mmhiper.utils.pictures import (
+    as_return_type,
+    check_return_type,
+    overlay_heat,
+    to_pil,
+    to_uint8,
+)
 from mmhiper.utils.progress import progress_bar
 from mmhiper.utils.randomness import Generators
 from mmhiper.utils.sheet import draw_sheet
@@ -424,11 +429,7 @@ class InversionEditor(EmbeddingEditor):
             (scheduler, DDIM, 'scheduler'),
             (latents, None, 'latents'),
         )
-        if return_type not in RETURN_TYPES:
-            raise UserError(
-                f'`return_type` must be one of {RETURN_TYPES}, but got '
-                f'{return_type!r}.'
-            )
+        check_return_type(return_type)
         options = EditOptions(**{**self.edit, **edit})
         negatives = self._negatives(negative_prompt, len(prompts))
         guidance = self.guidance_of(
@@ -444,9 +445,11 @@ class InversionEditor(EmbeddingEditor):
                 for text, away in zip(prompts, negatives, strict=True)
             ]
         )  # (P, 2, 3, H, W)
-        result = dict(samples=_convert(pairs[:, 1], return_type))
+        sources, edits = pairs.unbind(1)
+        result = dict(samples=as_return_type(edits, return_type))
         if return_reconstruction:
-            result['reconstructions'] = _convert(pairs[:, 0], return_type)
+            again = as_return_type(sources, return_type)
+            result['reconstructions'] = again
         return result
 
     @torch.no_grad()
@@ -768,20 +771,3 @@ def _check_fixed(*arguments: tuple[Any, Any, str]) -> None:
                 f'`{name}` is fixed for an inverted picture: it must be '
                 f'{fixed} or left out, but got {given}.'
             )
-
-
-def _convert(pixels: Tensor, return_type: str) -> Any:
-    """Gives pictures the type that was asked for.
-
-    Args:
-        pixels (Tensor): (P, 3, H, W) in [-1, 1].
-        return_type (str): 'image', 'tensor' or 'numpy'.
-
-    Returns:
-        A list of PIL pictures, a tensor, or an array.
-    """
-    if return_type == 'tensor':
-        return pixels.cpu()
-    if return_type == 'numpy':
-        return pixels.cpu().numpy()
-    return [to_pil(picture) for picture in pixels]

@@ -266,16 +266,6 @@ def test_another_seed_draws_another_posterior_sample(tiny_sd1):
     assert not torch.equal(first, mean)
 
 
-def test_ever_new_pictures_do_not_pile_up(tiny_sd1, monkeypatch):
-    monkeypatch.setattr('mmhiper.models.denoising.MAX_CACHED', 3)
-    editor = make_hiper(tiny_sd1)
-
-    for seed in range(7):
-        losses_at(editor, [picture(seed)], 0)
-
-    assert len(editor._latents.values()) <= 3
-
-
 def test_under_autocast_the_loss_is_fp32(tiny_sd1):
     editor = make_hiper(tiny_sd1)
     at_step(0)

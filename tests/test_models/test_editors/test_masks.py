@@ -8,8 +8,6 @@ from runs import REPO, config, draw_image, learn
 from tiny import at_step, batch_of, make_hiper, picture
 from tolerances import EXACT
 
-from mmhiper.models.denoising import masked_means
-
 TEXTUAL_INVERSION = (
     REPO / 'configs' / 'textual_inversion' / 'textual_inversion.py'
 )
@@ -33,34 +31,6 @@ def losses_and_step(editor, images, masks):
     with torch.no_grad():
         losses = editor.image_losses(**data)
         return losses, *editor.predict_training_step(**data)
-
-
-# ------------------------------------------------------------------- the mean
-@pytest.mark.usefixtures('float64')
-def test_a_masked_mean_is_over_the_subject_whatever_its_size():
-    generator = torch.Generator().manual_seed(0)
-    target = torch.randn(2, 4, 8, 8, generator=generator)
-    output = target + 3  # an error of 9 everywhere
-    output[1, :, :, 5:] += torch.randn(4, 8, 3, generator=generator)
-    mask = (left_half(64, 40) / 255).float()  # five of eight columns
-
-    plain, masked = masked_means(output, target, [None, mask])
-
-    torch.testing.assert_close(plain, torch.tensor(9.0), **EXACT)
-    torch.testing.assert_close(masked, torch.tensor(9.0), **EXACT)
-
-
-@pytest.mark.usefixtures('float64')
-def test_a_latent_counts_by_its_share_of_the_subject():
-    target = torch.zeros(1, 4, 1, 2)
-    output = torch.tensor([1.0, 3.0]).expand(1, 4, 1, 2)  # errors 1 and 9
-    mask = torch.zeros(8, 16)
-    mask[:, :10] = 1  # all of the first, a quarter of the second
-
-    (loss,) = masked_means(output, target, [mask])
-
-    expected = torch.tensor((1 + 9 / 4) / 1.25)
-    torch.testing.assert_close(loss, expected, **EXACT)
 
 
 # ----------------------------------------------------------------- the editor

@@ -16,6 +16,7 @@ from mmhiper.io import (
     write_export,
     write_token_file,
 )
+from mmhiper.models.drawing import latent_shape
 from mmhiper.models.loading import backbone_folder
 
 PROMPTS = ('a <cat-toy>', 'the <cat-toy> at night', 'my <cat-toy>')
@@ -406,7 +407,7 @@ def same_picture(editor, pipeline):
     """Whether both draw a prompt with the learned word alike."""
     prompt = 'A photo of <cat-toy>, at night!'
     latents = torch.randn(
-        (1, *editor._latent_shape(None, None)),
+        (1, *latent_shape(editor.sd)),
         generator=torch.Generator().manual_seed(3),
     )
     options = dict(num_inference_steps=4, guidance_scale=7.5, latents=latents)

@@ -1,0 +1,164 @@
+"""Pictures of a conditioning: from noise, by a scheduler, under guidance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmhiper.models.conditioning import Conditioning
+from mmhiper.models.guidance import Guidance
+from mmhiper.models.sampling import run_scheduler
+from mmhiper.models.stable_diffusion import StableDiffusion
+from mmhiper.utils.errors import UserError
+from mmhiper.utils.randomness import Generators, draw_noise
+
+
+def latent_shape(
+    sd: StableDiffusion, height: int | None = None, width: int | None = None
+) -> tuple[int, int, int]:
+    """The shape of one picture's latents, its size checked.
+
+    Args:
+        sd (StableDiffusion): The frozen model.
+        height (int, optional): In pixels, by default the model's own.
+        width (int, optional): Likewise.
+
+    Returns:
+        tuple[int, int, int]: (4, h, w).
+
+    Raises:
+        ValueError: If a side is no multiple of ``vae_factor``.
+    """
+    height = sd.image_size if height is None else height
+    width = sd.image_size if width is None else width
+    factor = sd.vae_factor
+    if height < 1 or width < 1 or height % factor or width % factor:
+        raise UserError(
+            f'`height` and `width` must be multiples of {factor}, but '
+            f'got {height} and {width}.'
+        )
+    return sd.latent_shape(height, width)
+
+
+def same_noise(sd: StableDiffusion, count: int, seed: int) -> Tensor:
+    """Noise for pictures that differ by their conditioning alone.
+
+    Args:
+        sd (StableDiffusion): The frozen model.
+        count (int): Pictures B.
+        seed (int): Of the noise.
+
+    Returns:
+        Tensor: (B, 4, h, w), B times the same.
+    """
+    shape = latent_shape(sd)
+    noise = draw_noise((1, *shape), torch.Generator().manual_seed(seed))
+    return noise.expand(count, *shape)
+
+
+@torch.no_grad()
+def draw_latents(
+    sd: StableDiffusion,
+    conditioning: Conditioning,
+    guidance: Guidance,
+    negative: Conditioning | None = None,
+    *,
+    height: int | None = None,
+    width: int | None = None,
+    num_inference_steps: int = 50,
+    eta: float = 0.0,
+    generator: Generators | None = None,
+    latents: Tensor | None = None,
+    seed: int = 1,
+    scheduler: str | dict[str, Any] | None = None,
+    callback: Callable[[int, Tensor, Tensor], None] | None = None,
+) -> Tensor:
+    """Draws pictures of a conditioning, up to the autoencoder.
+
+    Args:
+        sd (StableDiffusion): The frozen model.
+        conditioning (Conditioning): B texts.
+        guidance (Guidance): How far they are followed.
+        negative (Conditioning, optional): B texts to move away from, by
+            default the empty text.
+        height (int, optional): In pixels, by default the model's own.
+        width (int, optional): Likewise.
+        num_inference_steps (int): Steps of the scheduler.
+        eta (float): Noise added per step, in [0, 1].
+        generator (torch.Generator or list of them, optional): Randomness.
+        latents (Tensor, optional): Noise to start from, (B, 4, h, w).
+        seed (int): Where no generator is given: picture i draws from one of
+            its own, seeded with ``seed + i``.
+        scheduler (str or dict, optional): See
+            :meth:`StableDiffusion.make_sampler`.
+        callback (callable, optional): See :func:`run_scheduler`.
+
+    Returns:
+        Tensor: (B, 4, h, w) fp32.
+
+    Raises:
+        ValueError: If sizes or shapes do not fit.
+    """
+    sampler = sd.make_sampler(scheduler)
+    count = len(conditioning)
+    shape = (count, *latent_shape(sd, height, width))
+    if generator is None:
+        generator = [
+            torch.Generator().manual_seed(seed + i) for i in range(count)
+        ]
+    if latents is None:
+        latents = draw_noise(shape, generator)
+    elif latents.shape != shape:
+        raise UserError(
+            f'`latents` must have the shape {shape}, but got '
+            f'{tuple(latents.shape)}.'
+        )
+    start = latents.to(sd.device).float()
+    sd.lay_out(torch.contiguous_format)
+    if negative is None:
+        negative = sd.encode_nothing(count)
+    both = Conditioning.cat([negative, conditioning])
+    return run_scheduler(
+        guidance.apply(
+            partial(sd.predict_noise, conditioning=both),
+            partial(sd.predict_noise, conditioning=conditioning),
+            sampler,
+        ),
+        start,
+        sampler,
+        num_inference_steps,
+        callback=callback,
+        eta=eta,
+        generator=generator,
+    )
+
+
+@torch.no_grad()
+def draw(
+    sd: StableDiffusion,
+    conditioning: Conditioning,
+    guidance: Guidance,
+    negative: Conditioning | None = None,
+    **options: Any,
+) -> Tensor:
+    """Draws pictures of a conditioning.
+
+    Args:
+        sd (StableDiffusion): The frozen model.
+        conditioning (Conditioning): B texts.
+        guidance (Guidance): How far they are followed.
+        negative (Conditioning, optional): See :func:`draw_latents`.
+        **options: Likewise.
+
+    Returns:
+        Tensor: (B, 3, H, W) in [-1, 1] fp32.
+
+    Raises:
+        ValueError: If sizes or shapes do not fit.
+    """
+    latents = draw_latents(sd, conditioning, guidance, negative, **options)
+    return sd.decode(latents).clamp(-1, 1)
