@@ -1,4 +1,4 @@
-"""Values of a config on the command line."""
+"""Options that several commands share: values of a config, guidance."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from math import isfinite
 from typing import Any
+
+from mmhiper.models.guidance import NONE, Guidance
 
 _INTEGER = re.compile(r'[-+]?(0|[1-9][0-9]{0,99})')
 _FLOAT = re.compile(
@@ -23,8 +25,6 @@ _TOKEN = re.compile(
     r"""\s*(?:(?P<text>'[^']*'|"[^"]*")|(?P<sign>[][(){},:])|"""
     r"""(?P<bare>[^][(){},:'"\s]+))"""
 )
-
-from mmhiper.models.guidance import NONE, Guidance
 
 
 def add_guidance(parser: Any) -> None:

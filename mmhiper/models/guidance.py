@@ -17,7 +17,8 @@ from mmhiper.models.sampling import Denoise, guided
 from mmhiper.models.schedulers import OF_DISTILLED_MODELS
 from mmhiper.utils.arguments import is_number
 from mmhiper.utils.errors import FileError, UserError
-from mmhiper.utils.reading import JSON_DAMAGE, printable, read_text, reading
+from mmhiper.utils.reading import JSON_DAMAGE, printable, reading
+from mmhiper.utils.text_files import read_text
 
 # What the pipelines of diffusers take where nobody says a scale.
 OF_STABLE_DIFFUSION = 7.5
