@@ -11,6 +11,7 @@ from tiny import at_step, batch_of, make_hiper, train
 from tolerances import EXACT
 from torch import Tensor
 
+from mmhiper.models.guidance import FILE, read_scale
 from mmhiper.models.loading import BUNDLED
 from mmhiper.models.stable_diffusion import StableDiffusion
 
@@ -75,6 +76,12 @@ def test_an_unmodified_pipeline_draws_the_same():
     np.testing.assert_allclose(
         (ours.transpose(1, 2, 0) + 1) / 2, theirs, **EXACT
     )
+
+
+def test_its_folder_says_its_own_guidance(mini):
+    assert mini.guidance_scale == read_scale(FOLDER / FILE) != 7.5
+    card = (FOLDER / 'README.md').read_text()
+    assert f'drawn at guidance {mini.guidance_scale:g} unless' in card
 
 
 def test_the_image_encoder_has_the_width_of_the_text(mini):
