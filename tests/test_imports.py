@@ -146,6 +146,21 @@ def test_importing_the_package_imports_next_to_nothing():
     assert mmhiper.registry.SCOPE == 'mmhiper'
 
 
+def test_starting_a_run_imports_no_library_that_it_may_not_need():
+    code = 'import sys, mmhiper.engine.launch, mmhiper.models; '
+    modules = subprocess.run(
+        [sys.executable, '-c', code + 'print(*sys.modules)'],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+
+    assert 'torch' in modules
+    needless = {'diffusers', 'matplotlib', 'torchvision', 'pandas', 'scipy'}
+    assert not needless & set(modules)
+    assert 'torch.utils.tensorboard' not in modules
+
+
 def test_the_check_would_find_a_wrong_import(tmp_path):
     path = tmp_path / 'module.py'
     path.write_text('def f():\n    from mmhiper.apis import load_editor\n')

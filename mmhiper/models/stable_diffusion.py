@@ -410,7 +410,7 @@ class StableDiffusion(KeepsArguments, nn.Module):
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """Decodes scaled latents into pictures.
+        """Decodes scaled latents into pictures, one after another.
 
         Args:
             latents (Tensor): (B, 4, h, w).
@@ -419,9 +419,13 @@ class StableDiffusion(KeepsArguments, nn.Module):
             Tensor: (B, 3, H, W) fp32, about [-1, 1], not clamped.
         """
         unscaled = latents / self.vae.config.scaling_factor
-        decoded = self._run(self.vae, 'decode', unscaled.to(self.vae.dtype))
-        pixels: Tensor = decoded.sample
-        return pixels.float()
+        # The layers at full size need more memory than all the rest of
+        # drawing, and a batch would need it for all its pictures at once.
+        decoded = [
+            self._run(self.vae, 'decode', each).sample.float()
+            for each in unscaled.to(self.vae.dtype).split(1)
+        ]
+        return torch.cat(decoded)
 
     def lay_out(self, memory_format: torch.memory_format) -> None:
         """Lays the U-Net's weights out in memory; values stay the same.

@@ -282,6 +282,23 @@ def test_other_families_are_refused(tiny_sd1, tmp_path):
         StableDiffusion(str(folder))
 
 
+@pytest.mark.usefixtures('float64')
+def test_a_batch_is_decoded_with_the_memory_of_one_picture(tiny_sd1):
+    sd = StableDiffusion(str(tiny_sd1))
+    latents = noise(0, 3, *sd.latent_shape(64, 64))
+    with torch.no_grad():
+        together = sd.vae.decode(latents / sd.vae.config.scaling_factor).sample
+    sizes = []
+    sd.vae.decoder.register_forward_hook(
+        lambda module, args, output: sizes.append(len(output))
+    )
+
+    pixels = sd.decode(latents)
+
+    assert sizes == [1, 1, 1]
+    close(pixels, together)
+
+
 def test_sdxl_decodes_in_full_precision_where_half_overflows(tiny_sdxl):
     sd = StableDiffusion(str(tiny_sdxl), dtype='fp16')
 
