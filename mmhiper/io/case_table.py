@@ -120,7 +120,7 @@ def _rows_of(
         skipinitialspace=True,
         strict=True,
     )
-    rows = []
+    rows: list[tuple[int, list[str]]] = []
     while True:
         try:
             row = next(table, None)
