@@ -106,7 +106,7 @@ _HTML = FileKind(
     'where that is needed.',
 )
 _XML = FileKind('an XML document', is_text=True)
-_SVG = FileKind(
+SVG = FileKind(
     'an SVG drawing', 'Save it as PNG.', is_text=True, is_picture=True
 )
 _JSON = FileKind('a JSON text', is_text=True)
@@ -177,7 +177,7 @@ def _kind_of_text(head: bytes) -> FileKind | None:
     if re.match(r'<!doctype html|<html|<head|<body', start):
         return _HTML
     if re.match(r'<\?xml|<svg|<!doctype svg', start):
-        return _SVG if '<svg' in start or 'svg' in start[:200] else _XML
+        return SVG if '<svg' in start or 'svg' in start[:200] else _XML
     if re.match(r'\{\s*("|\}|$)|\[\s*(\{|\[|"|\]|$|[-\d])', start):
         return _JSON
     return TEXT

@@ -26,8 +26,7 @@ def parse(*values):
     + ['{} on grass', '{}', '{cat|dog}', '{a, b}', '[x].png', '(1).png']
     + ["it's a dog", "'tis a dog", "a dog's", '5"', '"a" and "b"', "'a', 'b'"]
     + ['007', '2024_01', '1_000', '0x10', '1.2.3', '1e999', 'nan', 'inf']
-    + ['Infinity', '5e-3x', 'none', 'Nonesuch', '\uff12', 'ein Hündchen 猫']
-    + ['\t']
+    + ['Infinity', '5e-3x', 'none', 'Nonesuch', '\uff12', '猫 {}', '\t']
     + ['model.x=[1, 2]', '1+2j', "b'a'", "r'a'", '--', '#1', '(1)', '$HOME']
     + ["('a') or ('b')", "[it's] a dog", 'sks,', ',', "'", '"', "''' '"],
 )

@@ -2,49 +2,30 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
 from mmcv.transforms import BaseTransform
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
+from mmhiper.datasets.transforms.depth import to_8_bits
 from mmhiper.registry import TRANSFORMS
 from mmhiper.utils.errors import FileError
 from mmhiper.utils.picture_files import open_picture
 
-# Pillow's single-channel modes that hold more than 8 bits.
-_DEEP_GREY = ('I', 'I;16', 'I;16L', 'I;16B', 'I;16N', 'F')
-
 # How far the channels of a grey image may be apart, in [0, 255]: JPEG leaves
 # them not quite equal.
 MOST_COLOUR = 32
+_SUBFILE_TYPE = 254  # of TIFF
+# A picture is almost black, or white, if nearly all of its pixels are nearly.
+_NEARLY = 24
+_NEARLY_ALL = 0.995
+_LOOKED_AT = 512  # pixels of a side are enough to tell
 
 
-def _deep_grey_to_8_bits(image: Image.Image, path: Path) -> Image.Image:
-    """Scale a 16-bit or floating-point grey image to 8 bits.
-
-    ``Image.convert`` clips such an image at 255 instead, which turns most
-    16-bit scans white.
-    """
-    # in place, and exact: no sixteen bits are half way between two of eight
-    values = np.array(image, dtype=np.float32)
-    low, high = values.min(), values.max()
-    white = 1.0 if image.mode == 'F' else 65535.0
-    if not (low >= 0 and high <= white):  # also false for NaN
-        raise FileError(
-            f'Cannot tell black from white in {str(path)!r}: a one-channel '
-            f'image of mode {image.mode!r} must have values in '
-            f'[0, {white:g}], but got [{low:g}, {high:g}]. Save it as an '
-            'ordinary 8-bit PNG or JPEG.'
-        )
-    values *= 255 / white
-    return Image.fromarray(values.round(out=values).astype(np.uint8))
-
-
-def _to_rgb(image: Image.Image, path: Path, behind: str) -> Image.Image:
+def _to_rgb(image: Image.Image, behind: str) -> Image.Image:
     """Convert an image of any Pillow mode, laid over a plain colour."""
-    if image.mode in _DEEP_GREY:
-        image = _deep_grey_to_8_bits(image, path)
     if image.has_transparency_data:
         if image.mode != 'RGBA':
             image = image.convert('RGBA')
@@ -54,15 +35,69 @@ def _to_rgb(image: Image.Image, path: Path, behind: str) -> Image.Image:
     return image.convert('RGB')
 
 
-def load_upright_image(path: str | Path, behind: str = 'white') -> Image.Image:
+def _read(path: Path, behind: str) -> tuple[Image.Image, list[str]]:
+    """Read an image file, and say what may be other than it seems.
+
+    Returns:
+        tuple[PIL.Image.Image, list[str]]: Upright, RGB; and what to warn of.
+    """
+    with open_picture(path) as file:
+        _refuse_previews(file, path)
+        warn = _about_frames(file)
+        file.load()
+        image = to_8_bits(file, path)
+        if image is not file:
+            turned = file.getexif().get(ExifTags.Base.Orientation, 1)
+            image.getexif()[ExifTags.Base.Orientation] = turned
+        ImageOps.exif_transpose(image, in_place=True)
+        image = _to_rgb(image, behind)
+    return image, warn + _about_light(image)
+
+
+def _refuse_previews(file: Image.Image, path: Path) -> None:
+    """Refuse the raw file of a camera, of which Pillow has a preview alone."""
+    kind = getattr(file, 'tag_v2', {}).get(_SUBFILE_TYPE, 0)
+    if file.format == 'TIFF' and isinstance(kind, int) and kind & 1:
+        raise FileError(
+            f'The first picture in {str(path)!r} is a small preview, as in '
+            'raw files of cameras. Develop it, and save it as PNG or JPEG.'
+        )
+
+
+def _about_frames(file: Image.Image) -> list[str]:
+    """Say that of several pictures in a file one is read."""
+    # the second one of a phone's JPEG is a map of depth or light
+    if file.format == 'MPO' or not getattr(file, 'is_animated', False):
+        return []
+    count = getattr(file, 'n_frames', 'several')
+    return [f'has {count} frames or pages, of which the first is read.']
+
+
+def _about_light(image: Image.Image) -> list[str]:
+    """Say that next to nothing is to be seen in a picture."""
+    step = max(1, min(image.size) // _LOOKED_AT)
+    pixels = np.asarray(image)[::step, ::step]  # (h, w, 3)
+    if (pixels.max(axis=2) < _NEARLY).mean() > _NEARLY_ALL:
+        return [
+            'is almost black: there is next to nothing to learn. If its '
+            'values have fewer bits than the file has room for, such as 12 in '
+            '16, save it with 8.'
+        ]
+    if (pixels.min(axis=2) > 255 - _NEARLY).mean() > _NEARLY_ALL:
+        return ['is almost white: there is next to nothing to learn.']
+    return []
+
+
+def load_upright_image(path: str | Path) -> Image.Image:
     """Read an image file as RGB, turned upright by its EXIF orientation.
 
-    Any mode that Pillow reads is accepted: grey, palette, 16 bits, CMYK;
+    Any mode that Pillow reads is accepted: grey, palette, 16 bits (by the
+    range that the file says), CMYK; HEIC where ``pillow-heif`` is installed;
     transparent parts become white; of an animation the first frame is read.
+    Warns about that, and about a picture that is almost black or white.
 
     Args:
         path (str | Path): The image file.
-        behind (str): The colour seen through transparent parts.
 
     Returns:
         PIL.Image.Image: The upright image, mode ``'RGB'``.
@@ -72,11 +107,10 @@ def load_upright_image(path: str | Path, behind: str = 'white') -> Image.Image:
         ValueError: If the path is a folder, or not an image that Pillow can
             read completely, or one of too many pixels.
     """
-    path = Path(path)
-    with open_picture(path) as file:
-        file.load()
-        ImageOps.exif_transpose(file, in_place=True)
-        return _to_rgb(file, path, behind)
+    image, remarks = _read(Path(path), 'white')
+    for remark in remarks:
+        warnings.warn(f'The image {str(path)!r} {remark}', stacklevel=2)
+    return image
 
 
 def load_mask(path: str | Path, size: tuple[int, int]) -> np.ndarray:
@@ -95,7 +129,7 @@ def load_mask(path: str | Path, size: tuple[int, int]) -> np.ndarray:
         ValueError: If it is no readable image, has colours, has another size
             than the picture, or has no subject.
     """
-    image = load_upright_image(path, behind='black')
+    image, _ = _read(Path(path), 'black')  # a small subject is no mistake
     if image.size != size:
         turned = image.size == size[::-1]
         raise FileError(
