@@ -138,7 +138,7 @@ def test_words_of_other_lengths_progress_side_by_side(tiny_sd1):
     for iteration in (0, 2, 9):
         at_step(iteration)
         data = batch(editor, (0, SENTENCES['<toy>']))
-        editor.train_condition(data['data_samples'])
+        editor.loss(**data)
         used.append(tuple(editor.embedding.active.values()))
     assert used == [(1, 1), (2, 1), (3, 1)]
 
