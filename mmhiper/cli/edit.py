@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.dataset import pseudo_collate
 from mmengine.runner import Runner
 
 from mmhiper.apis import EditInferencer
@@ -16,10 +15,10 @@ from mmhiper.cli.options import add_guidance, guidance_given
 from mmhiper.datasets.transforms.geometry import CROPS
 from mmhiper.engine.launch import check_writable, train
 from mmhiper.engine.run_lock import run_lock
+from mmhiper.engine.sources import sources_of
 from mmhiper.io import PictureFolder, write_picture
 from mmhiper.utils.config_file import read_config
 from mmhiper.utils.names import safe_name
-from mmhiper.utils.pictures import source_panel
 from mmhiper.utils.progress import progress_bar
 from mmhiper.utils.sheet import Panel, draw_sheet
 from mmhiper.utils.shipped import shipped
@@ -220,7 +219,9 @@ def draw(
     edits: list[tuple[str, str, dict[str, Any]]]
     edits = [('reconstruction', args.source, {'strength': 1.0})]
     edits += [(target, target, {}) for target in args.target]
-    panels = [source_of(runner)]
+    panels = sources_of(
+        runner.train_dataloader.dataset, runner.model.data_preprocessor
+    ).panels
     folder = PictureFolder(out_dir, len(edits) + 1)
     folder.add(panels[0][1], dict(photo=Path(args.photo).name))
     try:
@@ -238,14 +239,3 @@ def draw(
             f'pictures in {out_dir}.'
         ) from None
     return panels
-
-
-def source_of(runner: Runner) -> Panel:
-    """The photo as the model saw it: upright, cropped, the rest faded.
-
-    As large as what the model draws, or it would look sharper beside it.
-    """
-    batch = pseudo_collate([runner.train_dataloader.dataset[0]])
-    seen = runner.model.data_preprocessor(batch)
-    mask = seen['data_samples'][0].get('loss_mask')
-    return source_panel(seen['inputs'][0], mask)

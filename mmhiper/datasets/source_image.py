@@ -76,6 +76,15 @@ class SourceImageDataset(BaseDataset):
             serialize_data=False,
         )
 
+    @property
+    def examples(self) -> dict[str, int]:
+        """The items that stand for what is learned: the first image.
+
+        Returns:
+            dict[str, int]: By what their captions in a preview begin with.
+        """
+        return {'': 0}
+
     def load_data_list(self) -> list[dict]:
         """List the images, in the order in which they were named.
 

@@ -77,12 +77,15 @@ class TextualInversionDataset(SourceImageDataset):
         images: list[str] = []
         masks: list[str | None] = []
         self.prompts: list[Prompts] = []  # of each picture
+        self._examples: dict[str, int] = {}  # by word
         for folder, words, sentences, mask_folder in concepts:
             words = [words] if isinstance(words, str) else list(words)
             about = Sentences(sentences, words)
             found = _pictures_in(
                 or_shipped(Path(data_root, folder)), about.has_captions
             )
+            for word in words:
+                self._examples.setdefault(word, len(images))
             images += found
             masks += (
                 _masks_of(found, Path(data_root, mask_folder))
@@ -91,6 +94,13 @@ class TextualInversionDataset(SourceImageDataset):
             )
             self.prompts += [about.about(picture) for picture in found]
         super().__init__(img=images, pipeline=pipeline, mask=masks)
+
+    @property
+    def examples(self) -> dict[str, int]:
+        """The first picture of each word; of a single one without its name."""
+        if len(self._examples) == 1:
+            return super().examples
+        return {f'{word}: ': i for word, i in self._examples.items()}
 
     def load_data_list(self) -> list[dict]:
         """List the pictures, concept by concept, sorted by name.

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mmengine.dataset import pseudo_collate
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from PIL import Image
 
 from mmhiper.engine.hooks.editor_of import editor_of
+from mmhiper.engine.sources import sources_of
 from mmhiper.interruption import STOP
 from mmhiper.registry import HOOKS
 from mmhiper.utils.atomic import atomic_path
@@ -36,12 +36,13 @@ class PreviewHook(Hook):
 
     Writes ``<work_dir>/previews/iter_000100.png`` and hands the same
     picture to the visualizer as ``preview``, so that it is in TensorBoard or
-    Weights & Biases where a backend is named. What the panels are is the
-    editor's business (``editor.preview()``): its own, and one for each of its
-    ``val_prompts``. Sampling takes place between two iterations and draws
-    from its own generators, so the learned embedding is the same with and
-    without previews. At the end all previews, also those of the run that this
-    one resumes, are put one under the other in ``<work_dir>/timeline.png``.
+    Weights & Biases where a backend is named. The first panels are what is
+    learned from, see :func:`sources_of`; the others are the editor's business
+    (``editor.preview()``): its own, and one for each of its ``val_prompts``.
+    Sampling takes place between two iterations and draws from its own
+    generators, so the learned embedding is the same with and without previews.
+    At the end all previews, also those of the run that this one resumes, are
+    put one under the other in ``<work_dir>/timeline.png``.
 
     Args:
         interval (int): Iterations between two previews. Defaults to 100.
@@ -84,7 +85,7 @@ class PreviewHook(Hook):
         done = runner.iter
         due = done % self.interval == 0 or done == runner.max_iters
         if done and due and not _file(runner, done).is_file():
-            self._make_up(runner)
+            self._draw(runner, done)
 
     def after_train_iter(
         self,
@@ -105,14 +106,6 @@ class PreviewHook(Hook):
             runner, self.interval
         ) or self.is_last_train_iter(runner):
             self._draw(runner, runner.iter + 1)
-
-    @master_only
-    def _make_up(self, runner: Any) -> None:
-        editor = editor_of(runner)
-        # which no step of this process has seen
-        batch = pseudo_collate([runner.train_dataloader.dataset[0]])
-        editor.look_at(**editor.data_preprocessor(batch, training=False))
-        self._draw(runner, runner.iter)
 
     @master_only
     def _draw(self, runner: Any, step: int) -> None:
@@ -144,14 +137,20 @@ class PreviewHook(Hook):
             return None
         try:
             with STOP.at_once():
-                panels: list[Panel] = editor_of(runner).preview(
-                    **self.guidance
-                )
+                return self._drawn(runner)
         except BaseException:
             if STOP.signum is not None and STOP.careful:
                 return None
             raise
-        return panels
+
+    def _drawn(self, runner: Any) -> list[Panel]:
+        """What is learned from, and what the editor makes of it."""
+        editor = editor_of(runner)
+        sources = sources_of(
+            runner.train_dataloader.dataset, editor.data_preprocessor
+        )
+        panels = editor.preview(source=sources.pixels, **self.guidance)
+        return [*sources.panels, *panels]
 
     @master_only
     def after_train(self, runner: Any) -> None:

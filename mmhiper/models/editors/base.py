@@ -38,7 +38,6 @@ from mmhiper.utils.names import check_unicode
 from mmhiper.utils.pictures import (
     as_return_type,
     check_return_type,
-    source_panel,
     to_pil,
     to_uint8,
 )
@@ -140,8 +139,6 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
         self.min_snr_gamma = min_snr_gamma
         self.debiased = debiased
         self._latents = LatentCache(frozen)
-        # The pictures as last seen, (3, S, S), and their masks, (S, S).
-        self._sources: dict[int, tuple[Tensor, Tensor | None]] = {}
         # Of the last training steps: iteration, and (B,) on the CPU.
         self._timesteps: deque[tuple[int, Tensor]] = deque(maxlen=1000)
 
@@ -397,15 +394,11 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
     ) -> Draw:
         """Encodes the pictures and draws their noise and timesteps."""
         seed, iteration = run_state()
-        images = self.image_indices(data_samples).tolist()
-        latents = []
-        for pixels, sample, image in zip(
-            inputs, data_samples, images, strict=True
-        ):
-            latents.append(self._latents.encode(pixels, sample, seed))
-            self._sources[image] = pixels, sample.get('loss_mask')
         draw = draw_step(
-            latents,
+            [
+                self._latents.encode(pixels, sample, seed)
+                for pixels, sample in zip(inputs, data_samples, strict=True)
+            ],
             [sample.image_key for sample in data_samples],
             (seed, iteration),
             self.sd.scheduler.config.num_train_timesteps,
@@ -710,6 +703,7 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
         num_inference_steps: int = 50,
         guidance_scale: float | None = None,
         seed: int = 1,
+        source: Tensor | None = None,
         **guidance: Any,
     ) -> list[tuple[str, Image.Image]]:
         """Draws the panels that show how far the training is.
@@ -721,13 +715,13 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
             num_inference_steps (int): Steps of the scheduler.
             guidance_scale (float, optional): See :meth:`infer`.
             seed (int): Seed of the noise.
+            source (Tensor, optional): The source pictures, (B, 3, S, S) in
+                [-1, 1], for editors that show more of them.
             **guidance: ``guidance_rescale`` and ``guidance_interval``, see
                 :meth:`infer`.
 
         Returns:
-            list[tuple[str, PIL.Image.Image]]: Captions and pictures. The
-            first one is the source picture as the model saw it, once it has
-            seen it in this process.
+            list[tuple[str, PIL.Image.Image]]: Captions and pictures.
         """
         conditions = [
             *self.preview_conditions(),
@@ -741,38 +735,10 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
             **guidance,
             latents=same_noise(self.sd, len(captions), seed),
         )
-        panels = [
+        return [
             (caption, to_pil(picture))
             for caption, picture in zip(captions, pixels, strict=True)
         ]
-        return [*self.source_panels(), *panels]
-
-    def look_at(
-        self, inputs: Tensor, data_samples: list[BaseDataElement]
-    ) -> None:
-        """Sees pictures as a training step does, for a preview without one.
-
-        Args:
-            inputs (Tensor): (B, 3, S, S) in [-1, 1].
-            data_samples (list[BaseDataElement]): See :meth:`forward`.
-        """
-        images = self.image_indices(data_samples).tolist()
-        for pixels, sample, image in zip(
-            inputs, data_samples, images, strict=True
-        ):
-            self._sources[image] = pixels, sample.get('loss_mask')
-
-    def source_panels(self) -> list[tuple[str, Image.Image]]:
-        """The first source picture as the training saw it.
-
-        Returns:
-            list[tuple[str, PIL.Image.Image]]: Caption and picture, in which
-            what the loss does not count (outside the mask, padding) is faded;
-            nothing before a training step in this process.
-        """
-        if 0 not in self._sources:
-            return []
-        return [source_panel(*self._sources[0])]
 
     def to_diffusers(self) -> Any:
         """This editor as a plain pipeline of diffusers.

@@ -319,20 +319,8 @@ class InversionEditor(EmbeddingEditor):
                 self.map_layers if self.learns_maps else [],
             )
             self._inversion = known
-            self._sources[0] = inputs[0], None
             self.start.copy_(known.latents[-1])
         return known
-
-    def look_at(
-        self, inputs: Tensor, data_samples: list[BaseDataElement]
-    ) -> None:
-        """Inverts the picture, for a preview before the first step.
-
-        Args:
-            inputs (Tensor): (1, 3, S, S) in [-1, 1].
-            data_samples (list[BaseDataElement]): One, with ``image_key``.
-        """
-        self.invert(inputs, data_samples)
 
     def control(self, *controls: AttentionControl) -> Any:
         """Attention under control, at the size of the picture.
@@ -716,6 +704,7 @@ class InversionEditor(EmbeddingEditor):
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         seed: int = 1,
+        source: Tensor | None = None,
         **guidance: Any,
     ) -> list[tuple[str, Image.Image]]:
         """Draws the panels that show what the inversion is worth.
@@ -724,13 +713,14 @@ class InversionEditor(EmbeddingEditor):
             num_inference_steps (int, optional): See :meth:`infer`.
             guidance_scale (float, optional): Likewise.
             seed (int): Likewise.
+            source (Tensor, optional): The picture, (1, 3, S, S) in [-1, 1].
             **guidance: ``guidance_rescale`` and ``guidance_interval``,
                 likewise.
 
         Returns:
-            list[tuple[str, PIL.Image.Image]]: The picture and what the
-            autoencoder makes of it, once it was inverted in this process;
-            the reconstruction, the edit and those of ``val_prompts``.
+            list[tuple[str, PIL.Image.Image]]: What the autoencoder makes of
+            the picture, if it is given; the reconstruction, the edit and
+            those of ``val_prompts``.
         """
         targets = [self.target_text or self.source_text, *self.val_prompts]
         drawn = self.infer(
@@ -745,13 +735,9 @@ class InversionEditor(EmbeddingEditor):
             ('reconstruction', drawn['reconstructions'][0]),
             *zip(targets, drawn['samples'], strict=True),
         ]
-        if self._inversion is not None:
-            (best,) = self.sd.decode(self._inversion.latents[0]).clamp(-1, 1)
-            panels = [
-                *self.source_panels(),
-                ('autoencoder', to_pil(best)),
-                *panels,
-            ]
+        if source is not None:
+            best = self.sd.decode(self.sd.encode_image(source[:1]))
+            panels.insert(0, ('autoencoder', to_pil(best[0].clamp(-1, 1))))
         return panels
 
 

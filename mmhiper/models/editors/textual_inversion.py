@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import torch
 from mmengine.dist import all_gather_object, get_world_size
 from mmengine.structures import BaseDataElement
-from PIL import Image
 from torch import Tensor
 
 from mmhiper.io.token_file import quoted
@@ -22,7 +21,6 @@ from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.registry import MODELS
 from mmhiper.utils.arguments import OfThisRun
 from mmhiper.utils.errors import UserError
-from mmhiper.utils.pictures import source_panel
 from mmhiper.utils.randomness import generator_of, run_state
 
 
@@ -130,7 +128,6 @@ class TextualInversion(WordEditor):
         self.progressive_interval = progressive_interval
         self.per_image_mixing = per_image_mixing
         self.embedding_reg_weight = embedding_reg_weight
-        self._first_images: dict[str, int] = {}  # seen of each word
 
     # --------------------------------------------------------- conditioning
     def train_condition(
@@ -330,14 +327,10 @@ class TextualInversion(WordEditor):
             tuple[Tensor, set[str]]: (B,), and the words in the sentences of
             all processes.
         """
-        own = []
-        for sample in data_samples:
-            concept = self.words.learned_in(self._sentence_of(sample))
-            own.append(concept)
-            image = sample.get('image_index', 0)
-            for word in concept:
-                first = self._first_images.get(word, image)
-                self._first_images[word] = min(first, image)
+        own = [
+            self.words.learned_in(self._sentence_of(sample))
+            for sample in data_samples
+        ]
         counts = Counter(chain.from_iterable(all_gather_object(own)))
         weights = [get_world_size() / counts[concept] for concept in own]
         return torch.tensor(weights), set(chain.from_iterable(counts))
@@ -346,19 +339,3 @@ class TextualInversion(WordEditor):
     def may_skip_parameters(self) -> bool:
         """Whether there are several words, or tokens of pictures."""
         return len(self.words.learned) > 1 or self.per_image_tokens > 0
-
-    def source_panels(self) -> list[tuple[str, Image.Image]]:
-        """The first picture of each word as the training saw it.
-
-        Returns:
-            list[tuple[str, PIL.Image.Image]]: Captions and pictures.
-        """
-        if len(self.words.learned) == 1:
-            return super().source_panels()
-        panels = []
-        for word in self.words.learned:
-            source = self._sources.get(self._first_images.get(word, -1))
-            if source is not None:
-                caption, picture = source_panel(*source)
-                panels.append((f'{word}: {caption}', picture))
-        return panels

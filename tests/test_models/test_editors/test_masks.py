@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from mmengine.structures import BaseDataElement
 from PIL import Image
 from runs import REPO, config, draw_image, learn
 from tiny import at_step, batch_of, make_hiper, picture
 from tolerances import EXACT
+
+from mmhiper.engine.sources import sources_of
 
 TEXTUAL_INVERSION = (
     REPO / 'configs' / 'textual_inversion' / 'textual_inversion.py'
@@ -94,10 +97,11 @@ def test_the_outside_is_held_to_the_plain_text(tiny_folder):
 def test_the_preview_fades_what_is_not_learned(tiny_sd1):
     editor = make_hiper(tiny_sd1)
     image = picture(0, 64)
-    losses_and_step(editor, [image], [left_half(64)])
+    item = dict(inputs=image, data_samples=BaseDataElement(mask=left_half(64)))
 
-    caption, panel = editor.preview(num_inference_steps=1)[0]
+    sources = sources_of([item], editor.data_preprocessor)
 
+    ((caption, panel),) = sources.panels
     assert 'faded' in caption
     seen, shown = image.permute(1, 2, 0).numpy(), np.asarray(panel)
     assert np.array_equal(shown[:, :32], seen[:, :32])
