@@ -294,7 +294,7 @@ def test_files_say_what_they_belong_to(learned):
 def test_previews(learned):
     panels = learned.editor.preview(*() if learned.sample.inverts else (2,))
 
-    assert len(panels) > 1
+    assert panels
     for caption, image in panels:
         assert caption and isinstance(image, Image.Image)
         assert image.size == (64, 64)
