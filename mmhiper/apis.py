@@ -30,7 +30,7 @@ from mmhiper.utils.work_dir import find_checkpoint
 from mmhiper.version import __version__
 
 if TYPE_CHECKING:
-    from mmhiper.models import EmbeddingEditor
+    from mmhiper.models import Editor
 
 # Options of `infer` that are noted where they are not given, too.
 _RECORDED_DEFAULTS = ('num_inference_steps', 'eta')
@@ -61,7 +61,7 @@ def load_editor(
     checkpoint: str | Path | None = None,
     device: str | torch.device | None = None,
     backbone: str | None = None,
-) -> EmbeddingEditor:
+) -> Editor:
     """Builds an editor and gives it what it has learned.
 
     A checkpoint is data, and says itself how it was made. A Python config is
@@ -83,7 +83,7 @@ def load_editor(
             the checkpoint or the config names: a hub id, folder or file.
 
     Returns:
-        EmbeddingEditor: In evaluation mode, ready for ``infer``.
+        Editor: In evaluation mode, ready for ``infer``.
 
     Raises:
         FileNotFoundError: If a file is missing, or the work_dir has none.
@@ -95,7 +95,7 @@ def load_editor(
     source, checkpoint = find_run(config, checkpoint)
     # read first: a missing file should not cost the loading of a backbone
     state = None if checkpoint is None else read_state(checkpoint)
-    editor: EmbeddingEditor
+    editor: Editor
     if isinstance(source, Record):
         editor = build_editor(source, backbone)
     else:
@@ -191,7 +191,7 @@ class EditInferencer:
     """Draws pictures from texts with an editor, and notes what made them.
 
     Args:
-        model (str, Path, Config, Record or EmbeddingEditor): An editor, or
+        model (str, Path, Config, Record or Editor): An editor, or
             what :func:`load_editor` takes: a checkpoint, a work_dir, the name
             of an editor or a config.
         checkpoint (str or Path, optional): What the editor has learned, see
@@ -202,7 +202,7 @@ class EditInferencer:
         backbone (str, optional): See :func:`load_editor`.
 
     Attributes:
-        editor (EmbeddingEditor): The editor.
+        editor (Editor): The editor.
         checkpoint (Path, optional): What it has learned came from.
         words (list[str]): The placeholders of ``embeddings``.
 
@@ -219,13 +219,13 @@ class EditInferencer:
 
     def __init__(
         self,
-        model: str | Path | Config | Record | EmbeddingEditor,
+        model: str | Path | Config | Record | Editor,
         checkpoint: str | Path | None = None,
         device: str | torch.device | None = None,
         embeddings: Sequence[str | Path] = (),
         backbone: str | None = None,
     ) -> None:
-        self.editor: EmbeddingEditor
+        self.editor: Editor
         if isinstance(model, str | Path | Config | Record):
             source, self.checkpoint = find_run(model, checkpoint)
             self.editor = load_editor(

@@ -15,10 +15,10 @@ from mmhiper.models.loading import quiet
 from mmhiper.models.stable_diffusion import StableDiffusion
 
 if TYPE_CHECKING:
-    from mmhiper.models.editors import EmbeddingEditor
+    from mmhiper.models.editors import Editor
 
 
-def to_diffusers(editor: EmbeddingEditor) -> Any:
+def to_diffusers(editor: Editor) -> Any:
     """Takes an editor out of this package, into diffusers.
 
     The pipeline is an unmodified ``StableDiffusionPipeline`` or
@@ -29,7 +29,7 @@ def to_diffusers(editor: EmbeddingEditor) -> Any:
     the autoencoder with the editor, so moving one of them moves both.
 
     Args:
-        editor (EmbeddingEditor): In any state of training.
+        editor (Editor): In any state of training.
 
     Returns:
         For Textual Inversion the pipeline, which knows the learned word and
@@ -56,11 +56,11 @@ class EmbedsPipeline:
 
     Attributes:
         pipeline: An unmodified pipeline of diffusers.
-        editor (EmbeddingEditor): What conditions it.
+        editor (Editor): What conditions it.
     """
 
     pipeline: Any
-    editor: EmbeddingEditor
+    editor: Editor
 
     @torch.no_grad()
     def embeds(
