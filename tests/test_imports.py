@@ -8,41 +8,65 @@ from pathlib import Path
 import mmhiper
 
 ROOT = Path(mmhiper.__file__).parent
-# Each layer may import the ones above it, and itself.
-LAYERS = [
-    ['interruption', 'registry', 'version'],
+# From the ground up: a module imports what is below it. What shares a floor
+# may import each other; in `models` each file has a floor of its own.
+FLOORS = [
+    ['version'],
+    ['interruption', 'registry'],
     ['utils', 'io'],
-    [
-        'models.attention',
-        'models.autocast',
-        'models.conditioning',
-        'models.edit_options',
-        'models.image_encoder',
-        'models.loading',
-        'models.loss_weights',
-        'models.offload',
-        'models.prompt',
-        'models.prompt_alignment',
-        'models.prompt_to_prompt',
-        'models.sampling',
-        'models.schedulers',
-        'models.text_encoders',
-        'models.vocabulary',
-        'models.words',
-        'models.embeddings',
-        'models.guidance',
-        'models.data_preprocessor',
-    ],
-    ['models.stable_diffusion'],
-    ['models.denoising', 'models.drawing', 'models.inversion'],
-    ['models.pipelines'],
-    ['models.editors'],
+    *(
+        [f'models.{name}']
+        for name in (
+            'autocast',
+            'offload',
+            'conditioning',
+            'embeddings',
+            'loss_weights',
+            'loading',
+            'schedulers',
+            'sampling',
+            'guidance',
+            'attention',
+            'edit_options',
+            'prompt',
+            'prompt_alignment',
+            'prompt_to_prompt',
+            'vocabulary',
+            'words',
+            'text_encoders',
+            'image_encoder',
+            'data_preprocessor',
+            'stable_diffusion',
+            'denoising',
+            'drawing',
+            'inversion',
+            'pipelines',
+            'editors.moved',
+            'editors.base',
+            'editors.denoising',
+            'editors.hiper',
+            'editors.word_editor',
+            'editors.textual_inversion',
+            'editors.inversion',
+            'editors.ddim_inversion',
+            'editors.curriculum',
+            'editors.null_text',
+            'editors.style_diffusion',
+            'editors.from_record',
+            'editors',  # which gathers them
+        )
+    ),
+    ['models'],  # likewise
     ['datasets', 'engine', 'evaluation'],
     ['apis'],
+    ['inferencer'],
     ['cli', '__main__'],
 ]
-# Packages gather what they hold, for their users.
-GATHERERS = {'models', ''}
+FLOOR_OF = {
+    name: number for number, floor in enumerate(FLOORS) for name in floor
+}
+# Imports what it is asked for, when it is.
+DOOR = ''
 
 
 def modules() -> dict[str, Path]:
@@ -57,20 +81,10 @@ def modules() -> dict[str, Path]:
 
 
 def imports_of(path: Path) -> set[str]:
-    """What a module imports of the package when it is loaded or run."""
+    """What a module imports of the package, also later or for its types."""
     found = set()
     tree = ast.parse(path.read_text())
-    only_types = {
-        inner
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If)
-        and isinstance(node.test, ast.Name)
-        and node.test.id == 'TYPE_CHECKING'
-        for inner in ast.walk(node)
-    }
     for node in ast.walk(tree):
-        if node in only_types:
-            continue
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -86,29 +100,36 @@ def imports_of(path: Path) -> set[str]:
     }
 
 
-def layer_of(name: str) -> int | None:
-    """The place of a module in the order, None if it has none."""
-    for number, layer in enumerate(LAYERS):
-        for start in layer:
-            if name == start or name.startswith(f'{start}.'):
-                return number
+def floor_of(name: str) -> int | None:
+    """Where a module, or what is in it, has its place; None if nowhere."""
+    while name:
+        if name in FLOOR_OF:
+            return FLOOR_OF[name]
+        name = name.rpartition('.')[0]
     return None
 
 
-def test_every_module_has_a_place():
-    placed = {name for name in modules() if layer_of(name) is not None}
+def goes_up(name: str, imported: str) -> bool:
+    """Whether an import is of something above."""
+    target, own = floor_of(imported), floor_of(name)
+    return target is not None and target > own
 
-    assert set(modules()) - placed == GATHERERS
+
+def test_every_module_has_a_place():
+    homeless = {name for name in modules() if floor_of(name) is None}
+    in_models = {name for name in modules() if name.startswith('models.')}
+    parts = ('models.embeddings.',)  # a package is one house
+
+    assert homeless == {DOOR}
+    assert {n for n in in_models if not n.startswith(parts)} <= set(FLOOR_OF)
+    assert set(FLOOR_OF) <= set(modules())
 
 
 def test_imports_go_one_way():
     for name, path in modules().items():
-        if name in GATHERERS:
-            continue
-        for imported in imports_of(path):
-            target = layer_of(imported)
-            if target is not None:
-                assert target <= layer_of(name), f'{name} -> {imported}'
+        if name != DOOR:
+            for imported in imports_of(path):
+                assert not goes_up(name, imported), f'{name} -> {imported}'
 
 
 def test_embeddings_never_see_the_frozen_model():
@@ -133,7 +154,8 @@ def test_importing_the_package_imports_next_to_nothing():
     # when `mmhiper.to_diffusers` is first asked for
     later = {'models.pipelines', 'models.pipelines.to_diffusers'}
 
-    assert imports_of(ROOT / '__init__.py') <= light | later
+    types = {'registry'}
+    assert imports_of(ROOT / '__init__.py') <= light | later | types
     loaded = 'import sys, mmhiper.cli; print(sorted(sys.modules))'
     modules = subprocess.run(
         [sys.executable, '-c', loaded],
@@ -163,8 +185,18 @@ def test_starting_a_run_imports_no_library_that_it_may_not_need():
 
 def test_the_check_would_find_a_wrong_import(tmp_path):
     path = tmp_path / 'module.py'
-    path.write_text('def f():\n    from mmhiper.apis import load_editor\n')
+    path.write_text(
+        'from typing import TYPE_CHECKING\n'
+        'if TYPE_CHECKING:\n'
+        '    from mmhiper.models import Editor\n'
+        'def f():\n'
+        '    from mmhiper.apis import load_editor\n'
+    )
 
-    assert 'apis' in imports_of(path)
+    found = imports_of(path)
+    assert {'apis', 'models.Editor'} <= found
     assert 'engine.hooks' in imports_of(ROOT / 'engine/__init__.py')
-    assert layer_of('apis') > layer_of('models.editors.hiper')
+    assert goes_up('models.pipelines', 'models.Editor')
+    assert goes_up('models.editors.base', 'models.editors.hiper.HiPer')
+    assert goes_up('models.drawing', 'models.inversion')
+    assert not goes_up('models.editors.hiper', 'models.editors.base.Editor')

@@ -17,7 +17,8 @@ from tiny import make_hiper, picture
 from tolerances import GREY_LEVEL
 
 import mmhiper
-from mmhiper.apis import EditInferencer, load_editor
+from mmhiper.apis import load_editor
+from mmhiper.inferencer import EditInferencer
 from mmhiper.io import read_picture_record, write_export
 from mmhiper.registry import MODELS
 

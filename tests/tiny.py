@@ -31,7 +31,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from mmhiper.models import EmbeddingEditor, HiPer, TextualInversion
+from mmhiper.models import Editor, HiPer, TextualInversion
 from mmhiper.registry import MODELS
 
 
@@ -244,11 +244,11 @@ def make_word(folder: Path | str, **options) -> TextualInversion:
     return MODELS.build({**config, **options})
 
 
-def randomise(editor: EmbeddingEditor, seed: int = 0) -> None:
+def randomise(editor: Editor, seed: int = 0) -> None:
     """Gives an editor an embedding as if it had learned.
 
     Args:
-        editor (EmbeddingEditor): Changed in place.
+        editor (Editor): Changed in place.
         seed (int): The seed.
     """
     generator = torch.Generator().manual_seed(seed)

@@ -47,7 +47,7 @@ from mmhiper.cli.options import (
     guidance_given,
     show_options,
 )
-from mmhiper.engine.launch import check_writable, train
+from mmhiper.engine.launch import train
 from mmhiper.interruption import watch_launcher
 from mmhiper.io.case_table import INVERSIONS, Case, read_cases
 from mmhiper.models.edit_options import EditOptions
@@ -55,6 +55,7 @@ from mmhiper.models.prompt import Prompt
 from mmhiper.models.prompt_to_prompt import PromptToPrompt
 from mmhiper.registry import DATASETS, MODELS
 from mmhiper.utils import register_all_modules
+from mmhiper.utils.atomic import check_writable
 from mmhiper.utils.config_file import read_config
 from mmhiper.utils.names import safe_name
 from mmhiper.utils.pictures import to_pil

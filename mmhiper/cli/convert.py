@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mmhiper.engine.launch import check_writable
 from mmhiper.io import TOKEN_FORMATS, read_token_file, write_token_file
+from mmhiper.utils.atomic import check_writable
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.units import plain_size
 

@@ -10,13 +10,14 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mmhiper.apis import EditInferencer
 from mmhiper.cli.options import add_guidance, guidance_given
 from mmhiper.datasets.transforms.geometry import CROPS
-from mmhiper.engine.launch import check_writable, train
+from mmhiper.engine.launch import train
 from mmhiper.engine.run_lock import run_lock
 from mmhiper.engine.sources import sources_of
+from mmhiper.inferencer import EditInferencer
 from mmhiper.io import PictureFolder, write_picture
+from mmhiper.utils.atomic import check_writable
 from mmhiper.utils.config_file import read_config
 from mmhiper.utils.names import safe_name
 from mmhiper.utils.progress import progress_bar

@@ -9,10 +9,11 @@ from typing import Any
 
 from PIL import Image
 
-from mmhiper.apis import EditInferencer, find_run
+from mmhiper.apis import find_run
 from mmhiper.cli.options import add_guidance, guidance_given
-from mmhiper.engine.launch import check_writable
+from mmhiper.inferencer import EditInferencer
 from mmhiper.io import write_picture
+from mmhiper.utils.atomic import check_writable
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.sheet import draw_sheet
 from mmhiper.utils.units import plain_time

@@ -6,13 +6,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmhiper.engine.launch import check_writable
 from mmhiper.io import (
     TOKEN_FORMATS,
     merge_token_files,
     read_token_file,
     write_token_file,
 )
+from mmhiper.utils.atomic import check_writable
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.units import plain_size
 

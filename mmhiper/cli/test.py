@@ -15,11 +15,11 @@ from PIL import Image
 
 from mmhiper.apis import load_editor
 from mmhiper.cli.options import add_guidance, guidance_given
-from mmhiper.engine.launch import check_writable
 from mmhiper.evaluation import ClipFeatures, compare_with_plain
 from mmhiper.evaluation.learned import Drawn, draw_comparison
 from mmhiper.registry import DATASETS
 from mmhiper.utils import register_all_modules
+from mmhiper.utils.atomic import check_writable
 from mmhiper.utils.config_file import read_config
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.pictures import to_pil

@@ -10,7 +10,6 @@ import os
 import re
 import shlex
 import sys
-import tempfile
 from contextlib import ExitStack, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
@@ -39,7 +38,12 @@ from mmhiper.interruption import STOP
 from mmhiper.io import read_checkpoint
 from mmhiper.registry import DATASETS
 from mmhiper.utils import register_all_modules
-from mmhiper.utils.atomic import WriteError, atomic_path, remove_leftovers
+from mmhiper.utils.atomic import (
+    WriteError,
+    atomic_path,
+    check_writable,
+    remove_leftovers,
+)
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.work_dir import write_mark
 
@@ -140,26 +144,6 @@ class ConciseRunner(Runner):
             checkpoint = super().load_checkpoint(filename, *args, **more)
         drop_config(checkpoint)
         return checkpoint
-
-
-def check_writable(folder: str | Path) -> None:
-    """Create a folder for results, and refuse one that cannot be written.
-
-    Args:
-        folder (str | Path): The folder.
-
-    Raises:
-        ValueError: If it cannot be created or written to.
-    """
-    try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UserError(
-            f'Cannot write to the folder {str(folder)!r}: {error.strerror}. '
-            'Choose another one (--work-dir, --out-dir) or free its place.'
-        ) from None
 
 
 def train(

@@ -10,7 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from mmhiper.evaluation.clip_features import ClipFeatures
-from mmhiper.models.editors import EmbeddingEditor
+from mmhiper.models.drawing import draw
+from mmhiper.models.editors import Editor
 from mmhiper.utils.pictures import to_pil
 from mmhiper.utils.progress import progress_bar
 
@@ -20,14 +21,14 @@ Drawn = tuple[str, list[Image.Image], list[Image.Image]]
 
 
 def draw_comparison(
-    editor: EmbeddingEditor, num_images: int, seed: int, **guidance: Any
+    editor: Editor, num_images: int, seed: int, **guidance: Any
 ) -> list[Drawn]:
     """Draws each test prompt with what was learned and without.
 
     Both start from the same noise.
 
     Args:
-        editor (EmbeddingEditor): A trained one.
+        editor (Editor): A trained one.
         num_images (int): Pictures per prompt.
         seed (int): Of the first picture, the next ones count on.
         **guidance: ``guidance_scale``, ``guidance_rescale`` and
@@ -38,16 +39,18 @@ def draw_comparison(
     """
     drawn = []
     comparisons = editor.comparisons()
+    used = editor.guidance_of(**guidance)
     steps = 2 * NUM_STEPS * len(comparisons)
     with progress_bar(total=steps, desc='drawing', unit='step') as bar:
         for text, learned, plain in comparisons:
             both = []
             for conditioning in (learned, plain):
-                pixels = editor.sample(
+                pixels = draw(
+                    editor.sd,
                     conditioning.repeat_interleave(num_images),
+                    used,
                     num_inference_steps=NUM_STEPS,
                     seed=seed,
-                    **guidance,
                     callback=lambda *_: bar.update(),
                 )
                 both.append([to_pil(picture) for picture in pixels])

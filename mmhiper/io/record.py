@@ -1,6 +1,6 @@
 """What learned tensors belong to: one typed document beside them.
 
-An editor writes it, see ``EmbeddingEditor.export_metadata``. It is data: its
+An editor writes it, see ``Editor.export_metadata``. It is data: its
 values are texts, numbers, booleans, None, lists and dicts of them, which the
 constructor of the editor is checked against before it sees them.
 

@@ -4,6 +4,7 @@ from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.data_preprocessor import ImagePreprocessor
 from mmhiper.models.editors import (
     DDIMInversion,
+    Editor,
     EmbeddingEditor,
     HiPer,
     NegativePromptInversion,
@@ -18,6 +19,7 @@ from mmhiper.models.stable_diffusion import StableDiffusion
 __all__ = [
     'Conditioning',
     'DDIMInversion',
+    'Editor',
     'EmbeddingEditor',
     'HiPer',
     'ImagePreprocessor',

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -14,11 +14,30 @@ from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.loading import quiet
 from mmhiper.models.stable_diffusion import StableDiffusion
 
-if TYPE_CHECKING:
-    from mmhiper.models.editors import EmbeddingEditor
+
+class Exports(Protocol):
+    """What can leave this package: an editor, whatever it is."""
+
+    def to_diffusers(self) -> Any:
+        """See :func:`to_diffusers`."""
 
 
-def to_diffusers(editor: EmbeddingEditor) -> Any:
+class Conditions(Protocol):
+    """What can say what a prompt means: an editor that only conditions."""
+
+    def to(self, device: torch.device) -> Any:
+        """Moves it, with its frozen model."""
+
+    def condition_pair(
+        self,
+        prompt: str | list[str],
+        negative_prompt: str | list[str] | None = None,
+        **options: Any,
+    ) -> tuple[Conditioning, Conditioning]:
+        """What guidance moves towards, and what away from."""
+
+
+def to_diffusers(editor: Exports) -> Any:
     """Takes an editor out of this package, into diffusers.
 
     The pipeline is an unmodified ``StableDiffusionPipeline`` or
@@ -29,7 +48,7 @@ def to_diffusers(editor: EmbeddingEditor) -> Any:
     the autoencoder with the editor, so moving one of them moves both.
 
     Args:
-        editor (EmbeddingEditor): In any state of training.
+        editor (Editor): In any state of training.
 
     Returns:
         For Textual Inversion the pipeline, which knows the learned word and
@@ -60,7 +79,7 @@ class EmbedsPipeline:
     """
 
     pipeline: Any
-    editor: EmbeddingEditor
+    editor: Conditions
 
     @torch.no_grad()
     def embeds(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,26 @@ _TEMPORARY = re.compile(r'\..+\.(\d+)\.tmp')  # see `atomic_path`
 
 class WriteError(UserError, OSError):
     """A file cannot be written; the message names it and says why."""
+
+
+def check_writable(folder: str | Path) -> None:
+    """Create a folder for results, and refuse one that cannot be written.
+
+    Args:
+        folder (str | Path): The folder.
+
+    Raises:
+        ValueError: If it cannot be created or written to.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(
+            f'Cannot write to the folder {str(folder)!r}: {error.strerror}. '
+            'Choose another one (--work-dir, --out-dir) or free its place.'
+        ) from None
 
 
 @contextmanager

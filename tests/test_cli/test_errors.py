@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mmhiper.cli.errors import user_errors
-from mmhiper.engine.launch import check_writable
+from mmhiper.utils.atomic import check_writable
 from mmhiper.utils.errors import MissingFileError
 
 

@@ -16,6 +16,7 @@ from runs import config, learn
 from mmhiper.engine import PlainCheckpointHook, PreviewHook
 from mmhiper.engine.hooks import to_plain
 from mmhiper.engine.launch import train
+from mmhiper.engine.sources import sources_of
 from mmhiper.io import read_export
 from mmhiper.registry import MODELS
 from mmhiper.utils.sheet import cut_panels, draw_sheet
@@ -170,8 +171,10 @@ def test_previews_are_guided_as_the_hook_says(run):
     assert record == dict(guidance_scale=7.5, guidance_interval=[0.3, 5])
 
     panels = cut_panels(sheet)
+    dataset = runner.train_dataloader.dataset
+    sources = sources_of(dataset, runner.model.data_preprocessor)
     drawn = runner.model.preview(guidance_interval=(0.3, 5))
-    again = cut_panels(draw_sheet([drawn]))
+    again = cut_panels(draw_sheet([[*sources.panels, *drawn]]))
     assert [image.tobytes() for _, image in panels] == [
         image.tobytes() for _, image in again
     ]

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmhiper.apis import EditInferencer, list_editors
+from mmhiper.apis import list_editors
+from mmhiper.inferencer import EditInferencer
 from mmhiper.io import read_token_file
 
 FOLDER = Path(__file__).parents[1] / 'data'

@@ -7,7 +7,12 @@ import sys
 
 import pytest
 
-from mmhiper.utils.atomic import WriteError, atomic_path, remove_leftovers
+from mmhiper.utils.atomic import (
+    WriteError,
+    atomic_path,
+    check_writable,
+    remove_leftovers,
+)
 
 
 def test_interrupted_writing_keeps_the_old_file(tmp_path):
@@ -78,3 +83,12 @@ def test_the_disk_has_it_before_it_has_its_name(tmp_path, monkeypatch):
         temporary.write_text('content')
 
     assert done == [str(temporary), 'replace', str(tmp_path)]
+
+
+def test_unwritable_folder(tmp_path):
+    (tmp_path / 'file').touch()
+
+    with pytest.raises(ValueError, match='Cannot write to the folder'):
+        check_writable(tmp_path / 'file' / 'run')
+    check_writable(tmp_path / 'new' / 'run')
+    assert (tmp_path / 'new' / 'run').is_dir()

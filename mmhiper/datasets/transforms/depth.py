@@ -85,7 +85,7 @@ def _colour(image: Image.Image, path: Path, white: float) -> Image.Image:
     values = values[..., [2, 1, 0, 3][: values.shape[2]]]  # from BGR
     if (
         # which shows that both decoders read the same, upright or not
-        not np.array_equal(values >> 8, np.asarray(image))
+        not np.array_equal(values // 256, np.asarray(image))
         or values.max() > white
         or (image.format == 'PNG' and _is_scaled(values, int(white)))
     ):

@@ -15,7 +15,7 @@ def editor_of(runner: Any) -> Any:
         runner (Runner): The runner.
 
     Returns:
-        EmbeddingEditor: Its editor.
+        Editor: Its editor.
     """
     model = runner.model
     return model.module if is_model_wrapper(model) else model

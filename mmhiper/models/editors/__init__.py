@@ -1,10 +1,11 @@
 """Editors: a frozen model, a learned embedding, a rule of conditioning."""
 
-from mmhiper.models.editors.base import EmbeddingEditor
+from mmhiper.models.editors.base import Editor
 from mmhiper.models.editors.ddim_inversion import (
     DDIMInversion,
     NegativePromptInversion,
 )
+from mmhiper.models.editors.denoising import EmbeddingEditor
 from mmhiper.models.editors.hiper import HiPer
 from mmhiper.models.editors.null_text import NullTextInversion
 from mmhiper.models.editors.style_diffusion import StyleDiffusion
@@ -12,6 +13,7 @@ from mmhiper.models.editors.textual_inversion import TextualInversion
 
 __all__ = [
     'DDIMInversion',
+    'Editor',
     'EmbeddingEditor',
     'HiPer',
     'NegativePromptInversion',

@@ -1,61 +1,36 @@
-"""What all editors share: freezing, the loss, sampling, checkpoints."""
+"""What all editors are: a frozen model, an identity, a state."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-import torch
 from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmhiper.io.identity import Identity
 from mmhiper.io.record import VERSION
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.data_preprocessor import ImagePreprocessor
-from mmhiper.models.denoising import (
-    Draw,
-    LatentCache,
-    denoise,
-    draw_fixed,
-    draw_step,
-    masked_means,
-)
-from mmhiper.models.drawing import draw, same_noise
 from mmhiper.models.editors.moved import refusing_moved
 from mmhiper.models.guidance import Guidance
-from mmhiper.models.loss_weights import check_loss_weights, snr_weights
-from mmhiper.models.pipelines import EmbedsPipeline, make_pipeline
 from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.registry import MODELS, SCOPE
 from mmhiper.utils.arguments import KeepsArguments, ValuesOf
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.names import check_unicode
-from mmhiper.utils.pictures import (
-    as_return_type,
-    check_return_type,
-    to_pil,
-    to_uint8,
-)
-from mmhiper.utils.progress import progress_bar
-from mmhiper.utils.randomness import (
-    Generators,
-    run_state,
-)
 
 Preprocessing = Annotated[dict[str, Any] | None, ValuesOf(ImagePreprocessor)]
 
 
-class EmbeddingEditor(KeepsArguments, BaseModel):
-    """A frozen text-to-image model with a small learned embedding.
+class Editor(KeepsArguments, BaseModel):
+    """A frozen text-to-image model, and a little that is learned with it.
 
-    A subclass sets ``self.embedding`` in its constructor and says how it
-    conditions: :meth:`train_condition`, :meth:`condition`,
-    :meth:`edit_condition`, :meth:`preview_conditions`.
+    A subclass learns by denoising (:class:`EmbeddingEditor`) or inverts a
+    picture (:class:`InversionEditor`).
 
     Args:
         sd (dict or StableDiffusion): The frozen model or its config.
@@ -63,22 +38,10 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
             default :class:`ImagePreprocessor` at the backbone's resolution.
         val_prompts (str or list[str], optional): Prompts that previews draw
             too, with what was learned.
-        hold_outside (float): Weight of a second term in the loss of a picture
-            with a mask: outside of it, the mean squared difference to what
-            the frozen model predicts from plain words
-            (:meth:`plain_condition`). It holds the surroundings, of which a
-            mask leaves nothing to learn, for one more pass through the U-Net.
-        noise_offset (float): Share of one more normal number for each picture
-            and channel in the noise of training, constant over the picture:
-            so mean brightness is learned too. 0.1 where it is used.
-        min_snr_gamma (float, optional): Weighs each picture's loss by its
-            timestep, as arXiv 2303.09556 does (5 there); see
-            :func:`snr_weights`. None weighs all alike.
-        debiased (bool): Weighs it as arXiv 2310.08442 does, instead.
 
     Raises:
-        ValueError: If a validation prompt is empty, a number out of its
-            range, or a keyword one of mmagic's that lives elsewhere here.
+        ValueError: If a validation prompt is empty, or a keyword one of
+            mmagic's that lives elsewhere here.
 
     Note:
         The frozen model is an attribute, ``self.sd``, but not a registered
@@ -92,7 +55,6 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
     # Whether a prompt has one picture only, whatever the seed.
     deterministic = False
     sd: StableDiffusion
-    embedding: nn.Module
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Has each constructor refuse keywords of mmagic's with advice."""
@@ -105,16 +67,7 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
         sd: dict[str, Any] | StableDiffusion,
         data_preprocessor: Preprocessing = None,
         val_prompts: str | list[str] | None = None,
-        hold_outside: float = 0.0,
-        noise_offset: float = 0.0,
-        min_snr_gamma: float | None = None,
-        debiased: bool = False,
     ) -> None:
-        check_loss_weights(noise_offset, min_snr_gamma, debiased)
-        if hold_outside < 0:
-            raise UserError(
-                f'`hold_outside` must not be negative, but got {hold_outside}.'
-            )
         # Inner types are ours whatever the scope of the importing project.
         if isinstance(sd, StableDiffusion):
             frozen = sd
@@ -134,19 +87,11 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
         self.val_prompts = list(val_prompts or [])
         if self.val_prompts:
             check_texts('val_prompts', self.val_prompts)
-        self.hold_outside = hold_outside
-        self.noise_offset = noise_offset
-        self.min_snr_gamma = min_snr_gamma
-        self.debiased = debiased
-        self._latents = LatentCache(frozen)
-        # Of the last training steps: iteration, and (B,) on the CPU.
-        self._timesteps: deque[tuple[int, Tensor]] = deque(maxlen=1000)
 
-    def _apply(self, fn: Any, recurse: bool = True) -> EmbeddingEditor:
+    def _apply(self, fn: Any, recurse: bool = True) -> Editor:
         """Moves the frozen model along with the embedding."""
         self.sd._apply(fn, recurse)
-        self._latents.clear()  # encoded on the old device
-        moved: EmbeddingEditor = super()._apply(fn, recurse)
+        moved: Editor = super()._apply(fn, recurse)
         return moved
 
     @property
@@ -157,85 +102,7 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
     def init_weights(self) -> None:
         """Does nothing: all weights are set when the editor is built."""
 
-    # ---------------------------------------------------------------- rules
-    @abstractmethod
-    def train_condition(
-        self, data_samples: list[BaseDataElement]
-    ) -> Conditioning:
-        """The conditioning of a training step; gradients reach the embedding.
-
-        Args:
-            data_samples (list[BaseDataElement]): See :meth:`forward`.
-
-        Returns:
-            Conditioning: B texts.
-        """
-
-    @abstractmethod
-    def condition(self, prompts: list[str]) -> Conditioning:
-        """The conditioning of prompts at inference.
-
-        A subclass may take further keywords; they are its additions to
-        :meth:`infer`.
-
-        Args:
-            prompts (list[str]): B prompts.
-
-        Returns:
-            Conditioning: B texts.
-        """
-
-    @abstractmethod
-    def edit_condition(
-        self, data_samples: list[BaseDataElement]
-    ) -> Conditioning:
-        """The conditioning of the edit that the config describes.
-
-        Args:
-            data_samples (list[BaseDataElement]): See :meth:`forward`.
-
-        Returns:
-            Conditioning: B texts.
-        """
-
-    @abstractmethod
-    def preview_conditions(self) -> list[tuple[str, Conditioning]]:
-        """What a preview draws beside the source and the ``val_prompts``.
-
-        Returns:
-            list[tuple[str, Conditioning]]: Captions, and one text each.
-        """
-
-    def comparisons(self) -> list[tuple[str, Conditioning, Conditioning]]:
-        """What a test draws with what was learned and without.
-
-        Returns:
-            list[tuple[str, Conditioning, Conditioning]]: Per prompt its text
-            in plain words, the editor's conditioning, and the plain text's,
-            one text each.
-
-        Raises:
-            ValueError: If this editor cannot be tested that way.
-        """
-        raise UserError(f'{type(self).__name__} has no prompts to compare by.')
-
-    def is_about(self, number: int, sample: BaseDataElement) -> bool:
-        """Whether a comparison shows what a source picture shows.
-
-        Args:
-            number (int): Which of :meth:`comparisons`.
-            sample (BaseDataElement): Of a source picture.
-
-        Returns:
-            bool: Always, for an editor of one subject.
-        """
-        return True
-
-    def example_prompt(self) -> str | None:
-        """A prompt to try after training; None where the config has none."""
-        return None
-
-    # ------------------------------------------------------------- training
+    # --------------------------------------------------------------- the step
     def forward(
         self,
         inputs: Tensor,
@@ -269,215 +136,36 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
             f"`mode` must be 'loss', 'predict' or 'tensor', but got {mode!r}."
         )
 
+    @abstractmethod
     def loss(
         self, inputs: Tensor, data_samples: list[BaseDataElement]
     ) -> dict[str, Tensor]:
-        """The loss of one step, the mean over its pictures.
+        """The loss of one step.
 
         Args:
             inputs (Tensor): (B, 3, S, S) in [-1, 1].
             data_samples (list[BaseDataElement]): See :meth:`forward`.
 
         Returns:
-            dict[str, Tensor]: 'loss', a scalar.
+            dict[str, Tensor]: 'loss', a scalar; other terms, and numbers for
+            the log.
         """
-        return dict(loss=self.image_losses(inputs, data_samples).mean())
 
-    def image_losses(
-        self, inputs: Tensor, data_samples: list[BaseDataElement]
-    ) -> Tensor:
-        """The denoising loss of each picture, in fp32.
-
-        That of latent diffusion (arXiv 2112.10752, eq. 3), weighed.
-
-        Args:
-            inputs (Tensor): (B, 3, S, S) in [-1, 1].
-            data_samples (list[BaseDataElement]): See :meth:`forward`.
-
-        Returns:
-            Tensor: (B,).
-        """
-        draw = self._draw_step(inputs, data_samples)
-        output, target = self.predict_draw(
-            draw, self.train_condition(data_samples)
-        )
-        masks = [sample.get('loss_mask') for sample in data_samples]
-        losses = masked_means(output, target, masks)
-        weights = snr_weights(
-            self.sd.scheduler.alphas_cumprod,
-            draw.timesteps,
-            self.sd.scheduler.config.prediction_type,
-            self.min_snr_gamma,
-            self.debiased,
-        ).to(losses.device, non_blocking=True)
-        if not self.hold_outside or all(mask is None for mask in masks):
-            return weights * losses
-        with torch.no_grad():
-            plain, _ = self.predict_draw(
-                draw, self.plain_condition(data_samples)
-            )
-        whole = output.new_ones(inputs.shape[-2:])
-        outside = [whole - (whole if m is None else m) for m in masks]
-        held = masked_means(output, plain, outside)
-        return weights * (losses + self.hold_outside * held)
-
-    def plain_condition(
-        self, data_samples: list[BaseDataElement]
-    ) -> Conditioning:
-        """The conditioning of a training step, had nothing been learned.
-
-        Args:
-            data_samples (list[BaseDataElement]): See :meth:`forward`.
-
-        Returns:
-            Conditioning: B texts.
-
-        Raises:
-            ValueError: If this editor has none.
-        """
-        raise UserError(
-            f'{type(self).__name__} has no plain words of a training step: '
-            'leave out `hold_outside`.'
-        )
-
-    def describe_step(self, iteration: int, log: Mapping[str, float]) -> str:
-        """Where in the noise a training step was.
-
-        Args:
-            iteration (int): From 0.
-            log (Mapping[str, float]): What the step returned.
-
-        Returns:
-            str: Such as ' (timestep 412)'; empty where it is not known.
-        """
-        timesteps = dict(self._timesteps).get(iteration)
-        if timesteps is None:
-            return ''
-        return f' (timestep {", ".join(map(str, timesteps.tolist()))})'
-
+    @abstractmethod
     def predict_training_step(
         self, inputs: Tensor, data_samples: list[BaseDataElement]
     ) -> tuple[Tensor, Tensor]:
-        """Draws a step's noise and has the U-Net undo it; no loss needs it.
+        """What the model makes of a training step, and what it should.
 
         Args:
             inputs (Tensor): (B, 3, S, S) in [-1, 1].
             data_samples (list[BaseDataElement]): See :meth:`forward`.
 
         Returns:
-            tuple[Tensor, Tensor]: Output and target, both (B, 4, h, w) fp32.
+            tuple[Tensor, Tensor]: Both (B, 4, h, w) fp32.
         """
-        return self.predict_draw(
-            self._draw_step(inputs, data_samples),
-            self.train_condition(data_samples),
-        )
 
-    def predict_draw(
-        self, draw: Draw, conditioning: Conditioning
-    ) -> tuple[Tensor, Tensor]:
-        """What the U-Net makes of noised latents, and what it should.
-
-        All losses come from here, so a method with another prediction or
-        another target overrides this.
-
-        Args:
-            draw (Draw): B clean latents, their noise and timesteps.
-            conditioning (Conditioning): B texts; gradients reach them.
-
-        Returns:
-            tuple[Tensor, Tensor]: Output and target, both (B, 4, h, w) fp32.
-        """
-        return denoise(self.sd, draw, conditioning)
-
-    def _draw_step(
-        self, inputs: Tensor, data_samples: list[BaseDataElement]
-    ) -> Draw:
-        """Encodes the pictures and draws their noise and timesteps."""
-        seed, iteration = run_state()
-        draw = draw_step(
-            [
-                self._latents.encode(pixels, sample, seed)
-                for pixels, sample in zip(inputs, data_samples, strict=True)
-            ],
-            [sample.image_key for sample in data_samples],
-            (seed, iteration),
-            self.sd.scheduler.config.num_train_timesteps,
-            self.noise_offset,
-        )
-        self._timesteps.append((iteration, draw.timesteps))
-        return draw
-
-    @torch.no_grad()
-    def fixed_loss(
-        self,
-        inputs: Tensor,
-        data_samples: list[BaseDataElement],
-        draws: int = 16,
-    ) -> float | None:
-        """The denoising loss on noise that is the same at each call.
-
-        The timesteps are spread evenly, so this shows the progress of a
-        training, which the loss of one step hides in its random timestep.
-        All timesteps count alike, and no noise has an offset.
-
-        Args:
-            inputs (Tensor): All source pictures, (K, 3, S, S) in [-1, 1].
-            data_samples (list[BaseDataElement]): K elements, see
-                :meth:`forward`.
-            draws (int): Draws of noise, at least one per picture.
-
-        Returns:
-            float: The mean over pictures and draws; None for an editor that
-            has no such loss.
-        """
-        seed, _ = run_state()
-        count = max(1, draws // len(data_samples)) * len(data_samples)
-        losses = []
-        for number in range(count):
-            which = number % len(data_samples)
-            sample = data_samples[which]
-            draw = draw_fixed(
-                self._latents.encode(inputs[which], sample, seed),
-                sample.image_key,
-                seed,
-                number,
-                count,
-                self.sd.scheduler.config.num_train_timesteps,
-            )
-            output, target = self.predict_draw(
-                draw, self.fixed_condition(sample)
-            )
-            masks = [sample.get('loss_mask')]
-            losses.append(masked_means(output, target, masks))
-        return torch.cat(losses).mean().item()
-
-    def fixed_condition(self, sample: BaseDataElement) -> Conditioning:
-        """The conditioning of :meth:`fixed_loss`.
-
-        Args:
-            sample (BaseDataElement): See :meth:`forward`.
-
-        Returns:
-            Conditioning: One text; it depends on the picture and on what was
-            learned alone.
-        """
-        return self.train_condition([sample])
-
-    def image_indices(self, data_samples: list[BaseDataElement]) -> Tensor:
-        """Which source image each data element is.
-
-        Args:
-            data_samples (list[BaseDataElement]): Elements that may carry
-                ``image_index``, by default 0.
-
-        Returns:
-            Tensor: (B,) integers.
-        """
-        return torch.tensor(
-            [sample.get('image_index', 0) for sample in data_samples]
-        )
-
-    @torch.no_grad()
+    @abstractmethod
     def predict(
         self, data_samples: list[BaseDataElement]
     ) -> list[BaseDataElement]:
@@ -489,113 +177,74 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
         Returns:
             list[BaseDataElement]: The same, with ``edited``, (3, S, S) uint8.
         """
-        pixels = self.sample(self.edit_condition(data_samples))
-        for sample, picture in zip(data_samples, pixels, strict=True):
-            sample.set_data(dict(edited=to_uint8(picture)))
-        return data_samples
 
-    # ------------------------------------------------------------ inference
-    @torch.no_grad()
-    def infer(
+    def fixed_loss(
         self,
-        prompt: str | list[str],
-        height: int | None = None,
-        width: int | None = None,
-        num_inference_steps: int = 50,
-        guidance_scale: float | None = None,
-        negative_prompt: str | list[str] | None = None,
-        num_images_per_prompt: int = 1,
-        eta: float = 0.0,
-        generator: Generators | None = None,
-        latents: Tensor | None = None,
-        show_progress: bool = True,
-        seed: int = 1,
-        return_type: str = 'image',
-        *,
-        guidance_rescale: float = 0.0,
-        guidance_interval: Sequence[float] | None = None,
-        scheduler: str | dict[str, Any] | None = None,
-        **options: Any,
-    ) -> dict[str, Any]:
+        inputs: Tensor,
+        data_samples: list[BaseDataElement],
+        draws: int = 16,
+    ) -> float | None:
+        """A loss that shows the progress of a training without noise.
+
+        Args:
+            inputs (Tensor): All source pictures, (K, 3, S, S) in [-1, 1].
+            data_samples (list[BaseDataElement]): K elements, see
+                :meth:`forward`.
+            draws (int): How much work to spend on it.
+
+        Returns:
+            float, optional: None for an editor that has no such loss.
+        """
+        return None
+
+    def describe_step(self, iteration: int, log: Mapping[str, float]) -> str:
+        """Where in the noise a training step was.
+
+        Args:
+            iteration (int): From 0.
+            log (Mapping[str, float]): What the step returned.
+
+        Returns:
+            str: Such as ' (timestep 412)'; empty where it is not known.
+        """
+        return ''
+
+    # ---------------------------------------------------------------- drawing
+    @abstractmethod
+    def infer(self, prompt: str | list[str], **options: Any) -> dict[str, Any]:
         """Draws pictures of prompts.
 
         Args:
             prompt (str or list[str]): P prompts.
-            height (int, optional): In pixels, by default the backbone's own.
-            width (int, optional): Likewise.
-            num_inference_steps (int): Steps of the scheduler.
-            guidance_scale (float, optional): Classifier-free guidance; none
-                up to 1. Defaults to :attr:`default_guidance`, the backbone's
-                own.
-            negative_prompt (str or list[str], optional): What to move away
-                from, one for all prompts or one each. Defaults to ''; for a
-                backbone whose config says so (Stable Diffusion XL), to zeros.
-            num_images_per_prompt (int): Pictures per prompt.
-            eta (float): 0 is deterministic DDIM, 1 as noisy as DDPM; of DDIM
-                alone.
-            generator (torch.Generator or list of them, optional): Source of
-                randomness in place of ``seed``, one for the batch or one per
-                picture.
-            latents (Tensor, optional): Noise to start from, (B, 4, h, w) with
-                B = P * num_images_per_prompt.
-            show_progress (bool): Whether to show a progress bar.
-            seed (int): Picture i of the run (prompt by prompt) draws from a
-                generator of its own, seeded with ``seed + i``: so it is the
-                same picture in any batch and whatever ran before. The global
-                generators are neither used nor changed.
-            return_type (str): 'image', 'tensor' or 'numpy'.
-            guidance_rescale (float): Share, in [0, 1], by which the contrast
-                that guidance adds is undone, see :class:`Guidance`.
-            guidance_interval (pair, optional): Noise levels ``(low, high)``
-                between which guidance acts, see :class:`Guidance`. Defaults
-                to all.
-            scheduler (str or dict, optional): A scheduler of diffusers, such
-                as 'DPMSolverMultistepScheduler'; see
-                :meth:`StableDiffusion.make_sampler`.
-            **options: What this editor adds, see its :meth:`condition`.
+            **options: What an editor of this kind knows.
 
         Returns:
-            dict: 'samples': a list of B PIL pictures; or a tensor or array,
-            (B, 3, H, W) RGB in [-1, 1].
-
-        Raises:
-            ValueError: If an argument is out of its range.
+            dict: 'samples': pictures, see there.
         """
-        self.check_learned()
-        if not 0 <= eta <= 1:
-            raise UserError(f'`eta` must be in [0, 1], but got {eta}.')
-        check_return_type(return_type)
-        for name, number in (
-            ('num_inference_steps', num_inference_steps),
-            ('num_images_per_prompt', num_images_per_prompt),
-        ):
-            if number < 1:
-                raise UserError(
-                    f'`{name}` must be at least 1, but got {number}.'
-                )
-        conditioning, negative = self.condition_pair(
-            prompt, negative_prompt, **options
-        )
-        with progress_bar(
-            total=num_inference_steps, disable=not show_progress
-        ) as progress:
-            pixels = self.sample(
-                conditioning.repeat_interleave(num_images_per_prompt),
-                negative.repeat_interleave(num_images_per_prompt),
-                height=height,
-                width=width,
-                num_inference_steps=num_inference_steps,
-                guidance_scale=guidance_scale,
-                guidance_rescale=guidance_rescale,
-                guidance_interval=guidance_interval,
-                eta=eta,
-                generator=generator,
-                latents=latents,
-                seed=seed,
-                scheduler=scheduler,
-                callback=lambda *_: progress.update(),
-            )
-        return dict(samples=as_return_type(pixels, return_type))
+
+    @abstractmethod
+    def preview(
+        self,
+        num_inference_steps: int = 50,
+        guidance_scale: float | None = None,
+        seed: int = 1,
+        source: Tensor | None = None,
+        **guidance: Any,
+    ) -> list[tuple[str, Image.Image]]:
+        """Draws the panels that show how far the training is.
+
+        Args:
+            num_inference_steps (int): Steps of the scheduler.
+            guidance_scale (float, optional): See :meth:`infer`.
+            seed (int): Seed of the noise.
+            source (Tensor, optional): The source pictures, (B, 3, S, S) in
+                [-1, 1], for editors that show more of them.
+            **guidance: ``guidance_rescale`` and ``guidance_interval``, see
+                :meth:`infer`.
+
+        Returns:
+            list[tuple[str, PIL.Image.Image]]: Captions and pictures.
+        """
 
     @property
     def default_guidance(self) -> float:
@@ -625,131 +274,48 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
             guidance_scale = self.default_guidance
         return Guidance(guidance_scale, guidance_rescale, guidance_interval)
 
-    def condition_pair(
-        self,
-        prompt: str | list[str],
-        negative_prompt: str | list[str] | None = None,
-        **options: Any,
-    ) -> tuple[Conditioning, Conditioning]:
-        """What guidance moves towards, and what away from.
-
-        Args:
-            prompt (str or list[str]): P prompts.
-            negative_prompt (str or list[str], optional): See :meth:`infer`.
-            **options: Of :meth:`condition`.
+    def comparisons(self) -> list[tuple[str, Conditioning, Conditioning]]:
+        """What a test draws with what was learned and without.
 
         Returns:
-            tuple[Conditioning, Conditioning]: P texts each.
+            list[tuple[str, Conditioning, Conditioning]]: Per prompt its text
+            in plain words, the editor's conditioning, and the plain text's,
+            one text each.
 
         Raises:
-            ValueError: If a prompt is empty or the numbers differ.
+            ValueError: If this editor cannot be tested that way.
         """
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        check_texts('prompt', prompts)
-        if negative_prompt is None:
-            negative = self.sd.encode_nothing(len(prompts))
-        else:
-            negative = self.encode_negative(
-                _expand_negative(negative_prompt, len(prompts))
-            )
-        return self.condition(prompts, **options), negative
+        raise UserError(f'{type(self).__name__} has no prompts to compare by.')
 
-    def encode_negative(self, texts: list[str]) -> Conditioning:
-        """Encodes what to move away from; plain texts for most editors.
+    def is_about(self, number: int, sample: BaseDataElement) -> bool:
+        """Whether a comparison shows what a source picture shows.
 
         Args:
-            texts (list[str]): B texts; '' is the unconditional one.
+            number (int): Which of :meth:`comparisons`.
+            sample (BaseDataElement): Of a source picture.
 
         Returns:
-            Conditioning: B texts.
+            bool: Always, for an editor of one subject.
         """
-        return self.sd.encode_text(texts)
+        return True
 
-    def sample(
-        self,
-        conditioning: Conditioning,
-        negative: Conditioning | None = None,
-        *,
-        guidance_scale: float | None = None,
-        guidance_rescale: float = 0.0,
-        guidance_interval: Sequence[float] | None = None,
-        **options: Any,
-    ) -> Tensor:
-        """Draws pictures of a conditioning; see :meth:`infer`.
+    def example_prompt(self) -> str | None:
+        """A prompt to try after training; None where the config has none."""
+        return None
 
-        Args:
-            conditioning (Conditioning): B texts.
-            negative (Conditioning, optional): B texts to move away from, by
-                default the empty text.
-            guidance_scale (float, optional): See :meth:`infer`.
-            guidance_rescale (float): Likewise.
-            guidance_interval (pair, optional): Likewise.
-            **options: See :func:`draw_latents`.
-
-        Returns:
-            Tensor: (B, 3, H, W) in [-1, 1] fp32.
-
-        Raises:
-            ValueError: If sizes or shapes do not fit.
-        """
-        guidance = self.guidance_of(
-            guidance_scale, guidance_rescale, guidance_interval
-        )
-        return draw(self.sd, conditioning, guidance, negative, **options)
-
-    @torch.no_grad()
-    def preview(
-        self,
-        num_inference_steps: int = 50,
-        guidance_scale: float | None = None,
-        seed: int = 1,
-        source: Tensor | None = None,
-        **guidance: Any,
-    ) -> list[tuple[str, Image.Image]]:
-        """Draws the panels that show how far the training is.
-
-        All panels come from one batched sampling run and start from the same
-        noise, so they differ by their conditioning alone.
-
-        Args:
-            num_inference_steps (int): Steps of the scheduler.
-            guidance_scale (float, optional): See :meth:`infer`.
-            seed (int): Seed of the noise.
-            source (Tensor, optional): The source pictures, (B, 3, S, S) in
-                [-1, 1], for editors that show more of them.
-            **guidance: ``guidance_rescale`` and ``guidance_interval``, see
-                :meth:`infer`.
-
-        Returns:
-            list[tuple[str, PIL.Image.Image]]: Captions and pictures.
-        """
-        conditions = [
-            *self.preview_conditions(),
-            *((text, self.condition([text])) for text in self.val_prompts),
-        ]
-        captions, conditionings = zip(*conditions, strict=True)
-        pixels = self.sample(
-            Conditioning.cat(conditionings),
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
-            **guidance,
-            latents=same_noise(self.sd, len(captions), seed),
-        )
-        return [
-            (caption, to_pil(picture))
-            for caption, picture in zip(captions, pixels, strict=True)
-        ]
-
+    @abstractmethod
     def to_diffusers(self) -> Any:
         """This editor as a plain pipeline of diffusers.
 
         Returns:
             EmbedsPipeline: See :func:`mmhiper.to_diffusers`; an editor may
             return a pipeline alone.
-        """
-        return EmbedsPipeline(make_pipeline(self.sd), self)
 
-    # ---------------------------------------------------------- checkpoints
+        Raises:
+            ValueError: If it does more than to condition.
+        """
+
+    # ------------------------------------------------------------------ state
     def check_learned(self) -> None:
         """Refuses to draw with what is not finite.
 
@@ -859,15 +425,18 @@ def check_texts(name: str, texts: Sequence[str]) -> None:
         check_unicode(name, text)
 
 
-def _expand_negative(negative: str | list[str], count: int) -> list[str]:
+def expand_negative(negative: str | Sequence[str], count: int) -> list[str]:
     """One negative prompt per prompt.
 
     Args:
-        negative (str or list[str]): One for all, or one each.
+        negative (str or Sequence[str]): One for all, or one each.
         count (int): The number of prompts.
 
     Returns:
         list[str]: As many.
+
+    Raises:
+        ValueError: If the numbers differ.
     """
     if isinstance(negative, str):
         return [negative] * count

@@ -205,7 +205,7 @@ class CurriculumEditor(InversionEditor):
             )
 
     def describe_step(self, iteration: int, log: Mapping[str, float]) -> str:
-        """See :meth:`EmbeddingEditor.describe_step`; timesteps from 1."""
+        """See :meth:`Editor.describe_step`; timesteps from 1."""
         if 'timestep' not in log:
             return ''
         return f' (timestep {int(log["timestep"])} of {self.num_steps})'
@@ -241,13 +241,8 @@ class CurriculumEditor(InversionEditor):
         return log
 
     @abstractmethod
-    def train_condition(
-        self, data_samples: list[BaseDataElement]
-    ) -> Conditioning:
+    def learned_condition(self) -> Conditioning:
         """The source text with what is learned for this timestep.
-
-        Args:
-            data_samples (list[BaseDataElement]): One picture.
 
         Returns:
             Conditioning: One text; gradients reach the embedding.
@@ -360,7 +355,7 @@ class CurriculumEditor(InversionEditor):
                 )
         with self.control(*self.training_controls()):
             learned = self.sd.predict_noise(
-                self.reached, t, self.train_condition([])
+                self.reached, t, self.learned_condition()
             )
         branches = [self._fixed, learned]
         if self.learns_negative:

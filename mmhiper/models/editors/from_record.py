@@ -10,7 +10,7 @@ from typing import Any
 from mmengine.logging import print_log
 
 from mmhiper.io.record import Record
-from mmhiper.models.editors.base import EmbeddingEditor
+from mmhiper.models.editors.base import Editor
 from mmhiper.models.loading import check_model_name
 from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.registry import MODELS
@@ -35,15 +35,15 @@ def list_editors() -> list[str]:
     return sorted({*filter(_registered, MODELS.module_dict), *announced})
 
 
-def _registered(name: str) -> type[EmbeddingEditor] | None:
+def _registered(name: str) -> type[Editor] | None:
     """An editor of our registry alone; the names of others are no editors."""
     kind = MODELS.module_dict.get(name)
-    if isinstance(kind, type) and issubclass(kind, EmbeddingEditor):
+    if isinstance(kind, type) and issubclass(kind, Editor):
         return kind
     return None
 
 
-def find_editor(name: str) -> type[EmbeddingEditor] | None:
+def find_editor(name: str) -> type[Editor] | None:
     """Finds the class of an editor.
 
     Args:
@@ -60,9 +60,7 @@ def find_editor(name: str) -> type[EmbeddingEditor] | None:
     return _registered(name)
 
 
-def build_editor(
-    record: Record, backbone: str | None = None
-) -> EmbeddingEditor:
+def build_editor(record: Record, backbone: str | None = None) -> Editor:
     """Builds an editor as it was when it learned.
 
     Args:
@@ -72,7 +70,7 @@ def build_editor(
             where the frozen model is.
 
     Returns:
-        EmbeddingEditor: With nothing learned in it yet.
+        Editor: With nothing learned in it yet.
 
     Raises:
         ValueError: If a field is unknown or of a wrong type, the editor is

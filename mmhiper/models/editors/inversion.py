@@ -22,9 +22,10 @@ from mmhiper.models.attention import (
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.edit_options import EditOptions, value_span
 from mmhiper.models.editors.base import (
-    EmbeddingEditor,
+    Editor,
     Preprocessing,
     check_texts,
+    expand_negative,
 )
 from mmhiper.models.guidance import Guidance
 from mmhiper.models.inversion import Inversion, invert
@@ -51,7 +52,7 @@ from mmhiper.utils.sheet import draw_sheet
 StepCondition = Callable[[int, bool], Conditioning]
 
 
-class InversionEditor(EmbeddingEditor):
+class InversionEditor(Editor):
     """Inverts one picture and edits it by prompt-to-prompt.
 
     As it is, this is plain DDIM inversion; a subclass improves on it by what
@@ -67,7 +68,7 @@ class InversionEditor(EmbeddingEditor):
             None takes the backbone's own.
         edit (dict, optional): Defaults of :class:`EditOptions`.
         map_side (int, optional): See :func:`map_layers`.
-        data_preprocessor (dict, optional): See :class:`EmbeddingEditor`.
+        data_preprocessor (dict, optional): See :class:`Editor`.
         val_prompts (str or list[str], optional): More edits that previews
             show, with the options of ``edit``.
 
@@ -220,41 +221,6 @@ class InversionEditor(EmbeddingEditor):
         """
         return self.sd.encode_text(prompts)
 
-    def train_condition(
-        self, data_samples: list[BaseDataElement]
-    ) -> Conditioning:
-        """The plain source text.
-
-        Args:
-            data_samples (list[BaseDataElement]): One picture.
-
-        Returns:
-            Conditioning: One text.
-        """
-        return Conditioning(self.source)
-
-    def edit_condition(
-        self, data_samples: list[BaseDataElement]
-    ) -> Conditioning:
-        """The plain text of the edit that the config describes.
-
-        Args:
-            data_samples (list[BaseDataElement]): One picture.
-
-        Returns:
-            Conditioning: One text.
-        """
-        return self.condition([self.target_text or self.source_text])
-
-    def preview_conditions(self) -> list[tuple[str, Conditioning]]:
-        """The plain texts of a preview; see :meth:`preview`.
-
-        Returns:
-            list[tuple[str, Conditioning]]: Captions, and one text each.
-        """
-        texts = [self.source_text, self.target_text or self.source_text]
-        return [(text, self.condition([text])) for text in texts]
-
     def to_diffusers(self) -> Any:
         """Impossible for an editor of this kind.
 
@@ -321,6 +287,29 @@ class InversionEditor(EmbeddingEditor):
             self._inversion = known
             self.start.copy_(known.latents[-1])
         return known
+
+    def loss(
+        self, inputs: Tensor, data_samples: list[BaseDataElement]
+    ) -> dict[str, Tensor]:
+        """There is none where nothing is learned.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise UserError(
+            f'{type(self).__name__} has nothing to learn. Call `invert` with '
+            'a picture and draw with `infer`; tools/edit_cases.py does both.'
+        )
+
+    def predict_training_step(
+        self, inputs: Tensor, data_samples: list[BaseDataElement]
+    ) -> tuple[Tensor, Tensor]:
+        """There is none where nothing is learned.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise UserError(f'{type(self).__name__} has no step of training.')
 
     def control(self, *controls: AttentionControl) -> Any:
         """Attention under control, at the size of the picture.
@@ -625,14 +614,7 @@ class InversionEditor(EmbeddingEditor):
                 'own, which reconstructs the picture: leave out '
                 '`negative_prompt`.'
             )
-        if negative is None or isinstance(negative, str):
-            return [negative or ''] * count
-        if len(negative) != count:
-            raise UserError(
-                f'`negative_prompt` must be one text or one for each of '
-                f'{count} prompts, but got {len(negative)}.'
-            )
-        return list(negative)
+        return expand_negative('' if negative is None else negative, count)
 
     @torch.no_grad()
     def predict(
@@ -688,15 +670,6 @@ class InversionEditor(EmbeddingEditor):
             for caption, each in zip(words, heat, strict=True)
         ]
         return draw_sheet([panels])
-
-    def fixed_loss(self, *args: Any, **options: Any) -> None:
-        """There is none: nothing is drawn at random in an inversion.
-
-        Args:
-            *args (Any): Unused.
-            **options (Any): Unused.
-        """
-        return None
 
     @torch.no_grad()
     def preview(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmengine.structures import BaseDataElement
-
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.editors.curriculum import CurriculumEditor
 from mmhiper.models.embeddings import NullTexts
@@ -78,13 +76,8 @@ class NullTextInversion(CurriculumEditor):
         """
         return text.with_tokens(self.embedding(len(text), step))
 
-    def train_condition(
-        self, data_samples: list[BaseDataElement]
-    ) -> Conditioning:
+    def learned_condition(self) -> Conditioning:
         """The learned text of this timestep.
-
-        Args:
-            data_samples (list[BaseDataElement]): One picture.
 
         Returns:
             Conditioning: One text; gradients reach it.

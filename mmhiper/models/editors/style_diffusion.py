@@ -99,13 +99,8 @@ class StyleDiffusion(CurriculumEditor):
         """
         return text.with_values(self.embedding(text.tokens, step))
 
-    def train_condition(
-        self, data_samples: list[BaseDataElement]
-    ) -> Conditioning:
+    def learned_condition(self) -> Conditioning:
         """The source text with the values of this timestep.
-
-        Args:
-            data_samples (list[BaseDataElement]): One picture.
 
         Returns:
             Conditioning: One text; gradients reach the mapping network.

@@ -14,8 +14,9 @@ from runs import REPO
 from safetensors.torch import save_file
 from tiny import picture, randomise
 
-from mmhiper.apis import EditInferencer, list_editors, load_editor
+from mmhiper.apis import list_editors, load_editor
 from mmhiper.cli import main
+from mmhiper.inferencer import EditInferencer
 from mmhiper.io import read_export, read_token_file, write_export
 from mmhiper.registry import MODELS, SCOPE
 from mmhiper.utils.errors import FileError, UserError
