@@ -7,6 +7,8 @@ five pictures. Its word is then drawn in every place.
 from __future__ import annotations
 
 import argparse
+import copy
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,6 +113,18 @@ def measure_pictures(
     return result
 
 
+def hash_run(cfg: Config, pretrained: Path) -> str:
+    """A short hash of what decides what is learned, but for the pictures."""
+    parts = ('model', 'optim_wrapper', 'param_scheduler', 'train_cfg')
+    settings = copy.deepcopy({part: cfg.get(part) for part in parts})
+    del settings['model']['initialize_token']  # of the concept
+    settings['batch_size'] = cfg.train_dataloader.batch_size
+    digest = hashlib.sha256(repr(settings).encode())
+    for path in sorted(pretrained.rglob('*.safetensors')):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
 def learn(
     concept: Concept, index: int, vectors: int, args: argparse.Namespace
 ) -> TextualInversion:
@@ -120,7 +134,6 @@ def learn(
     for k, picture in enumerate(concept.pictures):
         picture.save(folder / f'{k}.png')
     cfg = Config.fromfile(CONFIG)
-    cfg.work_dir = str(args.out_dir / f'vectors{vectors}' / f'{index:02d}')
     cfg.experiment_name = f'word{vectors}_{index}'  # runs of one process
     cfg.merge_from_dict(
         {
@@ -141,6 +154,10 @@ def learn(
     if args.rate:
         cfg.optim_wrapper.optimizer.lr = args.rate
     cfg.custom_hooks = [dict(type='PlainCheckpointHook')]
+    # what other weights or settings have learned is not taken for these
+    key = hash_run(cfg, args.pretrained)
+    name = f'vectors{vectors}-{key}'
+    cfg.work_dir = str(args.out_dir / name / f'{index:02d}')
     editor: TextualInversion = train(cfg).model
     return editor.eval()
 

@@ -168,7 +168,11 @@ class WordEditor(EmbeddingEditor):
                     f'{path!r} has {len(start)} vectors of it to start from. '
                     f'Set it to {len(start)} or more.'
                 )
-            self.embedding.rows_of(word)[: len(start)] = start
+            self.embedding.start_from(word, start)
+
+    def hold_norm(self) -> None:
+        """Gives the learned rows of words the length they started with."""
+        self.embedding.hold_norm(self._widths)
 
     # --------------------------------------------------------- conditioning
     def encode(self, texts: list[str]) -> Conditioning:
