@@ -12,7 +12,6 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from mmhiper.io import PictureFolder, read_learned, read_state
 from mmhiper.io.checkpoint import SUFFIXES, forget_backbone
@@ -21,6 +20,7 @@ from mmhiper.registry import MODELS, SCOPE
 from mmhiper.utils.config_file import read_config
 from mmhiper.utils.errors import FileError, MissingFileError, UserError
 from mmhiper.utils.pictures import to_pil
+from mmhiper.utils.progress import progress_bar
 from mmhiper.utils.reading import sha256
 from mmhiper.utils.work_dir import find_checkpoint
 from mmhiper.version import __version__
@@ -354,7 +354,7 @@ class EditInferencer:
         """
         common = dict(self.facts, options=self._options_with(options))
         single = len(jobs) <= batch_size
-        with tqdm(
+        with progress_bar(
             total=len(jobs),
             desc='drawing',
             unit='picture',

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
 from mmengine.runner import Runner
-from tqdm import tqdm
 
 from mmhiper.apis import EditInferencer
 from mmhiper.cli.options import add_guidance, guidance_given
@@ -20,6 +20,7 @@ from mmhiper.io import PictureFolder, write_picture
 from mmhiper.utils.config_file import read_config
 from mmhiper.utils.names import safe_name
 from mmhiper.utils.pictures import source_panel
+from mmhiper.utils.progress import progress_bar
 from mmhiper.utils.sheet import Panel, draw_sheet
 from mmhiper.utils.shipped import shipped
 from mmhiper.utils.units import plain_size, plain_time
@@ -30,7 +31,6 @@ EXAMPLE = """\
 
 CONFIG = shipped('configs/hiper/dog.py')
 COLUMNS = 4
-SOURCE_SIZE = 512  # pixels of the source on the sheet, at most
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -224,8 +224,8 @@ def draw(
     folder = PictureFolder(out_dir, len(edits) + 1)
     folder.add(panels[0][1], dict(photo=Path(args.photo).name))
     try:
-        for caption, prompt, options in tqdm(
-            edits, 'drawing', unit='picture', dynamic_ncols=True
+        for caption, prompt, options in progress_bar(
+            edits, desc='drawing', unit='picture', dynamic_ncols=True
         ):
             result = inferencer(
                 prompt, show_progress=False, **common, **options
@@ -241,12 +241,11 @@ def draw(
 
 
 def source_of(runner: Runner) -> Panel:
-    """The photo as it was learned from: upright, cropped, the rest faded."""
-    item = runner.train_dataloader.dataset[0]
-    mask = item['data_samples'].get('mask')
-    # (3, H, W) uint8
-    caption, source = source_panel(
-        item['inputs'] / 127.5 - 1, None if mask is None else mask / 255
-    )
-    source.thumbnail((SOURCE_SIZE, SOURCE_SIZE))
-    return caption, source
+    """The photo as the model saw it: upright, cropped, the rest faded.
+
+    As large as what the model draws, or it would look sharper beside it.
+    """
+    batch = pseudo_collate([runner.train_dataloader.dataset[0]])
+    seen = runner.model.data_preprocessor(batch)
+    mask = seen['data_samples'][0].get('loss_mask')
+    return source_panel(seen['inputs'][0], mask)

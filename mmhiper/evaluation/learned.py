@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from mmhiper.evaluation.clip_features import ClipFeatures
 from mmhiper.models.editors import EmbeddingEditor
 from mmhiper.utils.pictures import to_pil
+from mmhiper.utils.progress import progress_bar
 
 NUM_STEPS = 50  # of DDIM
 # a prompt in plain words, pictures with what was learned, and without
@@ -39,7 +39,7 @@ def draw_comparison(
     drawn = []
     comparisons = editor.comparisons()
     steps = 2 * NUM_STEPS * len(comparisons)
-    with tqdm(total=steps, desc='drawing', unit='step', disable=None) as bar:
+    with progress_bar(total=steps, desc='drawing', unit='step') as bar:
         for text, learned, plain in comparisons:
             both = []
             for conditioning in (learned, plain):

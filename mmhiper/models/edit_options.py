@@ -24,7 +24,10 @@ WordsOfBoth = Word | Sequence[Word | Sequence[Word]]
 
 @dataclass(frozen=True)
 class EditOptions:
-    """How an edit keeps to its source (METHODS 3.5 and 3.6).
+    """How an edit keeps to its source.
+
+    Options of prompt-to-prompt (arXiv 2208.01626) and its official code;
+    ``tau_v`` and ``tau_u`` are those of StyleDiffusion (arXiv 2303.15649).
 
     A fraction ``tau`` is that of the steps, from the noisy end on, or a pair
     ``(start, end)`` of such fractions; all are in [0, 1]. A word is written

@@ -111,7 +111,7 @@ class PromptToPrompt(AttentionControl):
 
 
 class LocalBlend:
-    """Keeps an edit to the place of some words (METHODS 3.6).
+    """Keeps an edit to the place of some words, as the official code does.
 
     Args:
         source (Prompt): The prompt of the picture.

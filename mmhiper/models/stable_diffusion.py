@@ -367,7 +367,7 @@ class StableDiffusion(KeepsArguments, nn.Module):
     ) -> Conditioning:
         """Encodes token ids; gradients reach the new rows.
 
-        Entry point A of the design: before the text encoder.
+        Entry A of docs/en/method.md: before the text encoder.
 
         Args:
             ids (Sequence[Tensor]): For each text encoder, (B, M) integers; id

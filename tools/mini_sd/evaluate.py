@@ -9,7 +9,8 @@
         --vectors 1 2 4                                  # learned words
 
 The model is run through an unmodified diffusers pipeline. Sheets
-and figures (``model.json``, ``hiper.json``) go to ``--out-dir``.
+and figures (``model.json``, ``hiper.json``) go to ``--out-dir``. With them
+stands how good the judge itself is.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from PIL import Image, ImageDraw, ImageFont
 from mmhiper.models.guidance import own_scale
 from mmhiper.models.loading import BUNDLED, MINI_SD
 
-from judge import DEFAULT_PATH, Judge, load_judge, to_pixels
+from judge import DEFAULT_PATH, Judge, describe, load_judge, to_pixels
 from world import (
     ACCESSORIES,
     FURS,
@@ -240,20 +241,21 @@ def main() -> None:
     args.out_dir.mkdir(parents=True, exist_ok=True)
     judge = load_judge(args.judge)
     start = time.perf_counter()
-    report: dict
+    report: dict = {'judge': judge.accuracy}
     if args.editor is None:
-        report = measure_model(
+        report |= measure_model(
             args.pretrained, judge, args.count, args.guidance, args.out_dir
         )
     elif args.editor == 'hiper':
         from evaluate_hiper import measure_hiper
 
-        report = measure_hiper(args, judge)
+        report |= measure_hiper(args, judge)
     else:
         from evaluate_textual_inversion import measure_textual_inversion
 
-        report = measure_textual_inversion(args, judge)
+        report |= measure_textual_inversion(args, judge)
     print(json.dumps(report, indent=2))
+    print(describe(judge.accuracy))
     name = f'{args.editor or "model"}.json'
     (args.out_dir / name).write_text(json.dumps(report, indent=2) + '\n')
     seconds = time.perf_counter() - start

@@ -26,7 +26,14 @@ from torch import Tensor
 
 from mmhiper.utils.sheet import draw_sheet
 
-from judge import DEFAULT_PATH, SIZE, Judge, load_judge, to_pixels
+from judge import (
+    DEFAULT_PATH,
+    SIZE,
+    Judge,
+    describe,
+    load_judge,
+    to_pixels,
+)
 from world import FURS, PLACES, POSES, Scene, draw_with_mask, sample_individual
 from world.captions import ACCESSORY_WORDS, PLACE_WORDS
 
@@ -315,7 +322,7 @@ def main() -> None:
     judge = load_judge(args.judge)
     edits = [e for i in range(args.individuals) for e in make_edits(i)]
     table = write_table(edits, args.out_dir)
-    report = {}
+    report = {'judge': judge.accuracy}
     for editor in args.editors:
         folder = args.out_dir / editor
         command = [sys.executable, str(EDIT_CASES), str(table)]
@@ -329,6 +336,7 @@ def main() -> None:
         subprocess.run(command, check=True)
         report[editor] = score(judge, edits, folder)
         print(editor, json.dumps(report[editor], indent=2))
+    print(describe(judge.accuracy))
     side_by_side(edits[:SHOWN], args.out_dir, args.editors)
     path = args.out_dir / 'style_diffusion.json'
     path.write_text(json.dumps(report, indent=2) + '\n')

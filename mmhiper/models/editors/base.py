@@ -9,18 +9,24 @@ from functools import partial
 from typing import Annotated, Any
 
 import torch
-import torch.nn.functional as F
 from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
 from PIL import Image
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
+from mmhiper.io.identity import Identity
 from mmhiper.io.record import VERSION
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.data_preprocessor import ImagePreprocessor
+from mmhiper.models.denoising import (
+    Draw,
+    LatentCache,
+    denoise,
+    draw_fixed,
+    draw_step,
+    masked_means,
+)
 from mmhiper.models.editors.moved import refusing_moved
-from mmhiper.models.embeddings import Identity
 from mmhiper.models.guidance import Guidance
 from mmhiper.models.loss_weights import check_loss_weights, snr_weights
 from mmhiper.models.pipelines import EmbedsPipeline, make_pipeline
@@ -31,18 +37,15 @@ from mmhiper.utils.arguments import KeepsArguments, ValuesOf
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.names import check_unicode
 from mmhiper.utils.pictures import source_panel, to_pil, to_uint8
+from mmhiper.utils.progress import progress_bar
 from mmhiper.utils.randomness import (
     Generators,
     draw_noise,
-    generator_of,
     run_state,
 )
 
 Preprocessing = Annotated[dict[str, Any] | None, ValuesOf(ImagePreprocessor)]
 RETURN_TYPES = ('image', 'tensor', 'numpy')
-# A deterministic pipeline has one entry per picture; one with random flips or
-# crops may produce ever new pictures, which must not pile up.
-MAX_CACHED = 256
 
 
 class EmbeddingEditor(KeepsArguments, BaseModel):
@@ -133,12 +136,11 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
         self.noise_offset = noise_offset
         self.min_snr_gamma = min_snr_gamma
         self.debiased = debiased
-        self._latents: dict[tuple[int, str], Tensor] = {}
+        self._latents = LatentCache(frozen)
         # The pictures as last seen, (3, S, S), and their masks, (S, S).
         self._sources: dict[int, tuple[Tensor, Tensor | None]] = {}
-        # Of the last training steps: iteration, and one for each picture, on
-        # the CPU.
-        self._timesteps: deque[tuple[int, list[Tensor]]] = deque(maxlen=1000)
+        # Of the last training steps: iteration, and (B,) on the CPU.
+        self._timesteps: deque[tuple[int, Tensor]] = deque(maxlen=1000)
 
     def _apply(self, fn: Any, recurse: bool = True) -> EmbeddingEditor:
         """Moves the frozen model along with the embedding."""
@@ -284,7 +286,9 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
     def image_losses(
         self, inputs: Tensor, data_samples: list[BaseDataElement]
     ) -> Tensor:
-        """The denoising loss of each picture (METHODS 1.4), in fp32.
+        """The denoising loss of each picture, in fp32.
+
+        That of latent diffusion (arXiv 2112.10752, eq. 3), weighed.
 
         Args:
             inputs (Tensor): (B, 3, S, S) in [-1, 1].
@@ -293,15 +297,15 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
         Returns:
             Tensor: (B,).
         """
-        step = self._draw_step(inputs, data_samples)
-        output, target = self._denoise(
-            *step, self.train_condition(data_samples)
+        draw = self._draw_step(inputs, data_samples)
+        output, target = self.predict_draw(
+            draw, self.train_condition(data_samples)
         )
         masks = [sample.get('loss_mask') for sample in data_samples]
         losses = masked_means(output, target, masks)
         weights = snr_weights(
             self.sd.scheduler.alphas_cumprod,
-            step[-1],
+            draw.timesteps,
             self.sd.scheduler.config.prediction_type,
             self.min_snr_gamma,
             self.debiased,
@@ -309,7 +313,9 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
         if not self.hold_outside or all(mask is None for mask in masks):
             return weights * losses
         with torch.no_grad():
-            plain, _ = self._denoise(*step, self.plain_condition(data_samples))
+            plain, _ = self.predict_draw(
+                draw, self.plain_condition(data_samples)
+            )
         whole = output.new_ones(inputs.shape[-2:])
         outside = [whole - (whole if m is None else m) for m in masks]
         held = masked_means(output, plain, outside)
@@ -345,18 +351,14 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
             str: Such as ' (timestep 412)'; empty where it is not known.
         """
         timesteps = dict(self._timesteps).get(iteration)
-        if not timesteps:
+        if timesteps is None:
             return ''
-        return f' (timestep {", ".join(str(t.item()) for t in timesteps)})'
+        return f' (timestep {", ".join(map(str, timesteps.tolist()))})'
 
     def predict_training_step(
         self, inputs: Tensor, data_samples: list[BaseDataElement]
     ) -> tuple[Tensor, Tensor]:
-        """Noises the latents of each picture and has the U-Net undo it.
-
-        Noise and timestep of a picture come from (seed, picture, iteration)
-        alone: neither from what else is in the batch nor from which process
-        holds it, and a resumed run draws what an uninterrupted one would.
+        """Draws a step's noise and has the U-Net undo it; no loss needs it.
 
         Args:
             inputs (Tensor): (B, 3, S, S) in [-1, 1].
@@ -365,71 +367,49 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
         Returns:
             tuple[Tensor, Tensor]: Output and target, both (B, 4, h, w) fp32.
         """
-        return self._denoise(
-            *self._draw_step(inputs, data_samples),
+        return self.predict_draw(
+            self._draw_step(inputs, data_samples),
             self.train_condition(data_samples),
         )
 
-    def _draw_step(
-        self, inputs: Tensor, data_samples: list[BaseDataElement]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Encodes the pictures and draws their noise and timesteps.
-
-        Args:
-            inputs (Tensor): (B, 3, S, S) in [-1, 1].
-            data_samples (list[BaseDataElement]): See :meth:`forward`.
-
-        Returns:
-            tuple[Tensor, Tensor, Tensor]: Latents and noise, (B, 4, h, w),
-            and timesteps, (B,), on the CPU.
-        """
-        seed, iteration = run_state()
-        device = self.sd.device
-        num_timesteps = self.sd.scheduler.config.num_train_timesteps
-        images = self.image_indices(data_samples)
-        latents, noises, timesteps = [], [], []
-        for pixels, sample, image in zip(
-            inputs, data_samples, images.tolist(), strict=True
-        ):
-            latents.append(self._encode(pixels, sample, seed))
-            self._sources[image] = pixels, sample.get('loss_mask')
-            generator = generator_of(seed, sample.image_key, iteration)
-            timesteps.append(
-                torch.randint(num_timesteps, (1,), generator=generator)
-            )
-            noise = torch.randn(latents[-1].shape, generator=generator)
-            if self.noise_offset:
-                # (1, 4, 1, 1); drawn last: the rest is as without it
-                offset = torch.randn(
-                    (*noise.shape[:2], 1, 1), generator=generator
-                )
-                noise = noise + self.noise_offset * offset
-            noises.append(noise)
-        self._timesteps.append((iteration, timesteps))
-        return (
-            torch.cat(latents),
-            torch.cat(noises).to(device, non_blocking=True),
-            torch.cat(timesteps),
-        )
-
-    def _denoise(
-        self, z: Tensor, noise: Tensor, t: Tensor, conditioning: Conditioning
+    def predict_draw(
+        self, draw: Draw, conditioning: Conditioning
     ) -> tuple[Tensor, Tensor]:
-        """Noises latents and has the U-Net undo it.
+        """What the U-Net makes of noised latents, and what it should.
+
+        All losses come from here, so a method with another prediction or
+        another target overrides this.
 
         Args:
-            z (Tensor): Latents, (B, 4, h, w).
-            noise (Tensor): (B, 4, h, w).
-            t (Tensor): Timesteps, (B,), on the CPU.
-            conditioning (Conditioning): B texts.
+            draw (Draw): B clean latents, their noise and timesteps.
+            conditioning (Conditioning): B texts; gradients reach them.
 
         Returns:
             tuple[Tensor, Tensor]: Output and target, both (B, 4, h, w) fp32.
         """
-        self.sd.lay_out(torch.channels_last)
-        noised = self.sd.add_noise(z, noise, t)
-        output = self.sd.predict_noise(noised, t, conditioning)
-        return output, self.sd.noise_target(z, noise, t)
+        return denoise(self.sd, draw, conditioning)
+
+    def _draw_step(
+        self, inputs: Tensor, data_samples: list[BaseDataElement]
+    ) -> Draw:
+        """Encodes the pictures and draws their noise and timesteps."""
+        seed, iteration = run_state()
+        images = self.image_indices(data_samples).tolist()
+        latents = []
+        for pixels, sample, image in zip(
+            inputs, data_samples, images, strict=True
+        ):
+            latents.append(self._latents.encode(pixels, sample, seed))
+            self._sources[image] = pixels, sample.get('loss_mask')
+        draw = draw_step(
+            latents,
+            [sample.image_key for sample in data_samples],
+            (seed, iteration),
+            self.sd.scheduler.config.num_train_timesteps,
+            self.noise_offset,
+        )
+        self._timesteps.append((iteration, draw.timesteps))
+        return draw
 
     @torch.no_grad()
     def fixed_loss(
@@ -455,19 +435,21 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
             has no such loss.
         """
         seed, _ = run_state()
-        num_timesteps = self.sd.scheduler.config.num_train_timesteps
         count = max(1, draws // len(data_samples)) * len(data_samples)
         losses = []
-        for draw in range(count):
-            which = draw % len(data_samples)
+        for number in range(count):
+            which = number % len(data_samples)
             sample = data_samples[which]
-            z = self._encode(inputs[which], sample, seed)
-            generator = generator_of(seed, sample.image_key, 'fixed', draw)
-            noise = torch.randn(z.shape, generator=generator)
-            noise = noise.to(z.device, non_blocking=True)
-            t = torch.tensor([(2 * draw + 1) * num_timesteps // (2 * count)])
-            output, target = self._denoise(
-                z, noise, t, self.fixed_condition(sample)
+            draw = draw_fixed(
+                self._latents.encode(inputs[which], sample, seed),
+                sample.image_key,
+                seed,
+                number,
+                count,
+                self.sd.scheduler.config.num_train_timesteps,
+            )
+            output, target = self.predict_draw(
+                draw, self.fixed_condition(sample)
             )
             masks = [sample.get('loss_mask')]
             losses.append(masked_means(output, target, masks))
@@ -498,35 +480,6 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
         return torch.tensor(
             [sample.get('image_index', 0) for sample in data_samples]
         )
-
-    def _encode(
-        self, pixels: Tensor, sample: BaseDataElement, seed: int
-    ) -> Tensor:
-        """Encodes a picture when it is first seen in a run.
-
-        Args:
-            pixels (Tensor): (3, S, S) in [-1, 1].
-            sample (BaseDataElement): With ``image_key``.
-            seed (int): The seed of the run.
-
-        Returns:
-            Tensor: A sample of the posterior, (1, 4, h, w); it depends on
-            seed and picture alone.
-        """
-        key = sample.get('image_key')
-        if key is None:
-            raise UserError(
-                'A data element needs `image_key`, which the data '
-                'preprocessor of the editor sets: pass batches through '
-                '`editor.data_preprocessor(...)` first.'
-            )
-        if (seed, key) not in self._latents:
-            if len(self._latents) >= MAX_CACHED:
-                self._latents.clear()
-            self._latents[seed, key] = self.sd.encode_image(
-                pixels[None], generator_of(seed, key, 'posterior')
-            )
-        return self._latents[seed, key]
 
     @torch.no_grad()
     def predict(
@@ -631,7 +584,7 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
         conditioning, negative = self.condition_pair(
             prompt, negative_prompt, **options
         )
-        with tqdm(
+        with progress_bar(
             total=num_inference_steps, disable=not show_progress
         ) as progress:
             pixels = self.sample(
@@ -988,36 +941,6 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, *args
         )
-
-
-def masked_means(
-    output: Tensor, target: Tensor, masks: Sequence[Tensor | None]
-) -> Tensor:
-    """The mean squared error of each picture, over its subject.
-
-    Args:
-        output (Tensor): (B, 4, h, w) fp32.
-        target (Tensor): Likewise.
-        masks (Sequence[Tensor | None]): B times (S, S) in [0, 1]: a latent
-            counts by the share of its pixels that is subject. None counts
-            all; of an empty mask the mean is 0.
-
-    Returns:
-        Tensor: (B,).
-    """
-    errors = (output - target).square()
-    means = errors.flatten(1).mean(1)
-    if all(mask is None for mask in masks):
-        return means
-    result = []
-    for error, mean, mask in zip(errors, means, masks, strict=True):
-        if mask is not None:
-            # (S, S) -> (1, h, w); all channels have the same weights
-            weights = F.adaptive_avg_pool2d(mask[None], error.shape[-2:])
-            area = weights.sum().clamp_min(1e-6)
-            mean = (error.mean(0) * weights[0]).sum() / area
-        result.append(mean)
-    return torch.stack(result)
 
 
 def _check_finite(state: Mapping[str, Tensor]) -> None:

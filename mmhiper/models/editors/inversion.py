@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
 
@@ -15,7 +14,6 @@ from torch import Tensor
 from mmhiper.models.attention import (
     AttentionControl,
     MapAverage,
-    MapStore,
     attention_control,
     attention_layers,
     enlarge_maps,
@@ -30,7 +28,7 @@ from mmhiper.models.editors.base import (
     check_texts,
 )
 from mmhiper.models.guidance import Guidance
-from mmhiper.models.loading import quiet
+from mmhiper.models.inversion import Inversion, invert
 from mmhiper.models.prompt import Prompt
 from mmhiper.models.prompt_to_prompt import LocalBlend, PromptToPrompt
 from mmhiper.models.sampling import run_scheduler
@@ -39,29 +37,13 @@ from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.utils.arguments import ValuesOf
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.pictures import overlay_heat, to_pil, to_uint8
+from mmhiper.utils.progress import progress_bar
 from mmhiper.utils.randomness import Generators
 from mmhiper.utils.sheet import draw_sheet
 
 # At a step in [0, T), guided or not: unconditional rows, where it is guided,
 # then conditional ones.
 StepCondition = Callable[[int, bool], Conditioning]
-
-
-@dataclass(frozen=True)
-class Inversion:
-    """What DDIM inversion leaves of a picture.
-
-    Attributes:
-        image_key (str): Names the picture.
-        latents (list[Tensor]): z*_0 (the picture) .. z*_T (noise), each
-            (1, 4, h, w).
-        maps (list[dict[str, Tensor]]): Per step, (1, heads, P, M) by layer;
-            entry k was seen on the way from z*_k to z*_{k+1}.
-    """
-
-    image_key: str
-    latents: list[Tensor]
-    maps: list[dict[str, Tensor]]
 
 
 class InversionEditor(EmbeddingEditor):
@@ -294,7 +276,7 @@ class InversionEditor(EmbeddingEditor):
     def invert(
         self, inputs: Tensor, data_samples: list[BaseDataElement]
     ) -> Inversion:
-        """Inverts a picture with its own text at guidance 1 (METHODS 3.1).
+        """Inverts a picture with its own text; see :func:`invert`.
 
         Args:
             inputs (Tensor): (1, 3, S, S) in [-1, 1].
@@ -322,7 +304,15 @@ class InversionEditor(EmbeddingEditor):
                 'tools/edit_cases.py does it.'
             )
         if known is None:
-            known = self._invert(inputs[:1], keys.pop())
+            known = invert(
+                self.sd,
+                inputs[:1],
+                keys.pop(),
+                Conditioning(self.source),
+                self.num_steps,
+                self.layers,
+                self.map_layers if self.learns_maps else [],
+            )
             self._inversion = known
             self._sources[0] = inputs[0], None
             self.start.copy_(known.latents[-1])
@@ -338,32 +328,6 @@ class InversionEditor(EmbeddingEditor):
             data_samples (list[BaseDataElement]): One, with ``image_key``.
         """
         self.invert(inputs, data_samples)
-
-    def _invert(self, pixels: Tensor, key: str) -> Inversion:
-        """See :meth:`invert`."""
-        from diffusers import DDIMInverseScheduler
-
-        text = Conditioning(self.source)
-        store = MapStore(self.map_layers if self.learns_maps else [])
-        latents = [self.sd.encode_image(pixels)]  # the mean
-        maps: list[dict[str, Tensor]] = []
-
-        def denoise(z: Tensor, t: Tensor) -> Tensor:
-            return self.sd.epsilon_of(self.sd.predict_noise(z, t, text), z, t)
-
-        def keep(done: int, t: Tensor, z: Tensor) -> None:
-            latents.append(z)
-            maps.append(dict(store.maps))
-
-        with quiet():  # the other scheduler does not know all its values
-            # it would take other outputs at the level of the latents, which
-            # is one step below the timestep that the U-Net was given
-            inverse = DDIMInverseScheduler.from_config(
-                self.sd.scheduler.config, prediction_type='epsilon'
-            )
-        with self.control(store):
-            run_scheduler(denoise, latents[0], inverse, self.num_steps, keep)
-        return Inversion(key, latents, maps)
 
     def control(self, *controls: AttentionControl) -> Any:
         """Attention under control, at the size of the picture.
@@ -494,7 +458,10 @@ class InversionEditor(EmbeddingEditor):
         negative_prompt: str = '',
         show_progress: bool = False,
     ) -> Tensor:
-        """Samples the source and its edit side by side (METHODS 3.5).
+        """Samples the source and its edit side by side.
+
+        Prompt-to-prompt (arXiv 2208.01626) with ``tau_v`` and ``tau_u`` of
+        StyleDiffusion (arXiv 2303.15649).
 
         Args:
             prompt (str): The prompt of the edit.
@@ -599,12 +566,12 @@ class InversionEditor(EmbeddingEditor):
         Returns:
             Tensor: Latents, (B, 4, h, w).
         """
-        from tqdm.auto import tqdm
-
         self.check_inverted()
         step_of = {int(t): i for i, t in enumerate(self.timesteps())}
 
-        with tqdm(total=self.num_steps, disable=not show_progress) as bar:
+        with progress_bar(
+            total=self.num_steps, disable=not show_progress
+        ) as bar:
 
             def denoise(z: Tensor, t: Tensor, guided: bool) -> Tensor:
                 text = at_step(step_of[int(t)], guided)
