@@ -351,7 +351,7 @@ PICTURE = b'\x89PNG\r\n\x1a\n' + bytes(30)
     [
         (b'', 'is an empty file'),
         (LFS, 'a pointer of Git LFS.*git lfs pull'),
-        (PICTURE, 'a PNG picture'),
+        (PICTURE, r'a PNG picture.*hidden in a picture.*\.pt file'),
         (b'\xff\xd8\xff\xe0' + bytes(30), 'a JPEG picture'),
         (b'RIFF\0\0\0\0WEBPVP8 ', 'a WebP picture'),
         (b'\n <!DOCTYPE html><html>', 'a web page .*Download the file itself'),
