@@ -30,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='take this word out of a file with several',
     )
     parser.add_argument(
-        '--placeholder', metavar='NEW', help='call the word this'
+        '--placeholder',
+        metavar='NEW',
+        help='call the word this; needed for a file with a bare tensor',
     )
     parser.add_argument(
         '--force', action='store_true', help='replace a file that is there'
@@ -47,7 +49,7 @@ def run(args: argparse.Namespace) -> None:
             'Wanted the file to write, or --info to see what is in '
             f'{args.file!r}, but got {"both" if args.info else "neither"}.'
         )
-    tokens = read_token_file(args.file)
+    tokens = read_token_file(args.file, args.placeholder)
     if args.only:
         tokens = tokens.only(args.only)
     if args.placeholder:

@@ -232,8 +232,9 @@ def look_at_stack() -> Findings:
     for name, use in (
         ('tensorboard', 'curves and previews in TensorBoard'),
         ('wandb', 'curves and previews in Weights & Biases'),
+        ('pillow-heif', 'HEIC pictures, as of iPhones'),
     ):
-        if util.find_spec(name):
+        if util.find_spec(name.replace('-', '_')):
             yield Finding(OK, f'{name} {metadata.version(name)}')
         else:
             yield Finding(

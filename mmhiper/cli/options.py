@@ -1,4 +1,4 @@
-"""Options that several commands share: values of a config, guidance."""
+"""Options of several commands: guidance, and values of a config."""
 
 from __future__ import annotations
 

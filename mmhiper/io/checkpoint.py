@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mmhiper.io.export import read_export
 from mmhiper.io.file_content import read_content
+from mmhiper.io.model_kinds import model_kind
 from mmhiper.io.record import KEY, Record, read_record
 from mmhiper.utils.errors import FileError, UserError
 from mmhiper.utils.reading import check_file
@@ -68,6 +69,11 @@ def read_learned(
             f'{str(path)!r} is not a complete checkpoint: {error}'
         ) from error
     state, meta = content.get('state_dict'), content.get('meta')
+    kind = model_kind(content)
+    if kind is not None and 'editor' not in notes_of(state).get('', {}):
+        raise FileError(
+            f'{str(path)!r} is not what an editor has learned: {kind}'
+        )
     if not isinstance(state, dict) or not all(
         isinstance(name, str) and isinstance(tensor, Tensor)
         for name, tensor in state.items()
@@ -97,7 +103,7 @@ def forget_backbone(state: OrderedDict[str, Tensor]) -> None:
     notes.get('', {}).pop('backbone', None)
 
 
-def notes_of(state: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def notes_of(state: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
     """What PyTorch and the editor noted in a state dict, by module."""
     notes = getattr(state, '_metadata', None)
     return {

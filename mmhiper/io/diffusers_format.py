@@ -30,13 +30,16 @@ def matches(content: FileContent) -> bool:
         bool: False for adapters and whole models.
     """
     tensors = list(content.entries.values())
-    return bool(tensors) and all(
-        isinstance(tensor, Tensor)
-        and tensor.is_floating_point()
-        and tensor.ndim in (1, 2)
-        and tensor.shape[-1] == tensors[0].shape[-1]
-        and tensor.shape[:-1].numel() <= _MAX_VECTORS
-        for tensor in tensors
+    return (
+        bool(tensors)
+        and all(
+            isinstance(tensor, Tensor)
+            and tensor.is_floating_point()
+            and tensor.squeeze(0).ndim in (1, 2)  # also (1, n, D)
+            and tensor.shape[-1] == tensors[0].shape[-1]
+            and tensor.shape[:-1].numel() <= _MAX_VECTORS
+            for tensor in tensors
+        )
     )
 
 

@@ -10,6 +10,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from mmhiper.io.file_content import read_safetensors
+from mmhiper.io.model_kinds import model_kind
 from mmhiper.io.record import KEY, parse_record, to_json
 from mmhiper.utils.errors import FileError
 from mmhiper.utils.reading import check_file, printable
@@ -56,6 +57,11 @@ def read_export(
     path = check_file(path, 'an embedding file')
     tensors, metadata = read_safetensors(path)
     if metadata.get('format') != FORMAT:
+        kind = model_kind(tensors)
+        if kind is not None:
+            raise FileError(
+                f'{str(path)!r} is not what an editor has learned: {kind}'
+            )
         raise FileError(
             f'{str(path)!r} is a safetensors file, but not an embedding that '
             f'this package wrote: its metadata has no format={FORMAT!r}. '

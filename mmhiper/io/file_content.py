@@ -20,6 +20,7 @@ from torch import Tensor
 from mmhiper.io.torch_file import read_torch_file
 from mmhiper.utils.atomic import atomic_path
 from mmhiper.utils.errors import FileError, MissingFileError
+from mmhiper.utils.file_kinds import wrong_kind
 from mmhiper.utils.reading import check_file, reading
 
 
@@ -31,18 +32,25 @@ class FileContent:
         path (Path): The file.
         entries (Mapping[str, Any]): Tensors and plain values by name.
         metadata (Mapping[str, str]): That of a safetensors file.
+        placeholder (str, optional): What to call a word that the file has no
+            name for.
     """
 
     path: Path
     entries: Mapping[str, Any]
     metadata: Mapping[str, str] = field(default_factory=dict)
+    placeholder: str | None = None
 
 
-def read_content(path: str | Path) -> FileContent:
+def read_content(
+    path: str | Path, placeholder: str | None = None
+) -> FileContent:
     """Reads a file, of the kind that its first bytes tell.
 
     Args:
         path (str or Path): A safetensors or PyTorch file.
+        placeholder (str, optional): The name of a tensor that is alone in a
+            file, and has none.
 
     Returns:
         FileContent: What it holds, on the CPU.
@@ -53,19 +61,40 @@ def read_content(path: str | Path) -> FileContent:
             code of its own to be loaded.
     """
     path = check_file(path, 'an embedding file')
-    with path.open('rb') as file:
-        head = file.read(9)
-    # the length of the header, then the header, which is JSON
-    if head[8:] == b'{':
+    if is_safetensors(path):
         tensors, metadata = read_safetensors(path)
-        return FileContent(path, tensors, metadata)
+        return FileContent(path, tensors, metadata, placeholder)
     content = read_torch_file(path)
+    if isinstance(content, Tensor) and placeholder is not None:
+        content = {placeholder: content}
+    elif isinstance(content, Tensor):
+        raise FileError(
+            f'{str(path)!r} should hold tensors by their names, but holds a '
+            f'bare tensor {tuple(content.shape)}. If these are rows of a '
+            "word, name it: `mmhiper convert FILE OUT --placeholder '<word>'`"
+            ", or `read_token_file(FILE, placeholder='<word>')`."
+        )
     if not isinstance(content, Mapping):
         raise FileError(
             f'{str(path)!r} should hold tensors by their names, but holds a '
             f'{type(content).__name__}.'
         )
-    return FileContent(path, content)
+    return FileContent(path, content, placeholder=placeholder)
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether a file begins as safetensors do.
+
+    Args:
+        path (Path): The file, which exists.
+
+    Returns:
+        bool: True for incomplete ones, too.
+    """
+    with path.open('rb') as file:
+        head = file.read(9)
+    # the length of the header, below terabytes, then the header, a JSON
+    return head[6:] == b'\0\0{'
 
 
 def read_safetensors(
@@ -83,6 +112,9 @@ def read_safetensors(
     Raises:
         ValueError: If it is damaged, or of another kind.
     """
+    kind = None if is_safetensors(path) else wrong_kind(path, 'safetensors')
+    if kind is not None:
+        raise FileError(kind)
     with (
         reading(path, 'is not a complete safetensors file', 'Get it again.'),
         safetensors.safe_open(path, framework='pt') as file,

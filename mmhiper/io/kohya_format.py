@@ -6,6 +6,8 @@ the two of SDXL. The word is called as the file.
 
 from __future__ import annotations
 
+import re
+
 from torch import Tensor
 
 from mmhiper.io.file_content import FileContent
@@ -16,6 +18,7 @@ from mmhiper.utils.errors import UserError
 # Of the two text encoders of Stable Diffusion XL.
 XL_NAMES = ('clip_l', 'clip_g')
 _KEYS = ('emb_params', *XL_NAMES)
+_T5 = re.compile(r't5(_?xxl)?(_out)?')
 
 
 def matches(content: FileContent) -> bool:
@@ -27,7 +30,11 @@ def matches(content: FileContent) -> bool:
     Returns:
         bool: The answer.
     """
-    return any(isinstance(content.entries.get(k), Tensor) for k in _KEYS)
+    return any(
+        isinstance(value, Tensor)
+        and (key in _KEYS or _T5.fullmatch(str(key)) is not None)
+        for key, value in content.entries.items()
+    )
 
 
 def read(content: FileContent) -> TokenFile:
@@ -45,6 +52,13 @@ def read(content: FileContent) -> TokenFile:
     """
     entries = content.entries
     other = [key for key in entries if key not in _KEYS]
+    if any(_T5.fullmatch(str(key)) for key in other):
+        raise UserError(
+            "Wanted rows for a Stable Diffusion: 'emb_params', or 'clip_l' "
+            f"and/or 'clip_g', but got {quoted(entries)}: a word of Stable "
+            'Diffusion 3, Flux or another model with the text encoder T5, '
+            'which no backbone of this package has.'
+        )
     if other or ('emb_params' in entries and 'clip_l' in entries):
         raise UserError(
             "Wanted rows for a Stable Diffusion: 'emb_params', or 'clip_l' "

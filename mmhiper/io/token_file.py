@@ -18,6 +18,9 @@ _FAMILIES = {
     (1024, None): 'Stable Diffusion 2.x',
     (768, 1280): 'Stable Diffusion XL',
     (None, 1280): 'the second text encoder of Stable Diffusion XL',
+    (1280, None): 'the second text encoder of Stable Diffusion XL',
+    (2048, None): 'text encoders of Stable Diffusion XL, both in one row',
+    (4096, None): 'T5, a text encoder of Stable Diffusion 3, Flux and others',
 }
 _MOST_NAMES = 8  # in a message
 # A file may have a name of megabytes, or one nested without end.
@@ -31,8 +34,8 @@ class TokenFile:
 
     Args:
         embeddings (Mapping[str, Tensor]): Placeholder -> rows (n, D) for the
-            first text encoder. A single row may come as (D,). Copied to fp32
-            on the CPU.
+            first text encoder. A single row may come as (D,), all of them
+            as (1, n, D). Copied to fp32 on the CPU.
         format (str): Name of the file format.
         second (Mapping[str, Tensor]): The same for a second text encoder
             (SDXL's ``clip_g``), where the file has one.
@@ -242,7 +245,8 @@ def _as_rows(placeholder: str, tensor: Tensor) -> Tensor:
     ):
         got = getattr(tensor, 'dtype', type(tensor).__name__)
         raise UserError(f'{wanted} a plain tensor of floats, but got {got}.')
-    if tensor.ndim not in (1, 2) or not tensor.numel():
+    batched = tensor.ndim == 3 and len(tensor) == 1
+    if not (tensor.ndim in (1, 2) or batched) or not tensor.numel():
         raise UserError(
             f'{wanted} (n, D) with n at least 1, or a single row (D,), but '
             f'got the shape {tuple(tensor.shape)}.'

@@ -14,8 +14,10 @@ from mmhiper.io import (
     kohya_format,
     mmagic_format,
     original_format,
+    pivotal_format,
 )
 from mmhiper.io.file_content import FileContent, read_content, write_content
+from mmhiper.io.model_kinds import model_kind
 from mmhiper.io.token_file import TokenFile, quoted
 from mmhiper.io.token_format import TokenFormat
 from mmhiper.utils.errors import FileError, UserError
@@ -28,6 +30,7 @@ _FORMATS: dict[str, TokenFormat] = {
         export_format,
         mmagic_format,
         kohya_format,
+        pivotal_format,
         a1111_format,
         original_format,
         diffusers_format,
@@ -36,16 +39,22 @@ _FORMATS: dict[str, TokenFormat] = {
 TOKEN_FORMATS = [name for name, form in _FORMATS.items() if form.write]
 
 
-def read_token_file(path: str | Path) -> TokenFile:
+def read_token_file(
+    path: str | Path, placeholder: str | None = None
+) -> TokenFile:
     """Reads learned words, whatever the format of their file.
 
     Read are the files of diffusers, the A1111 web UI, kohya's scripts and
-    OneTrainer, the original Textual Inversion, checkpoints of MMagic's, and
-    this package's own exports. The format is told by the content, not by the
-    suffix. Nothing but tensors and plain values is taken from a file.
+    OneTrainer, the original Textual Inversion, pivotal tuning (``.pti``),
+    checkpoints of MMagic's, and this package's own exports. The format is
+    told by the content, not by the suffix. Nothing but tensors and plain
+    values is taken from a file.
 
     Args:
         path (str or Path): The file.
+        placeholder (str, optional): What to call rows that the file has no
+            name for: a bare tensor, or those of pivotal tuning, which are one
+            word then. Names that a file has stay.
 
     Returns:
         TokenFile: The words with their rows, fp32 on the CPU.
@@ -55,7 +64,7 @@ def read_token_file(path: str | Path) -> TokenFile:
         ValueError: If it is damaged, holds something else, or needs to run
             code to be loaded.
     """
-    content = read_content(path)
+    content = read_content(path, placeholder)
     form = _format_of(content)
     if form is None:
         raise FileError(
@@ -87,7 +96,11 @@ def is_foreign(path: str | Path) -> bool:
 def _format_of(content: FileContent) -> TokenFormat | None:
     """The first format that a file is of."""
     matching = (form for form in _FORMATS.values() if form.matches(content))
-    return next(matching, None)
+    form = next(matching, None)
+    # any names may be words, but for those of something else
+    if form is diffusers_format.FORMAT and model_kind(content.entries):
+        return None
+    return form
 
 
 def write_token_file(
@@ -142,6 +155,9 @@ def _what_it_is(content: FileContent) -> str:
         )
     if not content.entries:
         return 'it is empty.'
+    kind = model_kind(content.entries)
+    if kind is not None:
+        return kind
     names = list(content.entries)
     shown = [_shape(name, content.entries[name]) for name in names[:5]]
     if len(names) > len(shown):

@@ -23,7 +23,8 @@ from torch import Tensor
 from torch.serialization import safe_globals
 
 from mmhiper.utils.errors import FileError
-from mmhiper.utils.reading import reading
+from mmhiper.utils.file_kinds import wrong_kind
+from mmhiper.utils.reading import printable, reading
 from mmhiper.utils.units import plain_size
 
 # What tensors, parameters and state dicts are built by.
@@ -137,7 +138,8 @@ def check_torch_file(path: Path) -> bool:
             _check_instructions(path, _zipped_pickle(path, file))
             return True
         if head[:1] != b'\x80':  # the first byte of every pickle
-            raise FileError(f'{str(path)!r} {_VERDICT}. {_REMEDY}')
+            kind = wrong_kind(path, 'a safetensors or PyTorch file')
+            raise FileError(kind or f'{str(path)!r} {_VERDICT}. {_REMEDY}')
         file.seek(0)
         # not from the file itself: a length in it may be any number
         pickles = io.BytesIO(file.read())
@@ -151,20 +153,31 @@ def _zipped_pickle(path: Path, file: BinaryIO) -> BinaryIO:
     with reading(path, _VERDICT, _REMEDY):
         archive = zipfile.ZipFile(file)
         entries = archive.infolist()
+    found = [
+        each
+        for each in entries
+        if each.filename.lower().split('/')[-1] == 'data.pkl'
+    ]
+    if not found:
+        raise FileError(
+            f'{str(path)!r} is a ZIP archive, but not one of PyTorch: it '
+            f'holds {_listed(entries)}. Unpack it, and name a file in it.'
+        )
     if any(each.compress_type or each.flag_bits & 1 for each in entries):
         raise FileError(
             f'{str(path)!r} is a packed zip file, which could take any '
             'amount of memory; the limit is its own size. PyTorch does not '
             'pack its files: have it saved again by torch.save.'
         )
-    found = [
-        each
-        for each in entries
-        if each.filename.lower().split('/')[-1] == 'data.pkl'
-    ]
     with reading(path, _VERDICT, _REMEDY):
         (only,) = found
         return io.BytesIO(archive.read(only))
+
+
+def _listed(entries: list[zipfile.ZipInfo]) -> str:
+    """The names of the first files in an archive."""
+    names = [printable(each.filename)[:40] for each in entries[:3]]
+    return ', '.join(names) + ', ...' * (len(entries) > 3) or 'nothing'
 
 
 def _check_instructions(path: Path, pickled: BinaryIO) -> None:

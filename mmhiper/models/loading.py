@@ -15,8 +15,10 @@ from typing import Any
 import torch
 from mmengine.logging import print_log
 
+from mmhiper.io.file_content import is_safetensors
 from mmhiper.io.torch_file import check_torch_file
 from mmhiper.utils.errors import FileError, MissingFileError, UserError
+from mmhiper.utils.file_kinds import wrong_kind
 from mmhiper.utils.reading import check_file, printable, reason_of
 
 MINI_SD = 'mini-sd'
@@ -293,12 +295,12 @@ def check_weights(source: str, subfolder: str = '') -> None:
     if not folder.is_dir():
         return
     for path in sorted(folder.iterdir()):
-        if path.suffix in _PICKLED:
-            _check_pickled(path)
+        if path.suffix in (*_PICKLED, '.safetensors'):
+            _check_weights(path)
 
 
-def _check_pickled(path: Path) -> None:
-    """Refuses a file of weights that is more than tensors.
+def _check_weights(path: Path) -> None:
+    """Refuses a file of weights that is more than tensors, or none.
 
     Args:
         path (Path): The file.
@@ -307,7 +309,14 @@ def _check_pickled(path: Path) -> None:
         ValueError: If it is.
     """
     try:
-        check_torch_file(check_file(path, 'weights'))
+        check_file(path, 'weights')
+        if path.suffix != '.safetensors':
+            check_torch_file(path)
+        elif not is_safetensors(path):
+            # as where a clone has fetched pointers in place of large files
+            kind = wrong_kind(path, 'weights')
+            if kind is not None:
+                raise FileError(kind)
     except UserError as error:
         raise FileError(f'Cannot load weights: {error} {_REMEDIES}') from error
 
@@ -421,8 +430,7 @@ def _load_single_file(source: str, dtype: torch.dtype) -> dict[str, Any]:
     import diffusers
 
     path = check_file(source, 'the single file of a model')
-    if path.suffix != '.safetensors':
-        _check_pickled(path)
+    _check_weights(path)
     folder = path.resolve().parent
     options = {}
     if (folder / 'model_index.json').is_file():

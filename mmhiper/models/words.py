@@ -139,7 +139,8 @@ def check_widths(
         raise UserError(
             f'An embedding for {backbone!r} must be {wanted} wide, but that '
             f'of {str(path)!r} is {tokens.width} wide: it belongs to another '
-            'family (Stable Diffusion 1.x: 768, 2.x: 1024, XL: 768 + 1280).'
+            f'family, {tokens.family} (Stable Diffusion 1.x: 768, 2.x: 1024, '
+            'XL: 768 + 1280).'
         )
 
 

@@ -67,7 +67,15 @@ _SIGNATURES: tuple[tuple[bytes, FileKind], ...] = (
             'Fetch that by "git annex get".',
         ),
     ),
-    (b'\x89PNG\r\n\x1a\n', FileKind('a PNG picture', is_picture=True)),
+    (
+        b'\x89PNG\r\n\x1a\n',
+        FileKind(
+            'a PNG picture',
+            'Words that the A1111 web UI has hidden in a picture are not '
+            'read: take its .pt file.',
+            is_picture=True,
+        ),
+    ),
     (b'\xff\xd8\xff', FileKind('a JPEG picture', is_picture=True)),
     (b'GIF8', FileKind('a GIF picture', is_picture=True)),
     (b'II*\0', FileKind('a TIFF picture', is_picture=True)),

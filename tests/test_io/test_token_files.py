@@ -5,6 +5,7 @@ The files that are read are laid out by hand, as other programs write them.
 
 import os
 import pickle
+import zipfile
 
 import numpy as np
 import pytest
@@ -21,6 +22,8 @@ from mmhiper.io import (
     write_export,
     write_token_file,
 )
+from mmhiper.io.state import read_state
+from mmhiper.models.words import check_widths
 
 
 def rows(count: int = 2, width: int = 768, seed: int = 0) -> torch.Tensor:
@@ -222,6 +225,71 @@ def test_own_export(tmp_path):
     assert tokens.metadata == record
 
 
+@pytest.mark.parametrize('name', ['embeddings.pti', 'a.safetensors', 'a.bin'])
+@pytest.mark.parametrize('batched', [False, True])
+def test_pivotal_tuning(tmp_path, name, batched):
+    path = tmp_path / name
+    first, second = rows(2, 768), rows(2, 1280, seed=1)
+    content = {'text_encoders_0': first, 'text_encoders_1': second}
+    if batched:
+        content = {key: table[None] for key, table in content.items()}
+    (torch.save if name == 'a.bin' else save_file)(content, path)
+
+    tokens = read_token_file(path)
+
+    assert tokens.format == 'pivotal'
+    names = ['<s0>', '<s1>']
+    each = [dict(zip(names, t.split(1), strict=True)) for t in (first, second)]
+    assert same(tokens, *each)
+    # one word, where it is said which
+    assert same(
+        read_token_file(path, '<me>'), {'<me>': first}, {'<me>': second}
+    )
+
+
+def test_pivotal_tuning_of_one_text_encoder(tmp_path):
+    save_file({'text_encoders_0': rows(1)}, tmp_path / 'a.pti')
+
+    assert same(read_token_file(tmp_path / 'a.pti'), {'<s0>': rows(1)})
+    save_file(
+        {'text_encoders_0': rows(1), 'text_encoders_1': rows(2, 1280)},
+        tmp_path / 'a.pti',
+    )
+    with pytest.raises(ValueError, match=r'a\.pti.*as many rows'):
+        read_token_file(tmp_path / 'a.pti')
+
+
+@pytest.mark.parametrize(
+    'content',
+    [
+        {'<a>': rows()[None]},
+        {'emb_params': rows()[None]},
+        {'string_to_param': {'*': rows()[None]}, 'name': '<a>'},
+        {f'{TABLE}.trainable_embeddings.<a>': rows()[None]},
+    ],
+)
+def test_rows_with_a_dimension_for_a_batch_of_one(tmp_path, content):
+    torch.save(content, tmp_path / '<a>.pt')
+
+    assert same(read_token_file(tmp_path / '<a>.pt'), {'<a>': rows()})
+
+
+@pytest.mark.parametrize('shape', [(768,), (2, 768), (1, 2, 768)])
+@pytest.mark.parametrize('kind', [torch.Tensor.clone, nn.Parameter])
+def test_a_bare_tensor_is_read_when_it_has_a_name(tmp_path, shape, kind):
+    table = rows(shape[-2] if len(shape) > 1 else 1)
+    torch.save(kind(table.reshape(shape)), tmp_path / 'a.pt')
+
+    assert same(read_token_file(tmp_path / 'a.pt', '<a>'), {'<a>': table})
+    with pytest.raises(
+        ValueError, match=r"bare tensor \(.*--placeholder '<word>'"
+    ):
+        read_token_file(tmp_path / 'a.pt')
+    # names that a file has stay
+    torch.save({'<b>': table}, tmp_path / 'b.pt')
+    assert same(read_token_file(tmp_path / 'b.pt', '<a>'), {'<b>': table})
+
+
 # -- refusing ----------------------------------------------------------------
 
 
@@ -273,15 +341,239 @@ def test_folder(tmp_path):
         read_token_file(tmp_path)
 
 
+LFS = b'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n'
+PICTURE = b'\x89PNG\r\n\x1a\n' + bytes(30)
+
+
+@pytest.mark.parametrize('name', ['a.bin', 'a.pt', 'a.safetensors', 'a.pti'])
 @pytest.mark.parametrize(
-    'data', [b'', b'<!DOCTYPE html><html>', b'PK\x03\x04 truncated']
+    ('data', 'words'),
+    [
+        (b'', 'is an empty file'),
+        (LFS, 'a pointer of Git LFS.*git lfs pull'),
+        (PICTURE, r'a PNG picture.*hidden in a picture.*\.pt file'),
+        (b'\xff\xd8\xff\xe0' + bytes(30), 'a JPEG picture'),
+        (b'RIFF\0\0\0\0WEBPVP8 ', 'a WebP picture'),
+        (b'\n <!DOCTYPE html><html>', 'a web page .*Download the file itself'),
+        (b'<html>' + b'x' * 600, 'a web page'),
+        (b'{"error": "Invalid username"}', 'a JSON text'),
+        (b'[1, 2]', 'a JSON text'),
+        (b'<?xml version="1.0"?><Error>', 'an XML document'),
+        (b'Entry not found', 'is a text'),
+        (b'%PDF-1.7', 'a PDF'),
+        (b'\x1f\x8b\x08', 'a gzip archive.*Unpack'),
+        (b'Rar!\x1a\x07', 'a RAR archive'),
+        (b'\x93NUMPY\x01\0', r'a NumPy array.*torch\.from_numpy'),
+        (b'GGUF\x03\0\0\0', 'a GGUF model'),
+        (b'\0\0\0\x18ftypheic\0\0\0\0mif1heic', 'a HEIC picture'),
+        (bytes(range(100, 200)), 'neither a safetensors nor'),
+        (b'PK\x03\x04 truncated', 'neither a safetensors nor'),
+    ],
 )
-def test_no_such_kind_of_file(tmp_path, data):
-    path = tmp_path / 'page.bin'
+def test_no_such_kind_of_file(tmp_path, data, words, name):
+    path = tmp_path / name
     path.write_bytes(data)
 
-    with pytest.raises(ValueError, match='neither a safetensors nor'):
+    with pytest.raises(ValueError, match=words) as error:
         read_token_file(path)
+
+    assert str(path) in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_an_archive_of_something_else_is_named(tmp_path):
+    with zipfile.ZipFile(tmp_path / 'a.bin', 'w') as archive:
+        for name in ('cat.safetensors', 'read me.txt', 'b', 'c'):
+            archive.writestr(name, 'x')
+
+    with pytest.raises(
+        ValueError, match=r'ZIP archive.*cat\.safetensors, read me\.txt, b, '
+    ):
+        read_token_file(tmp_path / 'a.bin')
+
+
+def test_the_size_of_a_header_is_no_signature(tmp_path):
+    # 2,771,273 bytes: as a number, what a TIFF picture begins with
+    path = tmp_path / 'a.safetensors'
+    save_file({'<a>': rows()}, path)
+    data = path.read_bytes()
+    size = int.from_bytes(data[:8], 'little')
+    wanted = int.from_bytes(b'II*\0', 'little')
+    blanks = b' ' * (wanted - size)
+    path.write_bytes(b'II*\0' + bytes(4) + data[8 : 8 + size] + blanks)
+    with path.open('ab') as file:
+        file.write(data[8 + size :])
+
+    assert same(read_token_file(path), {'<a>': rows()})
+
+
+# What is published for these: a few of the names in a file.
+A, B = torch.zeros(4, 8), torch.zeros(8, 4)
+OTHERS = {
+    'kohya': (
+        {
+            'lora_unet_mid_block_attn.lora_down.weight': A,
+            'lora_unet_mid_block_attn.lora_up.weight': B,
+            'lora_unet_mid_block_attn.alpha': torch.tensor(4.0),
+        },
+        "a LoRA in kohya's layout.*fuse_lora.*`sd.pretrained`",
+    ),
+    'kohya of a text encoder': (
+        {'lora_te1_text_model_encoder_fc1.lora_down.weight': A},
+        'a LoRA in kohya',
+    ),
+    'diffusers': (
+        {'unet.mid_block.attn.processor.to_q_lora.down.weight': A},
+        'a LoRA in the layout of diffusers',
+    ),
+    'diffusers of one width': (
+        {'unet.mid_block.attn.to_q.lora.down.weight': A},
+        'a LoRA in the layout of diffusers',
+    ),
+    'PEFT': (
+        {'base_model.model.to_q.lora_A.weight': A, 'a.lora_B.weight': B},
+        'a LoRA in the layout of diffusers or PEFT',
+    ),
+    'PEFT of a transformer': (
+        {'transformer.single_transformer_blocks.0.attn.to_q.lora_A.weight': A},
+        'a LoRA',
+    ),
+    'LoCon': ({'lora_unet_conv.lora_mid.weight': A[..., None]}, 'LoCon'),
+    'LoHa': ({'lora_unet_mid.hada_w1_a': A}, 'LoHa'),
+    'LoKr': ({'lora_unet_mid.lokr_w1': A}, 'LoKr'),
+    'OFT': ({'lora_unet_mid.oft_blocks': A}, 'OFT'),
+    'DoRA': (
+        {
+            'lora_unet_mid.lora_down.weight': A,
+            'lora_unet_mid.dora_scale': A[:1],
+        },
+        'DoRA',
+    ),
+    'LoRA with words': (
+        {
+            'lora_unet_mid.lora_down.weight': A,
+            'bundle_emb.cat.string_to_param.*': A,
+        },
+        'a LoRA .* with words bundled in, which are not read',
+    ),
+    'SD 1': (
+        {
+            'model.diffusion_model.input_blocks.0.0.weight': A,
+            'cond_stage_model.transformer.text_model.x.weight': A,
+            'first_stage_model.encoder.conv_in.weight': A,
+        },
+        r'Stable Diffusion 1.x in a single file.*--backbone',
+    ),
+    'SD 2': (
+        {
+            'model.diffusion_model.out.0.weight': A,
+            'cond_stage_model.model.transformer.x': A,
+        },
+        r'Stable Diffusion 2.x in a single file',
+    ),
+    'SD XL': (
+        {
+            'model.diffusion_model.out.0.weight': A,
+            'conditioner.embedders.0.transformer.x': A,
+        },
+        'Stable Diffusion XL in a single file.*folder in the diffusers',
+    ),
+    'SD 3': (
+        {'model.diffusion_model.joint_blocks.0.x': A},
+        'a Stable Diffusion 3.*No backbone',
+    ),
+    'Flux': ({'double_blocks.0.img_attn.proj.weight': A}, 'a Flux model'),
+    'a whole model of Lightning': (
+        {'state_dict': {'cond_stage_model.transformer.x': A}, 'epoch': 3},
+        r'Stable Diffusion 1.x',
+    ),
+    'U-Net': (
+        {'down_blocks.0.attentions.0.x': A, 'conv_in.weight': A},
+        r'the U-Net.*`sd\.unet\.pretrained`',
+    ),
+    'VAE': (
+        {'encoder.down_blocks.0.x': A, 'quant_conv.weight': A},
+        r'the autoencoder.*`sd\.vae\.pretrained`',
+    ),
+    'VAE of the original': ({'decoder.up.0.block.0.x': A}, 'autoencoder'),
+    'text encoder': (
+        {'text_model.embeddings.token_embedding.weight': A},
+        r'a text encoder.*`sd\.text_encoder\.pretrained`',
+    ),
+    'CLIP': (
+        {'text_model.x': A, 'vision_model.embeddings.x': A},
+        'a CLIP model.*--clip',
+    ),
+    'ControlNet': (
+        {'controlnet_cond_embedding.conv_in.weight': A, 'down_blocks.0.x': A},
+        'a ControlNet',
+    ),
+    'ControlNet of the original': (
+        {'control_model.input_blocks.0.0.weight': A},
+        'a ControlNet',
+    ),
+    'T2I-Adapter': ({'adapter.body.0.resnets.0.block1.weight': A}, 'T2I-'),
+    'IP-Adapter': (
+        {'image_proj': {'proj.weight': A}, 'ip_adapter': {'1.to_k_ip': A}},
+        'an IP-Adapter.*load_ip_adapter',
+    ),
+    'IP-Adapter of safetensors': (
+        {'image_proj.proj.weight': A, 'ip_adapter.1.to_k_ip.weight': A},
+        'an IP-Adapter',
+    ),
+    'hypernetwork': (
+        {768: ({'linear.0.weight': A}, {}), 'step': 9, 'name': 'x'},
+        'a hypernetwork of the A1111 web UI.*models/hypernetworks',
+    ),
+    'motion module': (
+        {'down_blocks.0.motion_modules.0.temporal_transformer.x': A},
+        'AnimateDiff',
+    ),
+    'word of Flux': (
+        {'clip_l': rows(2), 't5': rows(2, 4096)},
+        "'clip_l', 't5': a word of Stable Diffusion 3, Flux",
+    ),
+    'word of T5 alone': ({'t5xxl': rows(2, 4096)}, 'a word of Stable Diff'),
+    'pivotal word of SD 3': (
+        {f'text_encoders_{i}': rows(1) for i in range(3)},
+        "Wanted rows for a Stable Diffusion XL.*'text_encoders_2'",
+    ),
+}
+
+
+@pytest.mark.parametrize('name', OTHERS)
+def test_files_of_the_field_that_are_no_words_are_named(tmp_path, name):
+    content, words = OTHERS[name]
+    path = tmp_path / 'file.ckpt'
+    torch.save(content, path)
+    paths = [path]
+    if all(isinstance(value, torch.Tensor) for value in content.values()):
+        paths.append(tmp_path / 'file.safetensors')
+        save_file({k: v.clone() for k, v in content.items()}, paths[1])
+
+    for path in paths:
+        with pytest.raises(ValueError, match=words) as error:
+            read_token_file(path)
+        assert str(path) in str(error.value)
+        assert len(str(error.value).splitlines()) == 1
+        if 'word' not in name:  # and in place of a checkpoint
+            with pytest.raises(ValueError, match=words):
+                read_state(path)
+
+
+@pytest.mark.parametrize('word', ['lora_best', '<lora-b>', 'control', 'clip'])
+def test_words_may_be_called_like_something_else(tmp_path, word):
+    save_file({word: rows()}, tmp_path / 'a.safetensors')
+
+    assert read_token_file(tmp_path / 'a.safetensors').placeholders == [word]
+
+
+def test_a_word_of_another_width_is_said_to_be_so(tmp_path):
+    save_file({'<a>': rows(1, 4096)}, tmp_path / 'a.safetensors')
+    tokens = read_token_file(tmp_path / 'a.safetensors')
+
+    with pytest.raises(ValueError, match='T5, a text encoder of Stable Diff'):
+        check_widths(tokens, 'a.safetensors', [768], 'mini-sd')
 
 
 @pytest.mark.parametrize('suffix', ['.safetensors', '.bin'])
@@ -297,14 +589,19 @@ def test_truncated_file(tmp_path, suffix):
 @pytest.mark.parametrize(
     ('content', 'message'),
     [
-        (rows(), 'holds a Tensor'),
+        (rows(), r'a bare tensor \(2, 768\)'),
+        (3, 'holds a int'),
+        ([rows()], 'holds a list'),
         ({}, 'it is empty'),
-        ({'lora_down.weight': rows(4, 320), 'up': rows(8, 4)}, r'\(4, 320\)'),
+        ({'down.weight': rows(4, 320), 'up': rows(8, 4)}, r'\(4, 320\)'),
         ({'vocabulary': rows(100, 8)}, r'vocabulary \(100, 8\)'),
         ({'epoch': 3, 'optimizer': {}}, r'epoch \(int\)'),
         ({'string_to_param': {}, 'string_to_token': {}}, 'got none'),
         ({'string_to_param': {}, 'name': 'a'}, 'has 0'),
-        ({'string_to_param': {'*': rows()[None]}}, r'shape \(1, 2, 768\)'),
+        (
+            {'string_to_param': {'*': rows(4).reshape(2, 2, 768)}},
+            r'\(2, 2, 768',
+        ),
         ({'string_to_param': {'*': 3}}, 'tensor of floats, but got int'),
         ({'emb_params': rows().int()}, r'but got torch\.int32'),
         ({'emb_params': rows(0)}, r'shape \(0, 768\)'),

@@ -371,6 +371,21 @@ def test_a_ckpt_that_needs_more_than_tensors_is_refused(
     assert 'unpickled!' not in capfd.readouterr().out
 
 
+def test_pointers_of_git_lfs_in_place_of_weights(tiny_sd1, tmp_path):
+    # as a clone has them where Git LFS is not installed
+    pointer = 'version https://git-lfs.github.com/spec/v1\noid sha256:0\n'
+    folder = tmp_path / 'model'
+    shutil.copytree(tiny_sd1, folder)
+    (weights,) = (folder / 'vae').glob('*.safetensors')
+    weights.write_text(pointer)
+    single = tmp_path / 'model.safetensors'
+    single.write_text(pointer)
+
+    for path in (folder, single):
+        with pytest.raises(ValueError, match=r'pointer of Git LFS.*lfs pull'):
+            StableDiffusion(str(path))
+
+
 def test_only_what_is_needed_is_read(tiny_sd1, tmp_path):
     folder = tmp_path / 'model'
     shutil.copytree(tiny_sd1, folder)

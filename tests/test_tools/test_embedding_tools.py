@@ -222,6 +222,17 @@ def test_convert(folder, call, out, options, format, word):
     assert f'format    {format}' in printed and f'word      {word}' in printed
 
 
+def test_convert_names_a_bare_tensor(folder, call):
+    torch.save(rows(5)[None], 'bare.pt')
+
+    _, error, _ = call('convert_embedding.py', 'bare.pt', 'out.bin')
+    assert "--placeholder '<word>'" in error
+
+    words = ['bare.pt', 'out.bin', '--placeholder', '<tom>']
+    _, error, _ = call('convert_embedding.py', *words)
+    assert not error and holds('out.bin', {'<tom>': 5})
+
+
 def test_one_word_of_several(folder, call):
     write_token_file('two.bin', {'<a>': rows(3), '<b>': rows(4)})
     words = ['convert_embedding.py', 'two.bin', 'out.pt', '--format', 'a1111']

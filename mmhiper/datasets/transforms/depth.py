@@ -82,10 +82,11 @@ def _colour(image: Image.Image, path: Path, white: float) -> Image.Image:
     values = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     if values is None or values.dtype != np.uint16 or values.ndim != 3:
         return image
-    values = values[..., [2, 1, 0, 3][: values.shape[2]]]  # from BGR
+    # from BGR
+    values = values[..., [2, 1, 0, 3][: values.shape[2]]].astype(np.int32)
     if (
         # which shows that both decoders read the same, upright or not
-        not np.array_equal(values // 256, np.asarray(image))
+        not np.array_equal(np.right_shift(values, 8), np.asarray(image))
         or values.max() > white
         or (image.format == 'PNG' and _is_scaled(values, int(white)))
     ):

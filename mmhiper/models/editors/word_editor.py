@@ -150,7 +150,8 @@ class WordEditor(EmbeddingEditor):
     @torch.no_grad()
     def _start_from(self, path: str) -> None:
         """Takes the values of the words that a file has."""
-        tokens = read_token_file(path)
+        own = self.words.learned
+        tokens = read_token_file(path, own[0] if len(own) == 1 else None)
         check_widths(tokens, path, self._widths, self.sd.backbone)
         rows = {word: tokens.rows_of(word) for word in tokens.placeholders}
         found = match_words(rows, self.words.learned)

@@ -479,6 +479,38 @@ def test_files_for_sdxl_come_and_go(tiny_sdxl, tmp_path):
     assert torch.equal(draw(again), draw(editor))
 
 
+def test_rows_without_a_name_are_a_start_for_the_word(tiny_sdxl, tmp_path):
+    both = make(tiny_sdxl, num_vectors_per_token=2)
+    randomise(both)
+    named = both.learned_state()
+    pivotal = {
+        f'text_encoders_{i}': named[key]
+        for i, key in enumerate(('clip_l', 'clip_g'))
+    }
+    save_file(pivotal, tmp_path / 'embeddings.pti')
+
+    options = dict(num_vectors_per_token=2)
+    path = str(tmp_path / 'embeddings.pti')
+    editor = make(tiny_sdxl, embedding=path, **options)
+
+    assert torch.equal(editor.embedding.rows, both.embedding.rows)
+    # as the words of their own scripts
+    assert both.load_embeddings([path]) == ['<s0>', '<s1>']
+    with torch.no_grad():
+        ours = both.condition(['a <cat-toy>!'])
+        theirs = both.condition(['a <s0><s1>!'])
+    assert torch.equal(ours.tokens, theirs.tokens)
+
+
+def test_a_bare_tensor_is_a_start_for_the_word(tiny_sd1, tmp_path):
+    wanted = torch.randn(1, 1, 32, generator=torch.Generator().manual_seed(1))
+    torch.save(wanted, tmp_path / 'bare.pt')
+
+    editor = make(tiny_sd1, embedding=str(tmp_path / 'bare.pt'))
+
+    assert torch.equal(editor.embedding.rows.detach().cpu(), wanted[0])
+
+
 def test_a_word_for_other_text_encoders_is_refused(
     tiny_sd1, tiny_sdxl, tmp_path
 ):
