@@ -22,8 +22,10 @@ model = dict(
 train_dataloader = dict(
     dataset=dict(concept_dir='cat_toy', placeholder=placeholder)
 )
-optim_wrapper = dict(optimizer=dict(type='AdamW', lr=5e-4))
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=3000)
+# What the published command for Stable Diffusion uses: 5e-4, which its
+# --scale_lr multiplies by four pictures. The README says more.
+optim_wrapper = dict(optimizer=dict(type='AdamW', lr=2e-3))
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=1500)
 default_hooks = dict(checkpoint=dict(interval=500))
 custom_hooks = [
     dict(type='PlainCheckpointHook'),
@@ -31,5 +33,6 @@ custom_hooks = [
     dict(type='LossCurveHook', interval=500),
     dict(type='PreviewHook', interval=500),
     dict(type='NextStepsHook'),
+    dict(type='HoldNormHook'),  # the word's row stays as long as it began
 ]
 randomness = dict(seed=0)
