@@ -173,9 +173,10 @@ def measure_model(
         'vae_psnr_db_worst': float(values.min()),
     }
     for guidance in guidances:
-        report[f'guidance_{guidance:g}'] = measure_prompts(
-            pipe, judge, count, guidance, out_dir
-        )
+        name = f'guidance_{guidance:g}'
+        # of one guidance the files have the same names whatever it is
+        stem = out_dir / ('model' if len(guidances) == 1 else f'model_{name}')
+        report[name] = measure_prompts(pipe, judge, count, guidance, stem)
     return report
 
 
@@ -184,7 +185,7 @@ def measure_prompts(
     judge: Judge,
     count: int,
     guidance: float,
-    out_dir: Path,
+    stem: Path,
 ) -> dict[str, float]:
     """Measure how well pictures follow their prompts at one guidance."""
     rng = np.random.default_rng(PROMPT_SEED)
@@ -194,7 +195,7 @@ def measure_prompts(
     images = generate(pipe, list(prompts), PROMPT_SEED, guidance)
     said, _ = judge.look(images)
     panels = [label(*pair) for pair in zip(images, prompts, strict=True)]
-    sheet(panels[:40], 8).save(out_dir / f'model_guidance{guidance:g}.png')
+    sheet(panels[:40], 8).save(f'{stem}.png')
     misses = [
         f'{i}: {prompt} -> {got}'
         for i, (prompt, want, got) in enumerate(
@@ -202,8 +203,7 @@ def measure_prompts(
         )
         if any(got[name] != value for name, value in want.items())
     ]
-    path = out_dir / f'model_guidance{guidance:g}_misses.txt'
-    path.write_text('\n'.join(misses) + '\n')
+    Path(f'{stem}_misses.txt').write_text('\n'.join(misses) + '\n')
     return shares(list(asked), said)
 
 

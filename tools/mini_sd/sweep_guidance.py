@@ -37,7 +37,7 @@ from mmhiper.models.loading import BUNDLED, MINI_SD
 from mmhiper.utils.atomic import atomic_path
 from mmhiper.utils.pictures import to_pil
 
-from judge import Judge, load_judge
+from judge import DEFAULT_PATH, Judge, describe, load_judge
 
 CONFIG = Path(__file__).parents[2] / 'configs/style_diffusion/dog.py'
 SCALES = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.5)
@@ -330,7 +330,7 @@ def parse_args(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('editor', choices=list(FIGURES))
     parser.add_argument('--pretrained', type=Path, default=BUNDLED[MINI_SD])
-    parser.add_argument('--judge', type=Path, help='(the one that is there)')
+    parser.add_argument('--judge', type=Path, default=DEFAULT_PATH)
     parser.add_argument('--individuals', type=int, default=20)
     parser.add_argument(
         '--scales', type=float, nargs='+', default=list(SCALES), metavar='S'
@@ -385,9 +385,10 @@ def run(args: argparse.Namespace, judge: Judge) -> Path:
 def main() -> None:
     """Sweep, and print the table and the best settings."""
     args = parse_args()
-    rest = () if args.judge is None else (args.judge,)
-    out_dir = run(args, load_judge(*rest))
+    judge = load_judge(args.judge)
+    out_dir = run(args, judge)
     print((out_dir / 'table.md').read_text())
+    print(describe(judge.accuracy))
     print(f'Best by `both`: {(out_dir / "best.json").read_text()}')
     print(f'Curves in {out_dir / "curve.png"}')
 

@@ -562,6 +562,7 @@ def test_a_written_file_gives_the_same_picture_of_the_bundled_model(tmp_path):
     theirs = pipeline(
         prompt,
         num_inference_steps=10,
+        guidance_scale=editor.default_guidance,
         generator=torch.Generator().manual_seed(3),
         output_type='pt',
     ).images

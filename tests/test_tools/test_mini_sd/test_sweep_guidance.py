@@ -14,10 +14,9 @@ import judge
 
 
 @pytest.fixture(scope='module')
-def seer(tmp_path_factory):
+def seer():
     """A judge of a few steps."""
-    path = tmp_path_factory.mktemp('judge') / 'judge.pth'
-    return judge.train(path, individuals=64, epochs=1)
+    return judge.train(individuals=64, epochs=1)
 
 
 def test_all_variants_have_all_scales():
