@@ -40,8 +40,11 @@ EDITORS = (
 )
 SHOWN = 12  # edits on the sheet: all four of three pictures
 # With the default taus of .6 nothing but the animal follows the text: the
-# horizon is structure, and is kept. The same values for every editor.
-PLACE_TAUS = dict(tau_v=0.2, tau_c=0.3, tau_s=0.3)
+# horizon is structure, and is kept. The same values for every editor; only
+# StyleDiffusion reads tau_v: what it learned of a picture holds the place too,
+# so the less of it the better (README, "Places").
+PLACE_TAUS = dict(tau_v=0.0, tau_c=0.3, tau_s=0.3)
+GUIDANCE = 7.5  # of training and editing, whatever a backbone's own is
 # The autoencoder draws an edge over some pixels on both sides of it.
 MARGIN = 4
 
@@ -308,7 +311,8 @@ def main() -> None:
         command = [sys.executable, str(EDIT_CASES), str(table)]
         command += ['--out-dir', str(folder), '--editor', editor]
         command += ['--cfg-options', f'model.sd.pretrained={args.pretrained}']
-        command += ['model.sd.without_cuda=None', *args.cfg_options]
+        command += ['model.sd.without_cuda=None']
+        command += [f'model.guidance_scale={GUIDANCE}', *args.cfg_options]
         command += [
             f'model.image_encoder.pretrained={args.pretrained}',
             'model.image_encoder.without_cuda=None',
