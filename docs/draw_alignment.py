@@ -1,10 +1,11 @@
-"""Draws docs/images/alignment.jpg: a word swap with unequal token counts.
+"""Draws ``alignment.png``: a word swap with unequal token counts.
 
-python docs/draw_alignment.py
+python docs/draw_alignment.py --out-dir DIR
 """
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 from mmengine.config import Config
@@ -17,7 +18,6 @@ from mmhiper.utils.sheet import draw_sheet
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / 'configs' / 'style_diffusion' / 'dog_null_text.py'
 PICTURE = ROOT / 'data' / 'style_diffusion' / 'ginger_cat.png'
-OUT = ROOT / 'docs' / 'images' / 'alignment.jpg'
 SOURCE = 'a ginger cat standing in the snow wearing a red scarf'
 # one word of three tokens: "dark", "-" and "brown"
 TARGET = 'a dark-brown cat standing in the snow wearing a red scarf'
@@ -25,6 +25,9 @@ TARGET = 'a dark-brown cat standing in the snow wearing a red scarf'
 
 def main() -> None:
     """Inverts the picture once and edits it with either alignment."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--out-dir', type=Path, required=True)
+    out_dir = parser.parse_args().out_dir
     register_all_modules()
     cfg = Config.fromfile(CONFIG)
     cfg.train_dataloader.dataset.img = str(PICTURE)
@@ -46,7 +49,7 @@ def main() -> None:
             'samples'
         ]
         panels.append((f"align='{align}': {TARGET}", drawn))
-    draw_sheet([panels]).save(OUT, quality=90)
+    draw_sheet([panels]).save(out_dir / 'alignment.png')
 
 
 if __name__ == '__main__':

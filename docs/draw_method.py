@@ -1,10 +1,11 @@
-"""Draws docs/images/method.svg: where a learned tensor can enter.
+"""Draws ``method.svg``: where a learned tensor can enter.
 
-python docs/draw_method.py
+python docs/draw_method.py --out-dir DIR
 """
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
-OUT = Path(__file__).parent / 'images' / 'method.svg'
 FROZEN, PLAIN = '#e4e9f0', '#c3cddb'
 COLOURS = {'A': '#d9822b', 'B': '#2b8a5f', 'C': '#8a4fbf'}
 CELLS = 14  # that stand for the 77 positions
@@ -144,9 +144,12 @@ def draw() -> Figure:
 
 def main() -> None:
     """Write the file."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--out-dir', type=Path, required=True)
+    path = parser.parse_args().out_dir / 'method.svg'
     # the same bytes at every run
     matplotlib.rcParams['svg.hashsalt'] = 'mmhiper'
-    draw().savefig(OUT, metadata={'Date': None}, facecolor='white')
+    draw().savefig(path, metadata={'Date': None}, facecolor='white')
 
 
 if __name__ == '__main__':

@@ -12,7 +12,6 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from mmhiper.io import PictureFolder, read_learned, read_state
 from mmhiper.io.checkpoint import SUFFIXES, forget_backbone
@@ -21,6 +20,7 @@ from mmhiper.registry import MODELS, SCOPE
 from mmhiper.utils.config_file import read_config
 from mmhiper.utils.errors import FileError, MissingFileError, UserError
 from mmhiper.utils.pictures import to_pil
+from mmhiper.utils.progress import progress_bar
 from mmhiper.utils.reading import sha256
 from mmhiper.utils.work_dir import find_checkpoint
 from mmhiper.version import __version__
@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
 RETURN_TYPES = ('image', 'tensor', 'numpy')
 # Options of `infer` that are noted where they are not given, too.
-_RECORDED_DEFAULTS = ('num_inference_steps', 'guidance_scale', 'eta')
+_RECORDED_DEFAULTS = ('num_inference_steps', 'eta')
+# Those whose numbers are noted as they are really used.
+GUIDANCE = ('guidance_scale', 'guidance_rescale', 'guidance_interval')
 # What the inferencer settles itself, or cannot give to several pictures.
 _NO_OPTIONS = (
     'generator',
@@ -286,8 +288,10 @@ class EditInferencer:
             return_type (str): 'image', 'tensor' or 'numpy'.
             show_progress (bool): Whether to show a progress bar.
             **options: Of the editor's ``infer``: ``num_inference_steps``,
-                ``guidance_scale``, ``negative_prompt`` (one text), ``height``,
-                ``width``, ``eta`` and what the editor adds (``strength``).
+                ``guidance_scale``, ``guidance_rescale``,
+                ``guidance_interval``, ``negative_prompt`` (one text),
+                ``height``, ``width``, ``eta`` and what the editor adds
+                (``strength``).
 
         Returns:
             dict: 'samples': B = P * ``num_images`` PIL pictures, those of the
@@ -350,7 +354,7 @@ class EditInferencer:
         """
         common = dict(self.facts, options=self._options_with(options))
         single = len(jobs) <= batch_size
-        with tqdm(
+        with progress_bar(
             total=len(jobs),
             desc='drawing',
             unit='picture',
@@ -382,6 +386,8 @@ class EditInferencer:
         options = {
             name: parameters[name].default for name in _RECORDED_DEFAULTS
         } | given
+        asked = {key: options.pop(key) for key in GUIDANCE if key in options}
+        options |= self.editor.guidance_of(**asked).plain()
         return {key: val for key, val in options.items() if val is not None}
 
 

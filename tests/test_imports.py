@@ -1,4 +1,4 @@
-"""The direction of imports (DESIGN, section 3)."""
+"""The direction of imports: from what knows little to what knows all."""
 
 import ast
 import subprocess
@@ -30,9 +30,11 @@ LAYERS = [
         'models.vocabulary',
         'models.words',
         'models.embeddings',
+        'models.guidance',
         'models.data_preprocessor',
     ],
     ['models.stable_diffusion'],
+    ['models.denoising', 'models.inversion'],
     ['models.pipelines'],
     ['models.editors'],
     ['datasets', 'engine', 'evaluation'],

@@ -161,8 +161,13 @@ def test_files_say_what_made_them(inferencer, run, tmp_path):
 
 
 def test_the_record_draws_the_picture_again(inferencer, run, tmp_path):
-    path = inferencer('a', seed=3, out_dir=tmp_path, **STEPS)['files'][0]
+    guidance = dict(guidance_rescale=0.6, guidance_interval=(0.3, 10))
+    result = inferencer('a', seed=3, out_dir=tmp_path, **guidance, **STEPS)
+    path = result['files'][0]
     record = read_picture_record(path)
+    # the backbone's own is told by its number
+    assert record['options']['guidance_scale'] == 7.5
+    assert record['options']['guidance_interval'] == [0.3, 10]
 
     again = EditInferencer(
         record['editor'], run / record['checkpoint']['file']
@@ -248,6 +253,7 @@ def test_an_editor_that_draws_nothing_at_random(tiny_sd1):
     record = result['records'][0]
     assert record['seed'] is None
     assert record['learned']['num_steps'] == 4
+    assert record['options']['guidance_scale'] == 7.5
     expected = editor.infer('a cat', show_progress=False)['samples'][0]
     assert result['samples'][0].tobytes() == expected.tobytes()
 

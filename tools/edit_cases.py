@@ -41,7 +41,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from mmhiper.cli.errors import user_errors
-from mmhiper.cli.options import ConfigOptions
+from mmhiper.cli.options import ConfigOptions, add_guidance, guidance_given
 from mmhiper.engine.launch import check_writable, train
 from mmhiper.interruption import watch_launcher
 from mmhiper.io.case_table import INVERSIONS, Case, read_cases
@@ -53,7 +53,7 @@ from mmhiper.utils import register_all_modules
 from mmhiper.utils.config_file import read_config
 from mmhiper.utils.names import safe_name
 from mmhiper.utils.pictures import to_pil
-from mmhiper.utils.sheet import draw_sheet
+from mmhiper.utils.sheet import draw_sheet, save_sheet
 from mmhiper.utils.shipped import or_shipped
 
 CONFIG = Path(__file__).parents[1] / 'configs/style_diffusion/dog.py'
@@ -78,7 +78,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options', nargs='+', action=ConfigOptions, metavar='KEY=VALUE'
     )
-    return parser.parse_args()
+    add_guidance(parser)
+    args = parser.parse_args()
+    args.guidance = guidance_given(args)
+    return args
 
 
 def make_config(case: Case, args: argparse.Namespace) -> Config:
@@ -172,7 +175,10 @@ def run(case: Case, args: argparse.Namespace) -> None:
     pixels = batch_of(cfg, editor)['inputs']
     coded = editor.sd.decode(editor.sd.encode_image(pixels)).clamp(-1, 1)
     drawn = editor.infer(
-        case.target, return_reconstruction=True, **case.options
+        case.target,
+        return_reconstruction=True,
+        **case.options,
+        **args.guidance,
     )
     pictures: dict[str, Image.Image] = dict(
         source=to_pil(pixels[0]),
@@ -184,7 +190,8 @@ def run(case: Case, args: argparse.Namespace) -> None:
         picture.save(folder / f'{name}.png')
     captions = [case.prompt, 'autoencoder', 'inversion', case.target]
     sheet = draw_sheet([list(zip(captions, pictures.values(), strict=True))])
-    sheet.save(folder / 'sheet.png')
+    used = editor.guidance_of(**args.guidance).plain()
+    save_sheet(sheet, folder / 'sheet.png', used)
     (folder / 'error.txt').unlink(missing_ok=True)
     # what it was drawn from, last: its presence says that all is there
     (folder / 'case.json').write_bytes(described(case, args).encode())
@@ -196,6 +203,7 @@ def described(case: Case, args: argparse.Namespace) -> str:
         config=str(args.config),
         editor=args.editor,
         cfg_options=args.cfg_options,
+        **args.guidance,
     )
     return json.dumps(asdict(case) | setting, indent=1, default=str)
 

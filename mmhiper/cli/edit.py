@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
 from mmengine.runner import Runner
-from tqdm import tqdm
 
 from mmhiper.apis import EditInferencer
+from mmhiper.cli.options import add_guidance, guidance_given
 from mmhiper.datasets.transforms.geometry import CROPS
 from mmhiper.engine.launch import check_writable, train
 from mmhiper.engine.run_lock import run_lock
@@ -19,6 +20,7 @@ from mmhiper.io import PictureFolder, write_picture
 from mmhiper.utils.config_file import read_config
 from mmhiper.utils.names import safe_name
 from mmhiper.utils.pictures import source_panel
+from mmhiper.utils.progress import progress_bar
 from mmhiper.utils.sheet import Panel, draw_sheet
 from mmhiper.utils.shipped import shipped
 from mmhiper.utils.units import plain_size, plain_time
@@ -29,7 +31,6 @@ EXAMPLE = """\
 
 CONFIG = shipped('configs/hiper/dog.py')
 COLUMNS = 4
-SOURCE_SIZE = 512  # pixels of the source on the sheet, at most
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,6 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         help='more keeps more of the photo, less follows the text more freely',
     )
+    add_guidance(edits)
     learning = parser.add_argument_group('the personalisation')
     learning.add_argument('--iters', type=int, help='iterations')
     learning.add_argument('--n-hiper', type=int, help='learned positions N')
@@ -165,6 +167,7 @@ def edit(args: argparse.Namespace, out_dir: Path) -> None:
         out_dir (Path): Folder of the results, which no other run has.
     """
     start = time.monotonic()
+    guidance = guidance_given(args)  # a mistake should not cost a training
     runner = train(make_config(args, out_dir))
     checkpoint = runner.message_hub.get_info('last_ckpt')
     sheet = out_dir / 'sheet.png'
@@ -174,7 +177,13 @@ def edit(args: argparse.Namespace, out_dir: Path) -> None:
         for first in range(0, len(panels), COLUMNS)
     ]
     write_picture(
-        sheet, draw_sheet(rows), dict(source=args.source, targets=args.target)
+        sheet,
+        draw_sheet(rows),
+        dict(
+            source=args.source,
+            targets=args.target,
+            **runner.model.guidance_of(**guidance).plain(),
+        ),
     )
     print(
         f'Result sheet  {sheet}\n'
@@ -204,7 +213,9 @@ def draw(
         KeyboardInterrupt: At Ctrl-C; it says what is saved.
     """
     inferencer = EditInferencer(runner.model, checkpoint)
-    seed = {} if args.seed is None else {'seed': args.seed}
+    common = guidance_given(args)
+    if args.seed is not None:
+        common['seed'] = args.seed
     # The reconstruction shows what was learned: whole strength, own text.
     edits: list[tuple[str, str, dict[str, Any]]]
     edits = [('reconstruction', args.source, {'strength': 1.0})]
@@ -213,10 +224,12 @@ def draw(
     folder = PictureFolder(out_dir, len(edits) + 1)
     folder.add(panels[0][1], dict(photo=Path(args.photo).name))
     try:
-        for caption, prompt, options in tqdm(
-            edits, 'drawing', unit='picture', dynamic_ncols=True
+        for caption, prompt, options in progress_bar(
+            edits, desc='drawing', unit='picture', dynamic_ncols=True
         ):
-            result = inferencer(prompt, show_progress=False, **seed, **options)
+            result = inferencer(
+                prompt, show_progress=False, **common, **options
+            )
             panels.append((caption, result['samples'][0]))
             folder.add(panels[-1][1], result['records'][0])
     except KeyboardInterrupt:
@@ -228,12 +241,11 @@ def draw(
 
 
 def source_of(runner: Runner) -> Panel:
-    """The photo as it was learned from: upright, cropped, the rest faded."""
-    item = runner.train_dataloader.dataset[0]
-    mask = item['data_samples'].get('mask')
-    # (3, H, W) uint8
-    caption, source = source_panel(
-        item['inputs'] / 127.5 - 1, None if mask is None else mask / 255
-    )
-    source.thumbnail((SOURCE_SIZE, SOURCE_SIZE))
-    return caption, source
+    """The photo as the model saw it: upright, cropped, the rest faded.
+
+    As large as what the model draws, or it would look sharper beside it.
+    """
+    batch = pseudo_collate([runner.train_dataloader.dataset[0]])
+    seen = runner.model.data_preprocessor(batch)
+    mask = seen['data_samples'][0].get('loss_mask')
+    return source_panel(seen['inputs'][0], mask)

@@ -10,6 +10,7 @@ from typing import Any
 from PIL import Image
 
 from mmhiper.apis import EditInferencer, find_run
+from mmhiper.cli.options import add_guidance, guidance_given
 from mmhiper.engine.launch import check_writable
 from mmhiper.io import write_picture
 from mmhiper.utils.errors import UserError
@@ -74,6 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='weight of the personalisation; more keeps more of the source, '
         "less follows the text more freely (the config's)",
     )
+    add_guidance(parser)
     parser.add_argument(
         '--embedding',
         nargs='+',
@@ -111,7 +113,9 @@ def run(args: argparse.Namespace) -> None:
     if inferencer.words:
         print(f'Words: {", ".join(inferencer.words)}')
     once = inferencer.editor.deterministic
-    options = {} if args.strength is None else {'strength': args.strength}
+    options = guidance_given(args)
+    if args.strength is not None:
+        options['strength'] = args.strength
     start = time.monotonic()
     result = inferencer(
         args.prompt,

@@ -9,6 +9,62 @@ from typing import Any
 
 from mmengine.config import DictAction
 
+from mmhiper.models.guidance import NONE, Guidance
+
+
+def add_guidance(parser: Any) -> None:
+    """Describes what pictures are guided by.
+
+    Args:
+        parser (argparse.ArgumentParser): Or a group of options.
+    """
+    parser.add_argument(
+        '--guidance-scale',
+        type=float,
+        metavar='S',
+        help='how closely pictures follow their texts; 1 is no guidance (the '
+        "backbone's own: 7.5 for Stable Diffusion, 5 for XL)",
+    )
+    parser.add_argument(
+        '--guidance-rescale',
+        type=float,
+        metavar='SHARE',
+        help='in [0, 1]; undoes the contrast that much guidance adds, 0.7 '
+        'where it is used (0)',
+    )
+    parser.add_argument(
+        '--guidance-interval',
+        type=float,
+        nargs=2,
+        metavar=('LOW', 'HIGH'),
+        help='noise levels between which guidance acts, such as 0.28 5.42 '
+        '(all; they go from 0.03 to 14.6)',
+    )
+
+
+def guidance_given(args: argparse.Namespace) -> dict[str, Any]:
+    """The options of :func:`add_guidance` that were given.
+
+    Args:
+        args (argparse.Namespace): All options.
+
+    Returns:
+        dict[str, Any]: Options of an editor's ``infer``.
+
+    Raises:
+        ValueError: If one is out of its range, before anything is trained or
+            drawn.
+    """
+    scale, interval = args.guidance_scale, args.guidance_interval
+    share = args.guidance_rescale
+    Guidance(NONE if scale is None else scale, share or 0.0, interval)
+    given = dict(
+        guidance_scale=scale,
+        guidance_rescale=share,
+        guidance_interval=interval,
+    )
+    return {name: each for name, each in given.items() if each is not None}
+
 
 class ConfigOptions(DictAction):
     """``KEY=VALUE ...`` as mmengine reads it, with the blanks of texts.

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 from mmengine.config import Config
-from mmengine.structures import BaseDataElement
+from mmengine.dataset import pseudo_collate
 from PIL import Image
 
 from mmhiper.apis import load_editor
+from mmhiper.cli.options import add_guidance, guidance_given
 from mmhiper.engine.launch import check_writable
 from mmhiper.evaluation import ClipFeatures, compare_with_plain
 from mmhiper.evaluation.learned import Drawn, draw_comparison
@@ -21,7 +22,8 @@ from mmhiper.registry import DATASETS
 from mmhiper.utils import register_all_modules
 from mmhiper.utils.config_file import read_config
 from mmhiper.utils.errors import UserError
-from mmhiper.utils.sheet import draw_sheet
+from mmhiper.utils.pictures import to_pil
+from mmhiper.utils.sheet import draw_sheet, save_sheet
 from mmhiper.utils.shipped import shipped
 
 EXAMPLE = """\
@@ -44,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--seed', type=int, default=1, help='of the first picture (1)'
     )
+    add_guidance(parser)
     parser.add_argument(
         '--clip',
         metavar='NAME',
@@ -53,26 +56,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--judge',
         type=Path,
+        nargs='?',
+        const=MINI_SD_TOOLS / 'judge.safetensors',
         metavar='PATH',
-        help='also ask the judge of the mini world, trained by '
-        'tools/mini_sd/judge.py',
+        help='also ask the judge of the mini world; give it last, or with the '
+        'weights of another judge (tools/mini_sd/judge.safetensors)',
     )
     parser.add_argument(
         '--out-dir', help='folder of the results (test/ by the checkpoint)'
     )
 
 
-def read_sources(
-    config: Config,
-) -> tuple[list[Image.Image], list[BaseDataElement]]:
-    """The pictures that the config trains on, upright and cropped."""
+def read_sources(config: Config) -> dict[str, list[Any]]:
+    """The pictures that the config trains on, upright and cropped.
+
+    'inputs': (3, H, W) uint8 each, and their 'data_samples'.
+    """
     register_all_modules()  # the dataset's transforms have no scope
     dataset = DATASETS.build(config.train_dataloader.dataset)
-    pictures = [
-        Image.fromarray(item['inputs'].permute(1, 2, 0).numpy())
-        for item in dataset
-    ]
-    return pictures, [item['data_samples'] for item in dataset]
+    batch: dict[str, list[Any]] = pseudo_collate(list(dataset))
+    return batch
 
 
 def ask_judge(
@@ -84,7 +87,7 @@ def ask_judge(
     """What the judge says; it knows the mini world alone.
 
     Prompts about other pictures are asked about for themselves, and the
-    answers are averaged.
+    answers are averaged. Beside both sides stands how good the judge is.
     """
     sys.path.insert(0, str(MINI_SD_TOOLS))
     from evaluate_textual_inversion import measure_pictures
@@ -106,10 +109,11 @@ def ask_judge(
             )
             for name, value in said.items():
                 answers[side].setdefault(name, []).extend([value] * len(rows))
-    return {
+    sides = {
         side: {name: float(np.mean(each)) for name, each in found.items()}
         for side, found in answers.items()
     }
+    return {**sides, 'judge': judge.accuracy}
 
 
 def show(report: dict[str, dict[str, Any]]) -> str:
@@ -118,6 +122,9 @@ def show(report: dict[str, dict[str, Any]]) -> str:
     for name, value in report['learned'].items():
         plain = report['plain'][name]
         lines.append(f'{name:22s}{value:10.3f}{plain:12.3f}')
+    if 'judge' in report:
+        lines.append('The judge itself, on drawings that it has not seen:')
+        lines += [f'{k:22s}{v:10.3f}' for k, v in report['judge'].items()]
     return '\n'.join(lines)
 
 
@@ -129,31 +136,41 @@ def run(args: argparse.Namespace) -> None:
         )
     out_dir = Path(args.out_dir or Path(args.checkpoint).parent / 'test')
     check_writable(out_dir)
+    guidance = guidance_given(args)
     config = read_config(args.config)
-    sources, samples = read_sources(config)
+    batch = read_sources(config)
     editor = load_editor(config, args.checkpoint)
+    sources = [to_pil(pixels) for pixels in batch['inputs']]
     features = ClipFeatures(editor.sd, args.clip)
-    drawn = draw_comparison(editor, args.num_images, args.seed)
+    used = editor.guidance_of(**guidance).plain()
+    drawn = draw_comparison(editor, args.num_images, args.seed, **guidance)
     about = [
-        [i for i, sample in enumerate(samples) if editor.is_about(k, sample)]
+        [
+            i
+            for i, sample in enumerate(batch['data_samples'])
+            if editor.is_about(k, sample)
+        ]
         for k in range(len(drawn))
     ]
     report = compare_with_plain(features, sources, drawn, about)
     if args.judge:
         for side, said in ask_judge(args.judge, sources, drawn, about).items():
-            report[side].update(said)
+            report.setdefault(side, {}).update(said)
 
+    # as the model saw them, beside what it draws
+    seen = [to_pil(each) for each in editor.data_preprocessor(batch)['inputs']]
     rows = []
     shown: list[int] = []
     for (text, learned, plain), own in zip(drawn, about, strict=True):
         if own != shown:
             shown = own
-            rows.append([('learned from', sources[i]) for i in own[:SHOWN]])
+            rows.append([('learned from', seen[i]) for i in own[:SHOWN]])
         rows.append([(f'{text}, learned', image) for image in learned[:SHOWN]])
         rows.append([(f'{text}, plain', image) for image in plain[:SHOWN]])
-    size = drawn[0][1][0].size
-    rows = [[(c, image.resize(size)) for c, image in row] for row in rows]
-    draw_sheet(rows).save(out_dir / 'sheet.png')
-    (out_dir / 'report.json').write_text(json.dumps(report, indent=2) + '\n')
+    save_sheet(draw_sheet(rows), out_dir / 'sheet.png', used)
+    (out_dir / 'report.json').write_text(
+        json.dumps(dict(report, **used), indent=2) + '\n'
+    )
     print(show(report))
+    print(', '.join(f'{name} {value}' for name, value in used.items()))
     print(f'Sheet and report.json in {out_dir}')

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from mmhiper.evaluation.clip_features import ClipFeatures
 from mmhiper.models.editors import EmbeddingEditor
 from mmhiper.utils.pictures import to_pil
+from mmhiper.utils.progress import progress_bar
 
 NUM_STEPS = 50  # of DDIM
 # a prompt in plain words, pictures with what was learned, and without
@@ -19,7 +20,7 @@ Drawn = tuple[str, list[Image.Image], list[Image.Image]]
 
 
 def draw_comparison(
-    editor: EmbeddingEditor, num_images: int, seed: int
+    editor: EmbeddingEditor, num_images: int, seed: int, **guidance: Any
 ) -> list[Drawn]:
     """Draws each test prompt with what was learned and without.
 
@@ -29,6 +30,8 @@ def draw_comparison(
         editor (EmbeddingEditor): A trained one.
         num_images (int): Pictures per prompt.
         seed (int): Of the first picture, the next ones count on.
+        **guidance: ``guidance_scale``, ``guidance_rescale`` and
+            ``guidance_interval``, see the editor's ``infer``.
 
     Returns:
         list[Drawn]: One per prompt.
@@ -36,7 +39,7 @@ def draw_comparison(
     drawn = []
     comparisons = editor.comparisons()
     steps = 2 * NUM_STEPS * len(comparisons)
-    with tqdm(total=steps, desc='drawing', unit='step', disable=None) as bar:
+    with progress_bar(total=steps, desc='drawing', unit='step') as bar:
         for text, learned, plain in comparisons:
             both = []
             for conditioning in (learned, plain):
@@ -44,6 +47,7 @@ def draw_comparison(
                     conditioning.repeat_interleave(num_images),
                     num_inference_steps=NUM_STEPS,
                     seed=seed,
+                    **guidance,
                     callback=lambda *_: bar.update(),
                 )
                 both.append([to_pil(picture) for picture in pixels])

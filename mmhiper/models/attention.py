@@ -4,9 +4,9 @@
         unet(...)
 
 The processors put in place take the values of cross-attention from other
-vectors than its keys (METHODS 3.3), and hand attention maps to controls,
-which keep or change them. Nothing is patched: afterwards, also after an
-error, the U-Net has its own processors back.
+vectors than its keys (arXiv 2303.15649, sec. 3), and hand attention maps to
+controls, which keep or change them. Nothing is patched: afterwards, also
+after an error, the U-Net has its own processors back.
 """
 
 from __future__ import annotations
@@ -448,7 +448,7 @@ def blend_mask(
 
     Attention of the words is summed, if wanted spread to its eight neighbours,
     enlarged to the latents, and cut at a share of its maximum; the place of
-    either text's words counts (METHODS 3.6).
+    either text's words counts, as in the official code of prompt-to-prompt.
 
     Args:
         maps (Tensor): (2, side, side, M), source and target.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from numbers import Real
 from typing import Any
 
+from mmhiper.utils.arguments import is_number
 from mmhiper.utils.errors import UserError
 
 EDIT_TYPES = ('replacement', 'refinement')
@@ -24,7 +24,10 @@ WordsOfBoth = Word | Sequence[Word | Sequence[Word]]
 
 @dataclass(frozen=True)
 class EditOptions:
-    """How an edit keeps to its source (METHODS 3.5 and 3.6).
+    """How an edit keeps to its source.
+
+    Options of prompt-to-prompt (arXiv 2208.01626) and its official code;
+    ``tau_v`` and ``tau_u`` are those of StyleDiffusion (arXiv 2303.15649).
 
     A fraction ``tau`` is that of the steps, from the noisy end on, or a pair
     ``(start, end)`` of such fractions; all are in [0, 1]. A word is written
@@ -83,7 +86,7 @@ class EditOptions:
         for word, tau in self.pairs('cross_replace'):
             _check_tau(f'cross_replace[{word!r}]', tau)
         for word, factor in self.pairs('reweight'):
-            if not _is_number(factor):
+            if not is_number(factor):
                 raise UserError(
                     f'`reweight[{word!r}]` must be a number, but got '
                     f'{factor!r}.'
@@ -232,12 +235,6 @@ def _start_and_end(tau: Tau) -> tuple[float, float]:
     return 0, tau
 
 
-def _is_number(value: Any) -> bool:
-    """Whether it can be calculated with."""
-    real = isinstance(value, Real) and not isinstance(value, bool)
-    return real and math.isfinite(value)
-
-
 def _is_list(value: Any) -> bool:
     """Whether it holds values in order."""
     return isinstance(value, Sequence) and not isinstance(value, str)
@@ -262,7 +259,7 @@ def _check_choice(name: str, value: Any, known: Sequence[Any]) -> None:
 
 def _check_fraction(name: str, value: Any) -> None:
     """Refuses what is not in [0, 1]."""
-    if not (_is_number(value) and 0 <= value <= 1):
+    if not (is_number(value) and 0 <= value <= 1):
         raise UserError(
             f'`{name}` is a fraction and must be in [0, 1], but got {value!r}.'
         )

@@ -89,7 +89,7 @@ class ImageEncoder:
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:
-        """Encodes pictures to all their tokens (METHODS 3.2).
+        """Encodes pictures to all their tokens (arXiv 2303.15649, sec. 3).
 
         The last layer norm belongs to the first token alone in CLIP; here it
         is applied to all of them, as the method's own features are.

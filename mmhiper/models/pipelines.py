@@ -24,8 +24,9 @@ def to_diffusers(editor: EmbeddingEditor) -> Any:
     The pipeline is an unmodified ``StableDiffusionPipeline`` or
     ``StableDiffusionXLPipeline`` without a safety checker, on the device of
     the editor. With the same scheduler, steps, guidance and noise it draws
-    what ``editor.infer`` draws. It shares the U-Net and the autoencoder with
-    the editor, so moving one of them moves both.
+    what ``editor.infer`` draws; where no guidance is said, it takes that of
+    its family and not ``editor.default_guidance``. It shares the U-Net and
+    the autoencoder with the editor, so moving one of them moves both.
 
     Args:
         editor (EmbeddingEditor): In any state of training.
@@ -42,7 +43,9 @@ def to_diffusers(editor: EmbeddingEditor) -> Any:
         >>> pipeline = mmhiper.to_diffusers(textual_inversion)
         >>> pipeline('a <cat-toy> on the beach').images[0]
         >>> hiper = mmhiper.to_diffusers(hiper_editor)
-        >>> hiper.pipeline(**hiper.embeds('a sitting dog')).images[0]
+        >>> hiper.pipeline(
+        ...     **hiper.embeds('a sitting dog'),
+        ...     guidance_scale=hiper_editor.default_guidance).images[0]
     """
     return editor.to_diffusers()
 

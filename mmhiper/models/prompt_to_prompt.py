@@ -30,7 +30,7 @@ class PromptToPrompt(AttentionControl):
     """Gives an edit the attention of its source.
 
     Works on batches of four rows: unconditional source, unconditional
-    target, source, target.
+    target, source, target; the last two alone in a step without guidance.
 
     Args:
         source (Prompt): The prompt of the picture.
@@ -41,6 +41,7 @@ class PromptToPrompt(AttentionControl):
 
     Attributes:
         step (int): The current step in [0, T), to be kept up to date.
+        guided (bool): Whether it has unconditional rows, likewise.
 
     Raises:
         ValueError: If a word is missing, the prompts do not fit together, or
@@ -78,6 +79,7 @@ class PromptToPrompt(AttentionControl):
         self.self_steps = span_of(options.tau_s, num_steps)
         self.unconditional_steps = span_of(options.tau_u, num_steps)
         self.step = 0
+        self.guided = True
 
     def borrow(self, layer: Layer) -> list[int] | None:
         """Self-attention of the source, at half the latents' side or less.
@@ -87,12 +89,13 @@ class PromptToPrompt(AttentionControl):
         """
         if 2 * layer.side > layer.latent_side:
             return None
-        rows = [0, 1, 2, 3]
-        if self.step in self.unconditional_steps:
+        own = list(range(4 if self.guided else 2))
+        rows = own.copy()
+        if self.guided and self.step in self.unconditional_steps:
             rows[1] = 0
         if self.step in self.self_steps:
-            rows[3] = 2
-        return None if rows == [0, 1, 2, 3] else rows
+            rows[-1] = own[-2]
+        return None if rows == own else rows
 
     def wants_maps(self, layer: Layer) -> bool:
         """Whether cross-attention is replaced in this step."""
@@ -100,15 +103,15 @@ class PromptToPrompt(AttentionControl):
 
     def see(self, layer: Layer, maps: Tensor) -> Tensor:
         """Replaces the maps of the target, the last row."""
-        own, source = maps[3], maps[2]  # (heads, P, M)
+        own, source = maps[-1], maps[-2]  # (heads, P, M)
         aligned = source @ self.mapper + self.fresh * own
         alpha = self.alphas[self.step]  # (M,)
         new = alpha * self.factors * aligned + (1 - alpha) * own
-        return torch.cat([maps[:3], new[None]])
+        return torch.cat([maps[:-1], new[None]])
 
 
 class LocalBlend:
-    """Keeps an edit to the place of some words (METHODS 3.6).
+    """Keeps an edit to the place of some words, as the official code does.
 
     Args:
         source (Prompt): The prompt of the picture.
@@ -142,7 +145,7 @@ class LocalBlend:
         self.words = marks_of('blend_words')
         self.without = marks_of('substruct_words')
         self.thresholds = options.thresholds
-        self.maps = MapAverage(layers, rows=slice(2, 4))
+        self.maps = MapAverage(layers, rows=slice(-2, None))
         self.after = len(span_of(options.start_blend, num_steps))
 
     def __call__(self, done: int, latents: Tensor) -> None:

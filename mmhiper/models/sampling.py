@@ -16,13 +16,15 @@ from mmhiper.utils.randomness import Generators
 Denoise = Callable[[Tensor, Tensor], Tensor]
 
 
-def guided(denoise: Denoise, scale: float) -> Denoise:
+def guided(denoise: Denoise, scale: float, rescale: float = 0.0) -> Denoise:
     """Classifier-free guidance (arXiv 2207.12598, eq. 6) as a closure.
 
     Args:
         denoise (callable): ``(latents (2B, 4, h, w), t) -> (2B, 4, h, w)``,
             conditioned on B unconditional texts followed by B texts.
         scale (float): Guidance scale; 1 is the text alone.
+        rescale (float): Share in [0, 1] that is rescaled, see
+            :func:`rescaled`.
 
     Returns:
         callable: ``(latents (B, 4, h, w), t) -> (B, 4, h, w)``, with one call
@@ -32,9 +34,30 @@ def guided(denoise: Denoise, scale: float) -> Denoise:
     def denoise_guided(latents: Tensor, timestep: Tensor) -> Tensor:
         both = denoise(torch.cat([latents, latents]), timestep)
         without_text, with_text = both.chunk(2)
-        return without_text + scale * (with_text - without_text)
+        moved = without_text + scale * (with_text - without_text)
+        return rescaled(moved, with_text, rescale) if rescale else moved
 
     return denoise_guided
+
+
+def rescaled(moved: Tensor, with_text: Tensor, share: float) -> Tensor:
+    """Undoes the contrast that guidance adds (arXiv 2305.08891, sec. 3.4).
+
+    Args:
+        moved (Tensor): Guided predictions, (B, 4, h, w).
+        with_text (Tensor): Unguided ones, whose standard deviations the
+            guided ones get, (B, 4, h, w).
+        share (float): Of the rescaled prediction in what is returned: phi of
+            eq. 16, in [0, 1].
+
+    Returns:
+        Tensor: (B, 4, h, w).
+    """
+    wanted, found = (
+        each.std(dim=tuple(range(1, each.ndim)), keepdim=True)
+        for each in (with_text, moved)
+    )  # (B, 1, 1, 1)
+    return share * (moved * (wanted / found)) + (1 - share) * moved
 
 
 def run_scheduler(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mmhiper.models.attention import has_split_attention
 from mmhiper.models.autocast import no_autocast
 from mmhiper.models.conditioning import Conditioning
+from mmhiper.models.guidance import own_scale
 from mmhiper.models.loading import (
     DTYPES,
     PartSource,
@@ -100,6 +101,8 @@ class StableDiffusion(KeepsArguments, nn.Module):
         samples_with (str): The scheduler that pictures are sampled with.
         forces_zeros (bool): Whether guidance moves away from zeros, and not
             from the empty text.
+        guidance_scale (float): What pictures are drawn with where nobody says
+            a scale, see :func:`own_scale`.
 
     Raises:
         FileNotFoundError: If a local path does not exist.
@@ -154,6 +157,13 @@ class StableDiffusion(KeepsArguments, nn.Module):
         # noises pictures in training, and inverts them; any other samples
         self.scheduler = self.make_sampler(DDIM)
         self.forces_zeros = parts['forces_zeros']
+        self.guidance_scale = own_scale(
+            self.backbone,
+            self.unet,
+            parts['scheduler'],
+            self.samples_with,
+            self.is_xl,
+        )
         for pair in zip(
             parts['tokenizers'], parts['text_encoders'], strict=True
         ):
@@ -357,7 +367,7 @@ class StableDiffusion(KeepsArguments, nn.Module):
     ) -> Conditioning:
         """Encodes token ids; gradients reach the new rows.
 
-        Entry point A of the design: before the text encoder.
+        Entry A of docs/en/method.md: before the text encoder.
 
         Args:
             ids (Sequence[Tensor]): For each text encoder, (B, M) integers; id

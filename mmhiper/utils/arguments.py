@@ -11,6 +11,7 @@ import math
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from types import NoneType, UnionType
 from typing import Any
 
@@ -166,6 +167,19 @@ def plain(value: Any, annotation: Any = Any) -> Any:
     if any(each is _NOT_PLAIN for each in inside) or _fault(copied):
         return _NOT_PLAIN
     return copied
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value can be calculated with.
+
+    Args:
+        value (Any): Anything.
+
+    Returns:
+        bool: True for finite real numbers; a boolean is none.
+    """
+    real = isinstance(value, Real) and not isinstance(value, bool)
+    return real and math.isfinite(value)
 
 
 def only_plain(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
+from mmhiper.io.picture import KEY
 from mmhiper.utils.errors import FileError, UserError
 from mmhiper.utils.picture_files import open_picture
 
@@ -183,15 +185,23 @@ def _widen(picture: Image.Image, width: int) -> Image.Image:
     )
 
 
-def save_sheet(sheet: Image.Image, path: str | Path) -> None:
+def save_sheet(
+    sheet: Image.Image,
+    path: str | Path,
+    record: Mapping[str, Any] | None = None,
+) -> None:
     """Save a sheet as PNG, with the places of its panels in its metadata.
 
     Args:
         sheet (PIL.Image.Image): Drawn by :func:`draw_sheet`.
         path (str | Path): Where to; any suffix.
+        record (Mapping[str, Any], optional): What all its panels were drawn
+            with, plain values, for the text chunk 'mmhiper'.
     """
     note = PngImagePlugin.PngInfo()
     note.add_text(NOTE, sheet.info[NOTE])
+    if record is not None:
+        note.add_itxt(KEY, json.dumps(record))
     sheet.save(path, format='PNG', pnginfo=note)
 
 

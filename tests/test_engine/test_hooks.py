@@ -1,5 +1,6 @@
 """What a run leaves behind: checkpoints, exports, previews, closing words."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -17,6 +18,7 @@ from mmhiper.engine.hooks import to_plain
 from mmhiper.engine.launch import train
 from mmhiper.io import read_export
 from mmhiper.registry import MODELS
+from mmhiper.utils.sheet import cut_panels, draw_sheet
 
 
 @pytest.fixture(scope='module')
@@ -28,6 +30,7 @@ def run(tiny_sd1, tmp_path_factory):
     for hook in cfg.custom_hooks:
         if hook.type == 'PreviewHook':
             hook.interval = 2
+            hook.guidance_interval = (0.3, 5)
     runner = train(cfg)
     log = next(Path(runner.log_dir).glob('*.log')).read_text()
     return cfg, runner, log
@@ -157,6 +160,35 @@ def test_log_buffers_come_back(tmp_path):
 
     restored = loaded['message_hub']['log_scalars']['loss']
     assert restored.mean() == buffer.mean() == 0.75
+
+
+def test_previews_are_guided_as_the_hook_says(run):
+    cfg, runner, _ = run
+    with Image.open(f'{cfg.work_dir}/previews/iter_000003.png') as sheet:
+        sheet.load()
+        record = json.loads(sheet.text['mmhiper'])
+    assert record == dict(guidance_scale=7.5, guidance_interval=[0.3, 5])
+
+    panels = cut_panels(sheet)
+    drawn = runner.model.preview(guidance_interval=(0.3, 5))
+    again = cut_panels(draw_sheet([drawn]))
+    assert [image.tobytes() for _, image in panels] == [
+        image.tobytes() for _, image in again
+    ]
+
+
+def test_mistakes_in_what_previews_draw_end_the_run_at_its_start(
+    tiny_sd1, tmp_path
+):
+    with pytest.raises(ValueError, match=r"'strength'.*guidance_scale"):
+        PreviewHook(strength=1)
+    cfg = config(tmp_path, tiny_sd1, iters=3, previews=True)
+    for hook in cfg.custom_hooks:
+        if hook.type == 'PreviewHook':
+            hook.guidance_rescale = 7
+    with pytest.raises(ValueError, match=r'`guidance_rescale`.*\[0, 1\]'):
+        train(cfg)
+    assert not list(tmp_path.rglob('iter_*'))
 
 
 def test_preview_interval_is_checked():

@@ -76,7 +76,7 @@ def losses_of(make, folder, iteration, **options):
     data = editor.data_preprocessor(batch_of([picture(0)], [0]), True)
     for sample in data['data_samples']:
         sample.set_metainfo(dict(prompts=('a <cat-toy>',)))
-    timesteps = editor._draw_step(**data)[-1]
+    timesteps = editor._draw_step(**data).timesteps
     return editor.image_losses(**data), timesteps
 
 
@@ -105,7 +105,7 @@ def test_the_offset_is_one_number_per_channel(tiny_sd1):
         drawn = []
         for iteration in range(100):
             at_step(iteration)
-            drawn.append(editor._draw_step(**data)[1])
+            drawn.append(editor._draw_step(**data).noise)
         return torch.cat(drawn)
 
     # (100, 4, h, w); the same noise besides
@@ -122,7 +122,7 @@ def test_the_network_is_asked_for_the_offset_too(tiny_sd1):
     editor = make_hiper(tiny_sd1, noise_offset=0.5)
     at_step(0)
     data = editor.data_preprocessor(batch_of([picture(0)], [0]), True)
-    _, noise, _ = editor._draw_step(**data)
+    noise = editor._draw_step(**data).noise
     _, target = editor.predict_training_step(**data)
     assert torch.equal(target, noise)
 

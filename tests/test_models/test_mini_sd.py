@@ -56,10 +56,14 @@ def test_an_unmodified_pipeline_draws_the_same():
     latents = torch.randn(
         1, 4, 16, 16, generator=torch.Generator().manual_seed(0)
     )
-    theirs = pipe(
-        'a dog', num_inference_steps=5, latents=latents, output_type='np'
-    ).images[0]
     editor = make_hiper('mini-sd', source_text='a dog', target_text=None)
+    theirs = pipe(
+        'a dog',
+        num_inference_steps=5,
+        guidance_scale=editor.default_guidance,
+        latents=latents,
+        output_type='np',
+    ).images[0]
     ours = editor.infer(
         'a dog',
         num_inference_steps=5,

@@ -84,7 +84,7 @@ def stand_in_for_inversion(editor: Any, batch: dict) -> None:
     """Fills in what 30 forward passes would give: what is measured is a step
     of training, which does not depend on the numbers."""
     from mmhiper.models.attention import module_of
-    from mmhiper.models.editors.inversion import Inversion
+    from mmhiper.models.inversion import Inversion
 
     sample = editor.data_preprocessor(batch)['data_samples'][0]
     z = random_like(editor.start)

@@ -1,6 +1,7 @@
 """Measure the mini model, and the editors on it, with the judge.
 
     python tools/mini_sd/evaluate.py                     # the model itself
+    python tools/mini_sd/evaluate.py --guidance 1 2 3 5 7.5   # and others'
     python tools/mini_sd/evaluate.py --editor hiper      # HiPer's table
     python tools/mini_sd/evaluate.py --editor hiper \\
         --n-hiper 1 3 5 10 20 --strength 0.6 0.8 1.0     # its ablation
@@ -8,7 +9,8 @@
         --vectors 1 2 4                                  # learned words
 
 The model is run through an unmodified diffusers pipeline. Sheets
-and figures (``model.json``, ``hiper.json``) go to ``--out-dir``.
+and figures (``model.json``, ``hiper.json``) go to ``--out-dir``. With them
+stands how good the judge itself is.
 """
 
 from __future__ import annotations
@@ -24,9 +26,10 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
 from PIL import Image, ImageDraw, ImageFont
 
+from mmhiper.models.guidance import own_scale
 from mmhiper.models.loading import BUNDLED, MINI_SD
 
-from judge import DEFAULT_PATH, Judge, load_judge, to_pixels
+from judge import DEFAULT_PATH, Judge, describe, load_judge, to_pixels
 from world import (
     ACCESSORIES,
     FURS,
@@ -84,9 +87,10 @@ def generate(
     pipe: StableDiffusionPipeline,
     prompts: list[str],
     seed: int,
+    guidance: float,
     batch: int = 20,
 ) -> list[Image.Image]:
-    """One picture per prompt: 50 DDIM steps, guidance 7.5, own seeds."""
+    """One picture per prompt: 50 DDIM steps, own seeds."""
     images: list[Image.Image] = []
     for start in range(0, len(prompts), batch):
         part = prompts[start : start + batch]
@@ -97,7 +101,7 @@ def generate(
         images += pipe(
             part,
             num_inference_steps=50,
-            guidance_scale=7.5,
+            guidance_scale=guidance,
             generator=generators,
         ).images
     return images
@@ -143,21 +147,51 @@ def label(image: Image.Image, text: str) -> Image.Image:
 
 
 def measure_model(
-    folder: Path, judge: Judge, count: int, out_dir: Path
-) -> dict[str, float]:
-    """Measure the autoencoder and how well pictures follow their prompts."""
+    folder: Path,
+    judge: Judge,
+    count: int,
+    guidances: list[float] | None,
+    out_dir: Path,
+) -> dict[str, float | dict[str, float]]:
+    """Measure the autoencoder, and how well pictures follow their prompts.
+
+    The latter at each guidance, by default the model's own.
+    """
     pipe = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
     pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
     pipe.set_progress_bar_config(disable=True)
+    if guidances is None:
+        guidances = [
+            own_scale(str(folder), pipe.unet, pipe.scheduler.config, '', False)
+        ]
     values = reconstruction(pipe.vae, 200)
+    report: dict[str, float | dict[str, float]] = {
+        'vae_psnr_db': float(values.mean()),
+        'vae_psnr_db_worst': float(values.min()),
+    }
+    for guidance in guidances:
+        report[f'guidance_{guidance:g}'] = measure_prompts(
+            pipe, judge, count, guidance, out_dir
+        )
+    return report
+
+
+def measure_prompts(
+    pipe: StableDiffusionPipeline,
+    judge: Judge,
+    count: int,
+    guidance: float,
+    out_dir: Path,
+) -> dict[str, float]:
+    """Measure how well pictures follow their prompts at one guidance."""
     rng = np.random.default_rng(PROMPT_SEED)
     prompts, asked = zip(
         *(sample_prompt(rng) for _ in range(count)), strict=True
     )
-    images = generate(pipe, list(prompts), seed=PROMPT_SEED)
+    images = generate(pipe, list(prompts), PROMPT_SEED, guidance)
     said, _ = judge.look(images)
     panels = [label(*pair) for pair in zip(images, prompts, strict=True)]
-    sheet(panels[:40], 8).save(out_dir / 'model.png')
+    sheet(panels[:40], 8).save(out_dir / f'model_guidance{guidance:g}.png')
     misses = [
         f'{i}: {prompt} -> {got}'
         for i, (prompt, want, got) in enumerate(
@@ -165,12 +199,9 @@ def measure_model(
         )
         if any(got[name] != value for name, value in want.items())
     ]
-    (out_dir / 'model_misses.txt').write_text('\n'.join(misses) + '\n')
-    return {
-        'vae_psnr_db': float(values.mean()),
-        'vae_psnr_db_worst': float(values.min()),
-        **shares(list(asked), said),
-    }
+    path = out_dir / f'model_guidance{guidance:g}_misses.txt'
+    path.write_text('\n'.join(misses) + '\n')
+    return shares(list(asked), said)
 
 
 def main() -> None:
@@ -180,6 +211,13 @@ def main() -> None:
     parser.add_argument('--editor', choices=('hiper', 'textual_inversion'))
     parser.add_argument('--judge', type=Path, default=DEFAULT_PATH)
     parser.add_argument('--count', type=int, default=200, help='pictures')
+    parser.add_argument(
+        '--guidance',
+        type=float,
+        nargs='+',
+        help="(the model's own); one for an editor, for more see "
+        'sweep_guidance.py',
+    )
     parser.add_argument('--individuals', type=int, default=20)
     parser.add_argument('--iters', type=int, help="the config's")
     parser.add_argument('--rate', type=float, help="the config's")
@@ -195,23 +233,29 @@ def main() -> None:
         '--out-dir', type=Path, default=Path('work_dirs/mini_sd/evaluation')
     )
     args = parser.parse_args()
+    args.drawing = {}
+    if args.editor and args.guidance:
+        if len(args.guidance) > 1:
+            parser.error('an editor is drawn at one --guidance')
+        args.drawing['guidance_scale'] = args.guidance[0]
     args.out_dir.mkdir(parents=True, exist_ok=True)
     judge = load_judge(args.judge)
     start = time.perf_counter()
-    report: dict
+    report: dict = {'judge': judge.accuracy}
     if args.editor is None:
-        report = measure_model(
-            args.pretrained, judge, args.count, args.out_dir
+        report |= measure_model(
+            args.pretrained, judge, args.count, args.guidance, args.out_dir
         )
     elif args.editor == 'hiper':
         from evaluate_hiper import measure_hiper
 
-        report = measure_hiper(args, judge)
+        report |= measure_hiper(args, judge)
     else:
         from evaluate_textual_inversion import measure_textual_inversion
 
-        report = measure_textual_inversion(args, judge)
+        report |= measure_textual_inversion(args, judge)
     print(json.dumps(report, indent=2))
+    print(describe(judge.accuracy))
     name = f'{args.editor or "model"}.json'
     (args.out_dir / name).write_text(json.dumps(report, indent=2) + '\n')
     seconds = time.perf_counter() - start

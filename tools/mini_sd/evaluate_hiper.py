@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -111,57 +112,79 @@ def learn(cases: list[Case], n_hiper: int, args: argparse.Namespace) -> HiPer:
 
 @torch.inference_mode()
 def edit(
-    editor: HiPer, cases: list[Case], strength: float | None
+    editor: HiPer, cases: list[Case], strength: float | None, **options: Any
 ) -> list[Image.Image]:
     """Draw every edit; a strength of None draws the plain target texts."""
     images: list[Image.Image] = []
     for index, case in enumerate(cases):
-        seed = 1000 * index
         if strength is not None:
-            images += editor.infer(
-                list(case.targets), image=index, strength=strength, seed=seed,
-                show_progress=False,
-            )['samples']  # fmt: skip
+            images += edit_one(
+                editor, index, case, strength=strength, **options
+            )
             continue
         texts = editor.encode_content(list(case.targets))
         images += [
-            to_pil(picture) for picture in editor.sample(texts, seed=seed)
+            to_pil(picture)
+            for picture in editor.sample(texts, seed=1000 * index, **options)
         ]
+    return images
+
+
+def edit_one(
+    editor: HiPer, index: int, case: Case, **options: Any
+) -> list[Image.Image]:
+    """Draw the edits of one source, with options of ``infer``."""
+    images: list[Image.Image] = editor.infer(
+        list(case.targets), image=index, seed=1000 * index,
+        show_progress=False, **options,
+    )['samples']  # fmt: skip
     return images
 
 
 @torch.inference_mode()
 def reconstruct(
-    editor: HiPer, cases: list[Case]
+    editor: HiPer, cases: list[Case], **options: Any
 ) -> tuple[list[Image.Image], float]:
     """Draw [source text, hiper] from noise; its mean PSNR in dB."""
-    images = [
-        editor.infer(
-            case.source_text,
-            image=i,
-            strength=1.0,
-            seed=1,
-            show_progress=False,
-        )['samples'][0]
-        for i, case in enumerate(cases)
-    ]
-    sources = to_pixels([case.source for case in cases])
-    return images, float(psnr(to_pixels(images), sources).mean())
+    images, qualities = zip(
+        *(
+            reconstruct_one(editor, i, case, **options)
+            for i, case in enumerate(cases)
+        ),
+        strict=True,
+    )
+    return list(images), float(np.mean(qualities))
+
+
+def reconstruct_one(
+    editor: HiPer, index: int, case: Case, **options: Any
+) -> tuple[Image.Image, float]:
+    """Draw [source text, hiper] of one source from noise; its PSNR in dB."""
+    (image,) = editor.infer(
+        case.source_text, image=index, strength=1.0, seed=1,
+        show_progress=False, **options,
+    )['samples']  # fmt: skip
+    return image, float(psnr(to_pixels([image]), to_pixels([case.source])))
 
 
 def score(
-    judge: Judge, cases: list[Case], images: list[Image.Image]
+    judge: Judge,
+    cases: list[Case],
+    images: list[Image.Image],
+    index: int | None = None,
 ) -> dict[str, float]:
     """Edit success and identity, shares in [0, 1].
 
     An edit succeeds when the judge sees everything that its text names. The
-    identity is kept when the own source is the nearest of all sources.
+    identity is kept when the own source is the nearest of all sources. The
+    pictures are edits of all sources, or of source ``index`` alone.
     """
-    asked = [wanted for case in cases for wanted in case.asked]
+    shown = range(len(cases)) if index is None else [index]
+    asked = [wanted for i in shown for wanted in cases[i].asked]
     said, features = judge.look(images)
     _, sources = judge.look([case.source for case in cases])
     nearest = (features @ sources.T).argmax(1)
-    own = torch.arange(len(cases)).repeat_interleave(len(cases[0].asked))
+    own = torch.tensor(shown).repeat_interleave(len(cases[0].asked))
     success = [
         all(got[name] == value for name, value in want.items())
         for want, got in zip(asked, said, strict=True)
@@ -200,12 +223,12 @@ def measure_hiper(
     report: dict[str, dict[str, float]] = {}
     for count in args.n_hiper:
         editor = learn(cases, count, args)
-        rebuilt, quality = reconstruct(editor, cases)
+        rebuilt, quality = reconstruct(editor, cases, **args.drawing)
         if not report:
-            plain = edit(editor, cases, None)
+            plain = edit(editor, cases, None, **args.drawing)
             report['plain target text'] = score(judge, cases, plain)
         for strength in args.strength:
-            images = edit(editor, cases, strength)
+            images = edit(editor, cases, strength, **args.drawing)
             name = f'n{count}_strength{strength}'
             report[name] = score(judge, cases, images)
             report[name]['reconstruction_psnr_db'] = quality

@@ -26,7 +26,14 @@ from torch import Tensor
 
 from mmhiper.utils.sheet import draw_sheet
 
-from judge import DEFAULT_PATH, SIZE, Judge, load_judge, to_pixels
+from judge import (
+    DEFAULT_PATH,
+    SIZE,
+    Judge,
+    describe,
+    load_judge,
+    to_pixels,
+)
 from world import FURS, PLACES, POSES, Scene, draw_with_mask, sample_individual
 from world.captions import ACCESSORY_WORDS, PLACE_WORDS
 
@@ -228,9 +235,7 @@ def score(judge: Judge, edits: list[Edit], folder: Path) -> dict[str, float]:
         folder (Path): What ``edit_cases.py`` has drawn.
 
     Returns:
-        dict[str, float]: PSNR in dB of the autoencoder and of the
-        reconstruction; share of edits in which the judge sees all that was
-        asked; PSNR and SSIM against the source where nothing should change.
+        dict[str, float]: The means of :func:`measure`.
     """
     images = {
         kind: [
@@ -239,6 +244,26 @@ def score(judge: Judge, edits: list[Edit], folder: Path) -> dict[str, float]:
         ]
         for kind in ('source', 'autoencoder', 'inversion', 'edit')
     }
+    figures = measure(judge, edits, images)
+    return {name: float(values.mean()) for name, values in figures.items()}
+
+
+def measure(
+    judge: Judge, edits: list[Edit], images: dict[str, list[Image.Image]]
+) -> dict[str, Tensor]:
+    """The figures of each edit.
+
+    Args:
+        judge (Judge): Says what is in a picture.
+        edits (list[Edit]): What was asked, E.
+        images (dict[str, list[PIL.Image.Image]]): Of each edit its 'source',
+            'autoencoder', 'inversion' and 'edit'.
+
+    Returns:
+        dict[str, Tensor]: (E,) each: PSNR in dB of the autoencoder and of the
+        reconstruction; whether the judge sees all that was asked; PSNR and
+        SSIM against the source where nothing should change.
+    """
     pixels = {kind: to_pixels(each) for kind, each in images.items()}
     said, _ = judge.look(images['edit'])
     success = [
@@ -249,22 +274,17 @@ def score(judge: Judge, edits: list[Edit], folder: Path) -> dict[str, float]:
     everywhere = torch.ones(len(edits), SIZE, SIZE, dtype=torch.bool)
     keep = torch.from_numpy(np.stack([edit.keep() for edit in edits]))
     similar = ssim_map(source, edited)
-
-    def mean(values: Tensor) -> float:
-        return float(values.mean())
-
+    area = keep.sum((1, 2)).clamp_min(1)
     return dict(
-        autoencoder_psnr_db=mean(
-            masked_psnr(source, pixels['autoencoder'], everywhere)
+        autoencoder_psnr_db=masked_psnr(
+            source, pixels['autoencoder'], everywhere
         ),
-        reconstruction_psnr_db=mean(
-            masked_psnr(source, pixels['inversion'], everywhere)
+        reconstruction_psnr_db=masked_psnr(
+            source, pixels['inversion'], everywhere
         ),
-        edit_success=float(np.mean(success)),
-        kept_psnr_db=mean(masked_psnr(source, edited, keep)),
-        kept_ssim=mean(
-            (similar * keep).sum((1, 2)) / keep.sum((1, 2)).clamp_min(1)
-        ),
+        edit_success=torch.tensor(success).float(),
+        kept_psnr_db=masked_psnr(source, edited, keep),
+        kept_ssim=(similar * keep).sum((1, 2)) / area,
     )
 
 
@@ -305,7 +325,7 @@ def main() -> None:
     judge = load_judge(args.judge)
     edits = [e for i in range(args.individuals) for e in make_edits(i)]
     table = write_table(edits, args.out_dir)
-    report = {}
+    report = {'judge': judge.accuracy}
     for editor in args.editors:
         folder = args.out_dir / editor
         command = [sys.executable, str(EDIT_CASES), str(table)]
@@ -320,6 +340,7 @@ def main() -> None:
         subprocess.run(command, check=True)
         report[editor] = score(judge, edits, folder)
         print(editor, json.dumps(report[editor], indent=2))
+    print(describe(judge.accuracy))
     side_by_side(edits[:SHOWN], args.out_dir, args.editors)
     path = args.out_dir / 'style_diffusion.json'
     path.write_text(json.dumps(report, indent=2) + '\n')

@@ -16,11 +16,11 @@ from draw_data import SIZE, views
 from evaluate import label, sheet
 from mmengine.config import Config
 from PIL import Image
-from tqdm import tqdm
 
 from mmhiper.engine.launch import train
 from mmhiper.evaluation.learned import draw_comparison
 from mmhiper.models import TextualInversion
+from mmhiper.utils.progress import progress_bar
 
 from judge import Judge
 from world import draw, sample_individual
@@ -193,9 +193,11 @@ def measure_textual_inversion(
     report: dict[str, dict[str, float]] = {}
     for vectors in args.vectors:
         learned, plain = [], []
-        for index, concept in enumerate(tqdm(shown, 'concepts')):
+        for index, concept in enumerate(progress_bar(shown, desc='concepts')):
             editor = learn(concept, index, vectors, args)
-            pictures = draw_comparison(editor, PER_PROMPT, seed=1000 * index)
+            pictures = draw_comparison(
+                editor, PER_PROMPT, seed=1000 * index, **args.drawing
+            )
             learned.append([image for _, row, _ in pictures for image in row])
             plain.append([image for _, _, row in pictures for image in row])
         if not report:

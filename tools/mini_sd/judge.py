@@ -6,12 +6,17 @@ each accessory whether it is there. It gives an identity feature as well: a
 unit vector that is near for pictures of the same individual, whatever it does
 and wherever it is.
 
-    python tools/mini_sd/judge.py            # train and report
+    python tools/mini_sd/judge.py            # measure it on unseen drawings
+    python tools/mini_sd/judge.py --train    # half an hour of a core
+
+Its weights, ``judge.safetensors`` beside this file, say how often it was right
+when it was trained; every table that it judges repeats that.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from dataclasses import replace
 from multiprocessing import Pool
 from pathlib import Path
@@ -23,8 +28,14 @@ from PIL import Image
 from recipe.common import autocast
 from torch import Tensor, nn
 
-from mmhiper.io.file_content import read_content
-from mmhiper.utils.reading import reading
+from mmhiper.cli.errors import user_errors
+from mmhiper.io.file_content import (
+    FileContent,
+    read_content,
+    write_content,
+)
+from mmhiper.utils.errors import MissingFileError
+from mmhiper.utils.reading import JSON_DAMAGE, reading
 
 from world import (
     ACCESSORIES,
@@ -49,7 +60,7 @@ ANSWERS: dict[str, tuple[str, ...]] = {
 }
 WARP = 0.08  # of half a side: five pixels
 STAIN = 0.25  # of [-1, 1]
-DEFAULT_PATH = Path('work_dirs/mini_sd/judge.pth')
+DEFAULT_PATH = Path(__file__).with_name('judge.safetensors')
 TRAIN_SEED, TEST_SEED = 71, 72  # namespaces, disjoint from the model's own
 
 
@@ -70,10 +81,17 @@ def truth(scene: Scene) -> dict[str, str | None]:
 
 
 class Judge(nn.Module):
-    """Classifiers and an identity feature on one convolutional trunk."""
+    """Classifiers and an identity feature on one convolutional trunk.
+
+    Attributes:
+        accuracy (dict[str, float]): How often it was right about drawings that
+            it had not seen, in [0, 1], by question; see :func:`report`. Empty
+            if that was not measured.
+    """
 
     def __init__(self, width: int = 16, feature: int = 64) -> None:
         super().__init__()
+        self.accuracy: dict[str, float] = {}
         w = width
         layers: list[nn.Module] = []
         plan = [(3, w, 2), (w, 2 * w, 2), (2 * w, 2 * w, 1)]
@@ -227,8 +245,8 @@ def _augment(pixels: Tensor, generator: torch.Generator) -> Tensor:
     return pixels * (1 + 0.06 * uniform(b, 3, 1, 1)) + 0.04 * noise
 
 
-def train(path: Path, individuals: int = 8000, epochs: int = 16) -> Judge:
-    """Train the judge on drawings and save it to ``path``."""
+def train(individuals: int = 8000, epochs: int = 16) -> Judge:
+    """Train the judge on drawings."""
     pixels, answers = drawings(TRAIN_SEED, individuals, 4)
     generator = torch.Generator().manual_seed(TRAIN_SEED)
     with torch.random.fork_rng():
@@ -273,20 +291,52 @@ def train(path: Path, individuals: int = 8000, epochs: int = 16) -> Judge:
                 f'judge: step {step}/{steps}, loss {loss.item():.3f}',
                 flush=True,
             )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(judge.state_dict(), path)
     return judge.eval()
+
+
+def save_judge(judge: Judge, path: Path = DEFAULT_PATH) -> None:
+    """Write the weights, and as their metadata how good they are."""
+    weights = {
+        name: value.contiguous() for name, value in judge.state_dict().items()
+    }
+    note = {'accuracy': json.dumps(judge.accuracy)}
+    write_content(FileContent(path, weights, note))
 
 
 def load_judge(path: Path = DEFAULT_PATH) -> Judge:
-    """Load the judge, training it first where there is none yet."""
+    """Load a judge with its accuracy."""
+    remedy = 'Train one by `python tools/mini_sd/judge.py --train`.'
     if not path.exists():
-        return train(path)
+        raise MissingFileError(
+            f'Wanted the weights of a judge, but {str(path)!r} does not '
+            f'exist. {remedy}'
+        )
     judge = Judge()
-    state = dict(read_content(path).entries)
-    with reading(path, 'is no judge', 'Delete it to have it trained anew.'):
-        judge.load_state_dict(state)
+    content = read_content(path)
+    with reading(path, 'is no judge', remedy):
+        judge.load_state_dict(dict(content.entries))
+    judge.accuracy = _read_accuracy(content, remedy)
     return judge.eval()
+
+
+def _read_accuracy(content: FileContent, remedy: str) -> dict[str, float]:
+    """The accuracy that a file notes; none where it notes nothing."""
+    verdict = 'does not say how good this judge is'
+    with reading(content.path, verdict, remedy, (*JSON_DAMAGE, TypeError)):
+        noted = dict(json.loads(content.metadata.get('accuracy', '{}')))
+        if noted and set(noted) != {*ANSWERS, 'identity'}:
+            raise ValueError(f'wanted {[*ANSWERS, "identity"]} of it')
+        if not all(0 <= share <= 1 for share in noted.values()):
+            raise ValueError('wanted shares in [0, 1]')
+    return noted
+
+
+def describe(accuracy: dict[str, float]) -> str:
+    """One line on how good the judge itself is."""
+    if not accuracy:
+        return 'The judge itself: not measured'
+    shares = [f'{name} {100 * v:.1f} %' for name, v in accuracy.items()]
+    return 'The judge itself, on unseen drawings: ' + ', '.join(shares)
 
 
 @torch.inference_mode()
@@ -324,12 +374,21 @@ def _identity_share(features: Tensor, answers: Tensor) -> float:
 
 
 def main() -> None:
+    """Measure the judge, or train, measure and save one."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--path', type=Path, default=DEFAULT_PATH)
-    judge = load_judge(parser.parse_args().path)
-    for name, share in report(judge).items():
-        print(f'{name:10s} {100 * share:.1f} %')
+    parser.add_argument(
+        '--train', action='store_true', help='train it anew, and replace PATH'
+    )
+    args = parser.parse_args()
+    judge = train() if args.train else load_judge(args.path)
+    measured = report(judge)
+    if args.train:
+        judge.accuracy = measured
+        save_judge(judge, args.path)
+    print(describe(measured))
 
 
 if __name__ == '__main__':
-    main()
+    with user_errors():
+        main()

@@ -22,6 +22,7 @@ from pathlib import Path
 import torch
 from recipe import clip, drawings, encode, export, tokenizer, unet, vae
 from recipe.common import Log, together
+from recipe.start import take_over
 
 STAGES = (
     'draw',
@@ -64,6 +65,8 @@ def run(stage: str, args: argparse.Namespace, log: Log) -> None:
     """Run one stage."""
     work_dir: Path = args.work_dir
     share = partial(together, work_dir=work_dir, processes=args.processes)
+    if args.start:
+        take_over(stage, args.start, work_dir, log)
     if stage in TRAIN:
         minutes = args.minutes or MINUTES[stage]
         share(partial(TRAIN[stage], work_dir, minutes, log))
@@ -99,6 +102,11 @@ def main() -> None:
         type=int,
         default=os.cpu_count() or 1,
         help='of one thread each (default: one per core)',
+    )
+    parser.add_argument(
+        '--start',
+        type=Path,
+        help='an exported model whose weights to begin from, not from chance',
     )
     parser.add_argument(
         '--out', type=Path, help='export to (default: WORK_DIR/export)'

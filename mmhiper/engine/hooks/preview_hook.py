@@ -25,6 +25,7 @@ from mmhiper.utils.sheet import (
 )
 
 COLUMNS = 4
+GUIDANCE = ('guidance_scale', 'guidance_rescale', 'guidance_interval')
 # Of the timeline; of more previews as many are chosen, evenly.
 MAX_ROWS = 12
 
@@ -45,18 +46,32 @@ class PreviewHook(Hook):
     Args:
         interval (int): Iterations between two previews. Defaults to 100.
             The last iteration always gets one.
+        **guidance: What all panels are drawn with: ``guidance_scale``,
+            ``guidance_rescale`` and ``guidance_interval`` of the editor's
+            ``infer``, by default as there.
+
+    Raises:
+        ValueError: If an option is unknown or out of its range; of a number
+            as soon as the training starts.
     """
 
     # After the checkpoint: a run killed while drawing has lost nothing.
     priority = 'LOWEST'
 
-    def __init__(self, interval: int = 100) -> None:
+    def __init__(self, interval: int = 100, **guidance: Any) -> None:
         if interval < 1:
             raise UserError(
                 '`interval` of PreviewHook must be at least 1 iteration, '
                 f'but got {interval}.'
             )
+        for name in guidance:
+            if name not in GUIDANCE:
+                raise UserError(
+                    f'PreviewHook has no option {name!r}; it has `interval` '
+                    f'and, for what it draws, {", ".join(GUIDANCE)}.'
+                )
         self.interval = interval
+        self.guidance = guidance
 
     def before_train(self, runner: Any) -> None:
         """Make up for a preview that a killed run did not come to draw.
@@ -64,6 +79,8 @@ class PreviewHook(Hook):
         Args:
             runner (Runner): The runner, just resumed or new.
         """
+        # a mistake should not cost the iterations before the first preview
+        editor_of(runner).guidance_of(**self.guidance)
         done = runner.iter
         due = done % self.interval == 0 or done == runner.max_iters
         if done and due and not _file(runner, done).is_file():
@@ -111,7 +128,8 @@ class PreviewHook(Hook):
         path = _file(runner, step)
         path.parent.mkdir(exist_ok=True)
         with atomic_path(path) as temporary:
-            save_sheet(picture, temporary)
+            used = editor_of(runner).guidance_of(**self.guidance)
+            save_sheet(picture, temporary, used.plain())
         runner.message_hub.update_info('last_preview', str(path))
         # No slash in the name: the local backend would write nothing.
         runner.visualizer.add_image('preview', np.array(picture), step)
@@ -126,7 +144,9 @@ class PreviewHook(Hook):
             return None
         try:
             with STOP.at_once():
-                panels: list[Panel] = editor_of(runner).preview()
+                panels: list[Panel] = editor_of(runner).preview(
+                    **self.guidance
+                )
         except BaseException:
             if STOP.signum is not None and STOP.careful:
                 return None

@@ -6,9 +6,9 @@ from typing import Any
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from tqdm import tqdm
 
 from mmhiper.registry import HOOKS
+from mmhiper.utils.progress import progress_bar
 
 
 @HOOKS.register_module()
@@ -31,7 +31,7 @@ class ProgressBarHook(Hook):
         Args:
             runner (Runner): The runner.
         """
-        self.bar = tqdm(
+        self.bar = progress_bar(
             total=runner.max_iters,
             initial=runner.iter,
             desc=self.description,

@@ -5,42 +5,47 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any
 
 import torch
-import torch.nn.functional as F
 from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
 from PIL import Image
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
+from mmhiper.io.identity import Identity
 from mmhiper.io.record import VERSION
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.data_preprocessor import ImagePreprocessor
+from mmhiper.models.denoising import (
+    Draw,
+    LatentCache,
+    denoise,
+    draw_fixed,
+    draw_step,
+    masked_means,
+)
 from mmhiper.models.editors.moved import refusing_moved
-from mmhiper.models.embeddings import Identity
+from mmhiper.models.guidance import Guidance
 from mmhiper.models.loss_weights import check_loss_weights, snr_weights
 from mmhiper.models.pipelines import EmbedsPipeline, make_pipeline
-from mmhiper.models.sampling import guided, run_scheduler
+from mmhiper.models.sampling import run_scheduler
 from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.registry import MODELS, SCOPE
 from mmhiper.utils.arguments import KeepsArguments, ValuesOf
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.names import check_unicode
 from mmhiper.utils.pictures import source_panel, to_pil, to_uint8
+from mmhiper.utils.progress import progress_bar
 from mmhiper.utils.randomness import (
     Generators,
     draw_noise,
-    generator_of,
     run_state,
 )
 
 Preprocessing = Annotated[dict[str, Any] | None, ValuesOf(ImagePreprocessor)]
 RETURN_TYPES = ('image', 'tensor', 'numpy')
-# A deterministic pipeline has one entry per picture; one with random flips or
-# crops may produce ever new pictures, which must not pile up.
-MAX_CACHED = 256
 
 
 class EmbeddingEditor(KeepsArguments, BaseModel):
@@ -131,12 +136,11 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
         self.noise_offset = noise_offset
         self.min_snr_gamma = min_snr_gamma
         self.debiased = debiased
-        self._latents: dict[tuple[int, str], Tensor] = {}
+        self._latents = LatentCache(frozen)
         # The pictures as last seen, (3, S, S), and their masks, (S, S).
         self._sources: dict[int, tuple[Tensor, Tensor | None]] = {}
-        # Of the last training steps: iteration, and one for each picture, on
-        # the CPU.
-        self._timesteps: deque[tuple[int, list[Tensor]]] = deque(maxlen=1000)
+        # Of the last training steps: iteration, and (B,) on the CPU.
+        self._timesteps: deque[tuple[int, Tensor]] = deque(maxlen=1000)
 
     def _apply(self, fn: Any, recurse: bool = True) -> EmbeddingEditor:
         """Moves the frozen model along with the embedding."""
@@ -282,7 +286,9 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
     def image_losses(
         self, inputs: Tensor, data_samples: list[BaseDataElement]
     ) -> Tensor:
-        """The denoising loss of each picture (METHODS 1.4), in fp32.
+        """The denoising loss of each picture, in fp32.
+
+        That of latent diffusion (arXiv 2112.10752, eq. 3), weighed.
 
         Args:
             inputs (Tensor): (B, 3, S, S) in [-1, 1].
@@ -291,15 +297,15 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
         Returns:
             Tensor: (B,).
         """
-        step = self._draw_step(inputs, data_samples)
-        output, target = self._denoise(
-            *step, self.train_condition(data_samples)
+        draw = self._draw_step(inputs, data_samples)
+        output, target = self.predict_draw(
+            draw, self.train_condition(data_samples)
         )
         masks = [sample.get('loss_mask') for sample in data_samples]
         losses = masked_means(output, target, masks)
         weights = snr_weights(
             self.sd.scheduler.alphas_cumprod,
-            step[-1],
+            draw.timesteps,
             self.sd.scheduler.config.prediction_type,
             self.min_snr_gamma,
             self.debiased,
@@ -307,7 +313,9 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
         if not self.hold_outside or all(mask is None for mask in masks):
             return weights * losses
         with torch.no_grad():
-            plain, _ = self._denoise(*step, self.plain_condition(data_samples))
+            plain, _ = self.predict_draw(
+                draw, self.plain_condition(data_samples)
+            )
         whole = output.new_ones(inputs.shape[-2:])
         outside = [whole - (whole if m is None else m) for m in masks]
         held = masked_means(output, plain, outside)
@@ -343,18 +351,14 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
             str: Such as ' (timestep 412)'; empty where it is not known.
         """
         timesteps = dict(self._timesteps).get(iteration)
-        if not timesteps:
+        if timesteps is None:
             return ''
-        return f' (timestep {", ".join(str(t.item()) for t in timesteps)})'
+        return f' (timestep {", ".join(map(str, timesteps.tolist()))})'
 
     def predict_training_step(
         self, inputs: Tensor, data_samples: list[BaseDataElement]
     ) -> tuple[Tensor, Tensor]:
-        """Noises the latents of each picture and has the U-Net undo it.
-
-        Noise and timestep of a picture come from (seed, picture, iteration)
-        alone: neither from what else is in the batch nor from which process
-        holds it, and a resumed run draws what an uninterrupted one would.
+        """Draws a step's noise and has the U-Net undo it; no loss needs it.
 
         Args:
             inputs (Tensor): (B, 3, S, S) in [-1, 1].
@@ -363,71 +367,49 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
         Returns:
             tuple[Tensor, Tensor]: Output and target, both (B, 4, h, w) fp32.
         """
-        return self._denoise(
-            *self._draw_step(inputs, data_samples),
+        return self.predict_draw(
+            self._draw_step(inputs, data_samples),
             self.train_condition(data_samples),
         )
 
-    def _draw_step(
-        self, inputs: Tensor, data_samples: list[BaseDataElement]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Encodes the pictures and draws their noise and timesteps.
-
-        Args:
-            inputs (Tensor): (B, 3, S, S) in [-1, 1].
-            data_samples (list[BaseDataElement]): See :meth:`forward`.
-
-        Returns:
-            tuple[Tensor, Tensor, Tensor]: Latents and noise, (B, 4, h, w),
-            and timesteps, (B,), on the CPU.
-        """
-        seed, iteration = run_state()
-        device = self.sd.device
-        num_timesteps = self.sd.scheduler.config.num_train_timesteps
-        images = self.image_indices(data_samples)
-        latents, noises, timesteps = [], [], []
-        for pixels, sample, image in zip(
-            inputs, data_samples, images.tolist(), strict=True
-        ):
-            latents.append(self._encode(pixels, sample, seed))
-            self._sources[image] = pixels, sample.get('loss_mask')
-            generator = generator_of(seed, sample.image_key, iteration)
-            timesteps.append(
-                torch.randint(num_timesteps, (1,), generator=generator)
-            )
-            noise = torch.randn(latents[-1].shape, generator=generator)
-            if self.noise_offset:
-                # (1, 4, 1, 1); drawn last: the rest is as without it
-                offset = torch.randn(
-                    (*noise.shape[:2], 1, 1), generator=generator
-                )
-                noise = noise + self.noise_offset * offset
-            noises.append(noise)
-        self._timesteps.append((iteration, timesteps))
-        return (
-            torch.cat(latents),
-            torch.cat(noises).to(device, non_blocking=True),
-            torch.cat(timesteps),
-        )
-
-    def _denoise(
-        self, z: Tensor, noise: Tensor, t: Tensor, conditioning: Conditioning
+    def predict_draw(
+        self, draw: Draw, conditioning: Conditioning
     ) -> tuple[Tensor, Tensor]:
-        """Noises latents and has the U-Net undo it.
+        """What the U-Net makes of noised latents, and what it should.
+
+        All losses come from here, so a method with another prediction or
+        another target overrides this.
 
         Args:
-            z (Tensor): Latents, (B, 4, h, w).
-            noise (Tensor): (B, 4, h, w).
-            t (Tensor): Timesteps, (B,), on the CPU.
-            conditioning (Conditioning): B texts.
+            draw (Draw): B clean latents, their noise and timesteps.
+            conditioning (Conditioning): B texts; gradients reach them.
 
         Returns:
             tuple[Tensor, Tensor]: Output and target, both (B, 4, h, w) fp32.
         """
-        self.sd.lay_out(torch.channels_last)
-        noised = self.sd.add_noise(z, noise, t)
-        output = self.sd.predict_noise(noised, t, conditioning)
-        return output, self.sd.noise_target(z, noise, t)
+        return denoise(self.sd, draw, conditioning)
+
+    def _draw_step(
+        self, inputs: Tensor, data_samples: list[BaseDataElement]
+    ) -> Draw:
+        """Encodes the pictures and draws their noise and timesteps."""
+        seed, iteration = run_state()
+        images = self.image_indices(data_samples).tolist()
+        latents = []
+        for pixels, sample, image in zip(
+            inputs, data_samples, images, strict=True
+        ):
+            latents.append(self._latents.encode(pixels, sample, seed))
+            self._sources[image] = pixels, sample.get('loss_mask')
+        draw = draw_step(
+            latents,
+            [sample.image_key for sample in data_samples],
+            (seed, iteration),
+            self.sd.scheduler.config.num_train_timesteps,
+            self.noise_offset,
+        )
+        self._timesteps.append((iteration, draw.timesteps))
+        return draw
 
     @torch.no_grad()
     def fixed_loss(
@@ -453,19 +435,21 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
             has no such loss.
         """
         seed, _ = run_state()
-        num_timesteps = self.sd.scheduler.config.num_train_timesteps
         count = max(1, draws // len(data_samples)) * len(data_samples)
         losses = []
-        for draw in range(count):
-            which = draw % len(data_samples)
+        for number in range(count):
+            which = number % len(data_samples)
             sample = data_samples[which]
-            z = self._encode(inputs[which], sample, seed)
-            generator = generator_of(seed, sample.image_key, 'fixed', draw)
-            noise = torch.randn(z.shape, generator=generator)
-            noise = noise.to(z.device, non_blocking=True)
-            t = torch.tensor([(2 * draw + 1) * num_timesteps // (2 * count)])
-            output, target = self._denoise(
-                z, noise, t, self.fixed_condition(sample)
+            draw = draw_fixed(
+                self._latents.encode(inputs[which], sample, seed),
+                sample.image_key,
+                seed,
+                number,
+                count,
+                self.sd.scheduler.config.num_train_timesteps,
+            )
+            output, target = self.predict_draw(
+                draw, self.fixed_condition(sample)
             )
             masks = [sample.get('loss_mask')]
             losses.append(masked_means(output, target, masks))
@@ -497,35 +481,6 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
             [sample.get('image_index', 0) for sample in data_samples]
         )
 
-    def _encode(
-        self, pixels: Tensor, sample: BaseDataElement, seed: int
-    ) -> Tensor:
-        """Encodes a picture when it is first seen in a run.
-
-        Args:
-            pixels (Tensor): (3, S, S) in [-1, 1].
-            sample (BaseDataElement): With ``image_key``.
-            seed (int): The seed of the run.
-
-        Returns:
-            Tensor: A sample of the posterior, (1, 4, h, w); it depends on
-            seed and picture alone.
-        """
-        key = sample.get('image_key')
-        if key is None:
-            raise UserError(
-                'A data element needs `image_key`, which the data '
-                'preprocessor of the editor sets: pass batches through '
-                '`editor.data_preprocessor(...)` first.'
-            )
-        if (seed, key) not in self._latents:
-            if len(self._latents) >= MAX_CACHED:
-                self._latents.clear()
-            self._latents[seed, key] = self.sd.encode_image(
-                pixels[None], generator_of(seed, key, 'posterior')
-            )
-        return self._latents[seed, key]
-
     @torch.no_grad()
     def predict(
         self, data_samples: list[BaseDataElement]
@@ -551,7 +506,7 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
         height: int | None = None,
         width: int | None = None,
         num_inference_steps: int = 50,
-        guidance_scale: float = 7.5,
+        guidance_scale: float | None = None,
         negative_prompt: str | list[str] | None = None,
         num_images_per_prompt: int = 1,
         eta: float = 0.0,
@@ -561,6 +516,8 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
         seed: int = 1,
         return_type: str = 'image',
         *,
+        guidance_rescale: float = 0.0,
+        guidance_interval: Sequence[float] | None = None,
         scheduler: str | dict[str, Any] | None = None,
         **options: Any,
     ) -> dict[str, Any]:
@@ -571,7 +528,9 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
             height (int, optional): In pixels, by default the backbone's own.
             width (int, optional): Likewise.
             num_inference_steps (int): Steps of the scheduler.
-            guidance_scale (float): Classifier-free guidance; none up to 1.
+            guidance_scale (float, optional): Classifier-free guidance; none
+                up to 1. Defaults to :attr:`default_guidance`, the backbone's
+                own.
             negative_prompt (str or list[str], optional): What to move away
                 from, one for all prompts or one each. Defaults to ''; for a
                 backbone whose config says so (Stable Diffusion XL), to zeros.
@@ -589,6 +548,11 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
                 same picture in any batch and whatever ran before. The global
                 generators are neither used nor changed.
             return_type (str): 'image', 'tensor' or 'numpy'.
+            guidance_rescale (float): Share, in [0, 1], by which the contrast
+                that guidance adds is undone, see :class:`Guidance`.
+            guidance_interval (pair, optional): Noise levels ``(low, high)``
+                between which guidance acts, see :class:`Guidance`. Defaults
+                to all.
             scheduler (str or dict, optional): A scheduler of diffusers, such
                 as 'DPMSolverMultistepScheduler'; see
                 :meth:`StableDiffusion.make_sampler`.
@@ -620,7 +584,7 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
         conditioning, negative = self.condition_pair(
             prompt, negative_prompt, **options
         )
-        with tqdm(
+        with progress_bar(
             total=num_inference_steps, disable=not show_progress
         ) as progress:
             pixels = self.sample(
@@ -630,6 +594,8 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
                 width=width,
                 num_inference_steps=num_inference_steps,
                 guidance_scale=guidance_scale,
+                guidance_rescale=guidance_rescale,
+                guidance_interval=guidance_interval,
                 eta=eta,
                 generator=generator,
                 latents=latents,
@@ -642,6 +608,34 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
         if return_type == 'numpy':
             return dict(samples=pixels.cpu().numpy())
         return dict(samples=[to_pil(picture) for picture in pixels])
+
+    @property
+    def default_guidance(self) -> float:
+        """The guidance scale that None stands for: the backbone's own."""
+        return self.sd.guidance_scale
+
+    def guidance_of(
+        self,
+        guidance_scale: float | None = None,
+        guidance_rescale: float = 0.0,
+        guidance_interval: Sequence[float] | None = None,
+    ) -> Guidance:
+        """The guidance that options of :meth:`infer` mean.
+
+        Args:
+            guidance_scale (float, optional): See :meth:`infer`.
+            guidance_rescale (float): Likewise.
+            guidance_interval (pair, optional): Likewise.
+
+        Returns:
+            Guidance: With the scale that is really used.
+
+        Raises:
+            ValueError: If one is out of its range.
+        """
+        if guidance_scale is None:
+            guidance_scale = self.default_guidance
+        return Guidance(guidance_scale, guidance_rescale, guidance_interval)
 
     def condition_pair(
         self,
@@ -692,7 +686,9 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
         height: int | None = None,
         width: int | None = None,
         num_inference_steps: int = 50,
-        guidance_scale: float = 7.5,
+        guidance_scale: float | None = None,
+        guidance_rescale: float = 0.0,
+        guidance_interval: Sequence[float] | None = None,
         eta: float = 0.0,
         generator: Generators | None = None,
         latents: Tensor | None = None,
@@ -709,7 +705,9 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
             height (int, optional): In pixels.
             width (int, optional): In pixels.
             num_inference_steps (int): Steps of the scheduler.
-            guidance_scale (float): Classifier-free guidance; none up to 1.
+            guidance_scale (float, optional): See :meth:`infer`.
+            guidance_rescale (float): Likewise.
+            guidance_interval (pair, optional): Likewise.
             eta (float): Noise added per step, in [0, 1].
             generator (torch.Generator or list of them, optional): Randomness.
             latents (Tensor, optional): (B, 4, h, w).
@@ -723,6 +721,9 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
         Raises:
             ValueError: If sizes or shapes do not fit.
         """
+        guidance = self.guidance_of(
+            guidance_scale, guidance_rescale, guidance_interval
+        )
         sampler = self.sd.make_sampler(scheduler)
         count = len(conditioning)
         shape = (count, *self._latent_shape(height, width))
@@ -740,17 +741,17 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
         start = latents.to(self.sd.device).float()
         self.sd.lay_out(torch.contiguous_format)
 
-        guide = guidance_scale > 1
-        if guide:
-            if negative is None:
-                negative = self.sd.encode_nothing(count)
-            conditioning = Conditioning.cat([negative, conditioning])
-
-        def denoise(z: Tensor, t: Tensor) -> Tensor:
-            return self.sd.predict_noise(z, t, conditioning)
+        if negative is None:
+            negative = self.sd.encode_nothing(count)
+        both = Conditioning.cat([negative, conditioning])
+        predict = self.sd.predict_noise
 
         final = run_scheduler(
-            guided(denoise, guidance_scale) if guide else denoise,
+            guidance.apply(
+                partial(predict, conditioning=both),
+                partial(predict, conditioning=conditioning),
+                sampler,
+            ),
             start,
             sampler,
             num_inference_steps,
@@ -787,8 +788,9 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
     def preview(
         self,
         num_inference_steps: int = 50,
-        guidance_scale: float = 7.5,
+        guidance_scale: float | None = None,
         seed: int = 1,
+        **guidance: Any,
     ) -> list[tuple[str, Image.Image]]:
         """Draws the panels that show how far the training is.
 
@@ -797,8 +799,10 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
 
         Args:
             num_inference_steps (int): Steps of the scheduler.
-            guidance_scale (float): Classifier-free guidance.
+            guidance_scale (float, optional): See :meth:`infer`.
             seed (int): Seed of the noise.
+            **guidance: ``guidance_rescale`` and ``guidance_interval``, see
+                :meth:`infer`.
 
         Returns:
             list[tuple[str, PIL.Image.Image]]: Captions and pictures. The
@@ -816,6 +820,7 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
             Conditioning.cat(conditionings),
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
+            **guidance,
             latents=noise.expand(len(captions), *shape),
         )
         panels = [
@@ -936,36 +941,6 @@ class EmbeddingEditor(KeepsArguments, BaseModel):
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, *args
         )
-
-
-def masked_means(
-    output: Tensor, target: Tensor, masks: Sequence[Tensor | None]
-) -> Tensor:
-    """The mean squared error of each picture, over its subject.
-
-    Args:
-        output (Tensor): (B, 4, h, w) fp32.
-        target (Tensor): Likewise.
-        masks (Sequence[Tensor | None]): B times (S, S) in [0, 1]: a latent
-            counts by the share of its pixels that is subject. None counts
-            all; of an empty mask the mean is 0.
-
-    Returns:
-        Tensor: (B,).
-    """
-    errors = (output - target).square()
-    means = errors.flatten(1).mean(1)
-    if all(mask is None for mask in masks):
-        return means
-    result = []
-    for error, mean, mask in zip(errors, means, masks, strict=True):
-        if mask is not None:
-            # (S, S) -> (1, h, w); all channels have the same weights
-            weights = F.adaptive_avg_pool2d(mask[None], error.shape[-2:])
-            area = weights.sum().clamp_min(1e-6)
-            mean = (error.mean(0) * weights[0]).sum() / area
-        result.append(mean)
-    return torch.stack(result)
 
 
 def _check_finite(state: Mapping[str, Tensor]) -> None:

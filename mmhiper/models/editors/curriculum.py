@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from mmhiper.models.attention import AttentionControl
 from mmhiper.models.conditioning import Conditioning
-from mmhiper.models.editors.inversion import Inversion, InversionEditor
+from mmhiper.models.editors.inversion import InversionEditor
 from mmhiper.models.embeddings import register_host_buffer
+from mmhiper.models.inversion import Inversion
 from mmhiper.models.sampling import guided
 from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.utils.errors import UserError
@@ -36,11 +37,12 @@ class CurriculumEditor(InversionEditor):
 
     For step i = 0 .. T-1 what belongs to that step is optimised until the
     guided step from the latents reached so far ends at the inverted ones
-    (METHODS 3.4); then the latents advance, and the next step starts from
-    what this one has learned. One training iteration is one step of the
-    optimizer, and :meth:`train_step` walks the timesteps, so any loop of
-    MMEngine trains it. ``CurriculumLoop`` ends when all is learned; in
-    another loop what is left of its iterations does nothing.
+    (arXiv 2211.09794, sec. 3.3, and 2303.15649, sec. 3); then the latents
+    advance, and the next step starts from what this one has learned. One
+    training iteration is one step of the optimizer, and :meth:`train_step`
+    walks the timesteps, so any loop of MMEngine trains it. ``CurriculumLoop``
+    ends when all is learned; in another loop what is left of its iterations
+    does nothing.
 
     A subclass has an ``embedding`` with ``warm_start(step)`` and
     ``parameters_of(step)``, and conditions with it in :meth:`positive`, or in
@@ -363,7 +365,9 @@ class CurriculumEditor(InversionEditor):
         branches = [self._fixed, learned]
         if self.learns_negative:
             branches.reverse()
-        output = guided(lambda z, t: torch.cat(branches), self.guidance_scale)(
+        # none up to 1, as in sampling
+        scale = max(self.guidance_scale, 1)
+        output = guided(lambda z, t: torch.cat(branches), scale)(
             self.reached, t
         )
         reached: Tensor = self.sd.scheduler.step(

@@ -157,7 +157,7 @@ class HiPer(EmbeddingEditor):
     def train_condition(
         self, data_samples: list[BaseDataElement]
     ) -> Conditioning:
-        """[source text, learned part], with no scale (METHODS 1.4).
+        """[source text, learned part], with no scale (eq. 4).
 
         Args:
             data_samples (list[BaseDataElement]): B elements.
@@ -195,7 +195,7 @@ class HiPer(EmbeddingEditor):
         strength: float | None = None,
         image: int = 0,
     ) -> Conditioning:
-        """[prompt, strength * learned part] (METHODS 1.5).
+        """[prompt, strength * learned part] (eq. 5).
 
         Args:
             prompts (list[str]): B prompts.
@@ -237,7 +237,7 @@ class HiPer(EmbeddingEditor):
         )
 
     def preview_conditions(self) -> list[tuple[str, Conditioning]]:
-        """Reconstruction, edit, and the plain target text (METHODS 1.6).
+        """Reconstruction, edit, and the plain target text.
 
         Returns:
             list[tuple[str, Conditioning]]: Captions, and one text each.

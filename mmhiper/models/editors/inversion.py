@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 import torch
@@ -14,7 +14,6 @@ from torch import Tensor
 from mmhiper.models.attention import (
     AttentionControl,
     MapAverage,
-    MapStore,
     attention_control,
     attention_layers,
     enlarge_maps,
@@ -28,37 +27,23 @@ from mmhiper.models.editors.base import (
     Preprocessing,
     check_texts,
 )
-from mmhiper.models.loading import quiet
+from mmhiper.models.guidance import Guidance
+from mmhiper.models.inversion import Inversion, invert
 from mmhiper.models.prompt import Prompt
 from mmhiper.models.prompt_to_prompt import LocalBlend, PromptToPrompt
-from mmhiper.models.sampling import guided, run_scheduler
+from mmhiper.models.sampling import run_scheduler
 from mmhiper.models.schedulers import DDIM
 from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.utils.arguments import ValuesOf
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.pictures import overlay_heat, to_pil, to_uint8
+from mmhiper.utils.progress import progress_bar
 from mmhiper.utils.randomness import Generators
 from mmhiper.utils.sheet import draw_sheet
 
-# Of a row at a step in [0, T): its conditioning.
-StepCondition = Callable[[int], Conditioning]
-
-
-@dataclass(frozen=True)
-class Inversion:
-    """What DDIM inversion leaves of a picture.
-
-    Attributes:
-        image_key (str): Names the picture.
-        latents (list[Tensor]): z*_0 (the picture) .. z*_T (noise), each
-            (1, 4, h, w).
-        maps (list[dict[str, Tensor]]): Per step, (1, heads, P, M) by layer;
-            entry k was seen on the way from z*_k to z*_{k+1}.
-    """
-
-    image_key: str
-    latents: list[Tensor]
-    maps: list[dict[str, Tensor]]
+# At a step in [0, T), guided or not: unconditional rows, where it is guided,
+# then conditional ones.
+StepCondition = Callable[[int, bool], Conditioning]
 
 
 class InversionEditor(EmbeddingEditor):
@@ -72,8 +57,9 @@ class InversionEditor(EmbeddingEditor):
         source_text (str): What the picture shows.
         target_text (str, optional): The edit that previews show.
         num_steps (int): DDIM steps T, of inversion and editing.
-        guidance_scale (float): Classifier-free guidance of training, and the
-            default of editing.
+        guidance_scale (float, optional): Classifier-free guidance of
+            training, and the default of editing. 7.5 is that of the papers;
+            None takes the backbone's own.
         edit (dict, optional): Defaults of :class:`EditOptions`.
         map_side (int, optional): See :func:`map_layers`.
         data_preprocessor (dict, optional): See :class:`EmbeddingEditor`.
@@ -99,7 +85,7 @@ class InversionEditor(EmbeddingEditor):
         source_text: str,
         target_text: str | None = None,
         num_steps: int = 30,
-        guidance_scale: float = 7.5,
+        guidance_scale: float | None = 7.5,
         edit: Annotated[dict[str, Any] | None, ValuesOf(EditOptions)] = None,
         map_side: int | None = None,
         data_preprocessor: Preprocessing = None,
@@ -118,7 +104,11 @@ class InversionEditor(EmbeddingEditor):
         self.source_text = source_text
         self.target_text = target_text
         self.num_steps = num_steps
-        self.guidance_scale = guidance_scale
+        if guidance_scale is None:
+            guidance_scale = self.sd.guidance_scale
+        self.guidance_scale = Guidance(guidance_scale).scale
+        # what was learned belongs to it, whatever the backbone says later
+        self._given['guidance_scale'] = self.guidance_scale
         options = EditOptions(**(edit or {}))
         self.edit = options.plain()
         self.parse(source_text)
@@ -286,7 +276,7 @@ class InversionEditor(EmbeddingEditor):
     def invert(
         self, inputs: Tensor, data_samples: list[BaseDataElement]
     ) -> Inversion:
-        """Inverts a picture with its own text at guidance 1 (METHODS 3.1).
+        """Inverts a picture with its own text; see :func:`invert`.
 
         Args:
             inputs (Tensor): (1, 3, S, S) in [-1, 1].
@@ -314,7 +304,15 @@ class InversionEditor(EmbeddingEditor):
                 'tools/edit_cases.py does it.'
             )
         if known is None:
-            known = self._invert(inputs[:1], keys.pop())
+            known = invert(
+                self.sd,
+                inputs[:1],
+                keys.pop(),
+                Conditioning(self.source),
+                self.num_steps,
+                self.layers,
+                self.map_layers if self.learns_maps else [],
+            )
             self._inversion = known
             self._sources[0] = inputs[0], None
             self.start.copy_(known.latents[-1])
@@ -331,32 +329,6 @@ class InversionEditor(EmbeddingEditor):
         """
         self.invert(inputs, data_samples)
 
-    def _invert(self, pixels: Tensor, key: str) -> Inversion:
-        """See :meth:`invert`."""
-        from diffusers import DDIMInverseScheduler
-
-        text = Conditioning(self.source)
-        store = MapStore(self.map_layers if self.learns_maps else [])
-        latents = [self.sd.encode_image(pixels)]  # the mean
-        maps: list[dict[str, Tensor]] = []
-
-        def denoise(z: Tensor, t: Tensor) -> Tensor:
-            return self.sd.epsilon_of(self.sd.predict_noise(z, t, text), z, t)
-
-        def keep(done: int, t: Tensor, z: Tensor) -> None:
-            latents.append(z)
-            maps.append(dict(store.maps))
-
-        with quiet():  # the other scheduler does not know all its values
-            # it would take other outputs at the level of the latents, which
-            # is one step below the timestep that the U-Net was given
-            inverse = DDIMInverseScheduler.from_config(
-                self.sd.scheduler.config, prediction_type='epsilon'
-            )
-        with self.control(store):
-            run_scheduler(denoise, latents[0], inverse, self.num_steps, keep)
-        return Inversion(key, latents, maps)
-
     def control(self, *controls: AttentionControl) -> Any:
         """Attention under control, at the size of the picture.
 
@@ -369,6 +341,11 @@ class InversionEditor(EmbeddingEditor):
         return attention_control(self.sd.unet, *controls, layers=self.layers)
 
     # -------------------------------------------------------------- editing
+    @property
+    def default_guidance(self) -> float:
+        """The guidance scale that None stands for: that of training."""
+        return self.guidance_scale
+
     @torch.no_grad()
     def infer(
         self,
@@ -387,6 +364,8 @@ class InversionEditor(EmbeddingEditor):
         return_type: str = 'image',
         return_reconstruction: bool = False,
         *,
+        guidance_rescale: float = 0.0,
+        guidance_interval: Sequence[float] | None = None,
         scheduler: str | dict[str, Any] | None = None,
         **edit: Any,
     ) -> dict[str, Any]:
@@ -413,6 +392,10 @@ class InversionEditor(EmbeddingEditor):
             return_type (str): 'image', 'tensor' or 'numpy'.
             return_reconstruction (bool): Whether to return, beside each
                 edit, the reconstruction it was made with.
+            guidance_rescale (float): See :class:`Guidance`.
+            guidance_interval (pair, optional): Likewise. Where guidance does
+                not act, the source goes back the way of its inversion, and
+                what was learned for the unconditional branch has no effect.
             scheduler (str, optional): That of the inversion, DDIM.
             **edit: See :class:`EditOptions`: ``edit_type``, ``align``,
                 ``tau_v``, ``tau_c``, ``tau_s``, ``tau_u``, ``blend_words``,
@@ -448,13 +431,14 @@ class InversionEditor(EmbeddingEditor):
             )
         options = EditOptions(**{**self.edit, **edit})
         negatives = self._negatives(negative_prompt, len(prompts))
-        if guidance_scale is None:
-            guidance_scale = self.guidance_scale
+        guidance = self.guidance_of(
+            guidance_scale, guidance_rescale, guidance_interval
+        )
         pairs = torch.stack(
             [
                 self.sd.decode(
                     self.edit_latents(
-                        text, options, guidance_scale, away, show_progress
+                        text, options, guidance, away, show_progress
                     )
                 ).clamp(-1, 1)
                 for text, away in zip(prompts, negatives, strict=True)
@@ -470,16 +454,19 @@ class InversionEditor(EmbeddingEditor):
         self,
         prompt: str,
         options: EditOptions,
-        guidance_scale: float,
+        guidance: Guidance,
         negative_prompt: str = '',
         show_progress: bool = False,
     ) -> Tensor:
-        """Samples the source and its edit side by side (METHODS 3.5).
+        """Samples the source and its edit side by side.
+
+        Prompt-to-prompt (arXiv 2208.01626) with ``tau_v`` and ``tau_u`` of
+        StyleDiffusion (arXiv 2303.15649).
 
         Args:
             prompt (str): The prompt of the edit.
             options (EditOptions): How it keeps to the source.
-            guidance_scale (float): Classifier-free guidance of both.
+            guidance (Guidance): Of both.
             negative_prompt (str): What the edit moves away from.
             show_progress (bool): Whether to show a progress bar.
 
@@ -494,23 +481,22 @@ class InversionEditor(EmbeddingEditor):
         empty = self.condition(['', negative_prompt])
         mapped = value_span(options.tau_v, self.num_steps)
 
-        def at_step(step: int) -> Conditioning:
-            control.step = step
+        def at_step(step: int, guided: bool) -> Conditioning:
+            control.step, control.guided = step, guided
             old, new = texts[:1], texts[1:]
             if step in mapped:
                 new = self.positive(new, step)
-            return Conditioning.cat(
-                [self.negative(empty, step), self.positive(old, step), new]
-            )
+            rows = [self.positive(old, step), new]
+            if guided:
+                rows.insert(0, self.negative(empty, step))
+            return Conditioning.cat(rows)
 
         def after_step(done: int, t: Tensor, z: Tensor) -> None:
             if blend is not None:
                 blend(done, z)
 
         with self.control(*controls):
-            return self._walk(
-                at_step, 2, guidance_scale, after_step, show_progress
-            )
+            return self._walk(at_step, 2, guidance, after_step, show_progress)
 
     def _edit_controls(
         self, prompt: str, options: EditOptions
@@ -550,28 +536,29 @@ class InversionEditor(EmbeddingEditor):
         """
         text, empty = Conditioning(self.source), self.condition([''])
 
-        def at_step(step: int) -> Conditioning:
-            return Conditioning.cat(
-                [self.negative(empty, step), self.positive(text, step)]
-            )
+        def at_step(step: int, guided: bool) -> Conditioning:
+            row = self.positive(text, step)
+            if not guided:
+                return row
+            return Conditioning.cat([self.negative(empty, step), row])
 
         with self.control(*controls):
-            return self._walk(at_step, 1, self.guidance_scale)
+            return self._walk(at_step, 1, self.guidance_of())
 
     def _walk(
         self,
         at_step: StepCondition,
         rows: int,
-        guidance_scale: float,
+        guidance: Guidance,
         callback: Callable[[int, Tensor, Tensor], None] | None = None,
         show_progress: bool = False,
     ) -> Tensor:
         """Samples from the inverted picture.
 
         Args:
-            at_step (callable): Unconditional rows, then conditional ones.
+            at_step (callable): See :data:`StepCondition`.
             rows (int): Pictures B.
-            guidance_scale (float): Classifier-free guidance.
+            guidance (Guidance): Of all of them.
             callback (callable, optional): See :func:`run_scheduler`; it may
                 change the latents in place.
             show_progress (bool): Whether to show a progress bar.
@@ -579,15 +566,16 @@ class InversionEditor(EmbeddingEditor):
         Returns:
             Tensor: Latents, (B, 4, h, w).
         """
-        from tqdm.auto import tqdm
-
         self.check_inverted()
         step_of = {int(t): i for i, t in enumerate(self.timesteps())}
 
-        with tqdm(total=self.num_steps, disable=not show_progress) as bar:
+        with progress_bar(
+            total=self.num_steps, disable=not show_progress
+        ) as bar:
 
-            def denoise(z: Tensor, t: Tensor) -> Tensor:
-                return self.sd.predict_noise(z, t, at_step(step_of[int(t)]))
+            def denoise(z: Tensor, t: Tensor, guided: bool) -> Tensor:
+                text = at_step(step_of[int(t)], guided)
+                return self.sd.predict_noise(z, t, text)
 
             def after_step(done: int, t: Tensor, z: Tensor) -> None:
                 bar.update()
@@ -595,7 +583,11 @@ class InversionEditor(EmbeddingEditor):
                     callback(done, t, z)
 
             return run_scheduler(
-                guided(denoise, guidance_scale),
+                guidance.apply(
+                    partial(denoise, guided=True),
+                    partial(denoise, guided=False),
+                    self.sd.scheduler,
+                ),
                 self.start.repeat(rows, 1, 1, 1),
                 self.sd.scheduler,
                 self.num_steps,
@@ -694,7 +686,7 @@ class InversionEditor(EmbeddingEditor):
         prompt = self.parse(self.source_text)
         words = list(dict.fromkeys(prompt.words)) if word is None else [word]
         marks = torch.stack([prompt.indicator([each]) for each in words])
-        average = MapAverage(self.map_layers, rows=slice(1, 2))
+        average = MapAverage(self.map_layers, rows=slice(-1, None))
         pixels = self.sd.decode(self.reconstruct(average))[0]
         # (side, side, M) x (M, words) / tokens of each -> (words, side, side)
         marks = (marks / marks.sum(1, keepdim=True)).to(pixels.device)
@@ -721,6 +713,7 @@ class InversionEditor(EmbeddingEditor):
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         seed: int = 1,
+        **guidance: Any,
     ) -> list[tuple[str, Image.Image]]:
         """Draws the panels that show what the inversion is worth.
 
@@ -728,6 +721,8 @@ class InversionEditor(EmbeddingEditor):
             num_inference_steps (int, optional): See :meth:`infer`.
             guidance_scale (float, optional): Likewise.
             seed (int): Likewise.
+            **guidance: ``guidance_rescale`` and ``guidance_interval``,
+                likewise.
 
         Returns:
             list[tuple[str, PIL.Image.Image]]: The picture and what the
@@ -739,6 +734,7 @@ class InversionEditor(EmbeddingEditor):
             targets,
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
+            **guidance,
             show_progress=False,
             return_reconstruction=True,
         )

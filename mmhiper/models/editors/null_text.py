@@ -11,6 +11,7 @@ from mmhiper.models.editors.curriculum import CurriculumEditor
 from mmhiper.models.embeddings import NullTexts
 from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.registry import MODELS
+from mmhiper.utils.errors import UserError
 
 
 @MODELS.register_module()
@@ -29,6 +30,10 @@ class NullTextInversion(CurriculumEditor):
         inner_steps (str): See :class:`CurriculumEditor`.
         **options: See :class:`CurriculumEditor` and
             :class:`InversionEditor`.
+
+    Raises:
+        ValueError: If a value is out of range, or there is no guidance: an
+            unconditional text would have no effect.
     """
 
     has_own_negative = True
@@ -52,6 +57,13 @@ class NullTextInversion(CurriculumEditor):
             inner_steps=inner_steps,
             **options,
         )
+        if self.guidance_scale <= 1:
+            raise UserError(
+                'NullTextInversion learns the text that guidance moves away '
+                'from: `guidance_scale` must be above 1, but is '
+                f'{self.guidance_scale:g}. Without guidance take '
+                'DDIMInversion.'
+            )
         self.embedding = NullTexts(self.condition(['']).tokens, self.num_steps)
 
     def negative(self, text: Conditioning, step: int) -> Conditioning:

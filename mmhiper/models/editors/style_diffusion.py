@@ -12,9 +12,9 @@ from torch import Tensor
 from mmhiper.models.attention import AttentionControl, MapStore
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.editors.curriculum import CurriculumEditor
-from mmhiper.models.editors.inversion import Inversion
 from mmhiper.models.embeddings import ValueMappers
 from mmhiper.models.image_encoder import ImageEncoder
+from mmhiper.models.inversion import Inversion
 from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.registry import MODELS
 from mmhiper.utils.arguments import ValuesOf
@@ -88,7 +88,7 @@ class StyleDiffusion(CurriculumEditor):
         return given
 
     def positive(self, text: Conditioning, step: int) -> Conditioning:
-        """A text with values that hold the picture (METHODS 3.3).
+        """A text with values that hold the picture (sec. 3).
 
         Args:
             text (Conditioning): B encoded texts.
@@ -153,8 +153,8 @@ class StyleDiffusion(CurriculumEditor):
         losses = super().loss(inputs, data_samples)
         if self.learns_maps:
             inversion = self.invert(inputs, data_samples)
-            # step i has those of k = T - i + 1, one step noisier than its
-            # own; the first has none beyond k = T (METHODS 3.4)
+            # as in the official code: step i has those of k = T - i + 1, one
+            # step noisier than its own, and the first those of k = T
             wanted = inversion.maps[-max(1, self.position)]
             attention = torch.stack(
                 [

@@ -149,9 +149,6 @@ class TextualInversion(WordEditor):
         Returns:
             Conditioning: B texts.
         """
-        _, iteration = run_state()
-        if self.progressive_interval:
-            self.embedding.activate(1 + iteration // self.progressive_interval)
         return self.encode(
             [
                 self._with_image_token(self._sentence_of(sample), sample)
@@ -293,6 +290,8 @@ class TextualInversion(WordEditor):
     ) -> dict[str, Tensor]:
         """The denoising loss, and the pull towards the start values.
 
+        Progressive vectors whose turn has come are in use from here on.
+
         Args:
             inputs (Tensor): (B, 3, S, S) in [-1, 1].
             data_samples (list[BaseDataElement]): B elements.
@@ -300,6 +299,9 @@ class TextualInversion(WordEditor):
         Returns:
             dict[str, Tensor]: 'loss', and 'loss_reg' where it has a weight.
         """
+        if self.progressive_interval:
+            _, iteration = run_state()
+            self.embedding.activate(1 + iteration // self.progressive_interval)
         if len(self.words.learned) == 1:
             losses = super().loss(inputs, data_samples)
             words = set(self.words.learned)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 class NullTexts(nn.Module):
     """The unconditional texts of null-text inversion, one per timestep.
 
-    Entry point B of the design, in the unconditional branch.
+    Entry B of docs/en/method.md, in the unconditional branch.
 
     Args:
         empty (Tensor): The encoded empty text, (1, M, D), where they start.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 class TailEmbedding(nn.Module):
     """The personalised part of HiPer: the last N token positions.
 
-    Entry point B of the design: after the text encoder. One tail per source
+    Entry B of docs/en/method.md: after the text encoder. One tail per source
     image, all in one tensor.
 
     Args:
@@ -47,7 +47,7 @@ class TailEmbedding(nn.Module):
             tokens (Tensor): Encoded texts, (B, M, D).
             images (Tensor): Which source image's tail, (B,) integers in
                 [0, K).
-            strength (float): Factor on the tail (``s`` of METHODS 1.5).
+            strength (float): Factor on the tail (arXiv 2303.08767, eq. 5).
 
         Returns:
             Tensor: (B, M, D) fp32.

@@ -14,7 +14,7 @@ from mmhiper.utils.errors import UserError
 class TokenEmbedding(nn.Module):
     """The rows of new words' tokens, and of per-image tokens.
 
-    Entry point A of the design: before the text encoder. These tensors are
+    Entry A of docs/en/method.md: before the text encoder. These tensors are
     all that trains; the table of the vocabulary is elsewhere, and frozen.
 
     The rows of a word are a parameter of their own: a step whose sentences

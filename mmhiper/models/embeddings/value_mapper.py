@@ -12,9 +12,10 @@ from torch.nn.utils import skip_init
 class ValueMappers(nn.Module):
     """The mapping networks of StyleDiffusion, one per timestep.
 
-    Entry point C of the design: the value input of cross-attention. Each
+    Entry C of docs/en/method.md: the value input of cross-attention. Each
     network turns the tokens of the picture into a scale and a shift for each
-    position of a text: ``c_v = c * scale + shift`` (METHODS 3.3).
+    position of a text: ``c_v = c * scale + shift`` (arXiv
+    2303.15649, sec. 3).
 
     Args:
         num_steps (int): Timesteps T.

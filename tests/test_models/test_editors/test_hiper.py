@@ -43,7 +43,7 @@ def test_an_edit_is_the_target_text_with_the_scaled_tail(tiny_folder):
         default = editor.condition(['a sitting dog', 'x']).tokens
         reconstruction = editor.condition(['a dog'], strength=1.0).tokens
 
-    # METHODS 1.5, written out: c = [c_tgt[:, :M-N], s * h]
+    # eq. 5 of the paper, written out: c = [c_tgt[:, :M-N], s * h]
     tail = editor.embedding.tail.detach()
     text = editor.sd.encode_text(['a sitting dog', 'x']).tokens
     expected = torch.cat([text[:, :72], 0.8 * tail.expand(2, -1, -1)], 1)
@@ -114,7 +114,7 @@ def test_the_loss_is_that_of_the_paper(tiny_folder):
         handle.remove()
 
     (((noised, t), kwargs, output),) = calls
-    z0 = torch.cat(list(editor._latents.values()))
+    z0 = torch.cat(editor._latents.values())
     alphas = editor.sd.scheduler.alphas_cumprod.double()
     alpha = alphas[t].reshape(2, 1, 1, 1)
     eps = (noised - alpha.sqrt() * z0) / (1 - alpha).sqrt()
@@ -267,13 +267,13 @@ def test_another_seed_draws_another_posterior_sample(tiny_sd1):
 
 
 def test_ever_new_pictures_do_not_pile_up(tiny_sd1, monkeypatch):
-    monkeypatch.setattr('mmhiper.models.editors.base.MAX_CACHED', 3)
+    monkeypatch.setattr('mmhiper.models.denoising.MAX_CACHED', 3)
     editor = make_hiper(tiny_sd1)
 
     for seed in range(7):
         losses_at(editor, [picture(seed)], 0)
 
-    assert len(editor._latents) <= 3
+    assert len(editor._latents.values()) <= 3
 
 
 def test_under_autocast_the_loss_is_fp32(tiny_sd1):
@@ -294,7 +294,7 @@ def test_the_frozen_model_follows_the_editor(tiny_sd1):
     losses_at(editor, [picture(0)], 0)
 
     editor.to('meta')
-    assert not editor._latents  # they were on the old device
+    assert not editor._latents.values()  # they were on the old device
     assert editor.embedding.tail.device.type == 'meta'
     assert editor.sd.device.type == 'meta'
     assert editor.content.device.type == 'meta'

@@ -60,6 +60,7 @@ def embeds(text, negative=None) -> dict:
         {},
         dict(guidance_scale=1.0),
         dict(guidance_scale=3.0, negative_prompt='blurry'),
+        dict(guidance_rescale=0.7),
         dict(height=32, width=96),
         dict(num_images_per_prompt=2),
         dict(eta=0.7),
@@ -120,7 +121,6 @@ def test_plain_texts_are_drawn_as_by_the_pipeline(pair, negative):
     theirs = pipeline(
         'a cat!',
         negative_prompt=negative,
-        guidance_scale=7.5,
         latents=latents,
         output_type='pt',
         **options,
@@ -159,7 +159,6 @@ def test_seeded_noise_is_that_of_the_pipeline_with_generators(pair):
         **embeds(condition, editor.sd.encode_nothing(1)),
         num_images_per_prompt=2,
         num_inference_steps=STEPS,
-        guidance_scale=7.5,
         generator=[torch.Generator().manual_seed(7 + i) for i in range(2)],
         output_type='pt',
     ).images
@@ -215,6 +214,8 @@ def test_defaults_are_those_of_the_contract(editor):
         editor,
         num_inference_steps=50,
         guidance_scale=7.5,
+        guidance_rescale=0,
+        guidance_interval=None,
         negative_prompt='',
         strength=0.8,
         seed=1,

@@ -3,11 +3,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from inversion import batch, make, train
+from inversion import batch, make, train, with_image_encoder
 from tiny import picture
 from tolerances import EXACT
 
 from mmhiper.models import NullTextInversion, guided, run_scheduler
+from mmhiper.models.guidance import noise_level
 
 pytestmark = [
     pytest.mark.filterwarnings('ignore:0 of 4 timesteps'),
@@ -184,3 +185,93 @@ def test_the_loss_of_null_text_inversion_is_its_formula(tiny_one_text):
 def test_a_stable_diffusion_xl_is_refused(tiny_sdxl, kind):
     with pytest.raises(ValueError, match=f'{kind}.* is a Stable Diffusion XL'):
         make(tiny_sdxl, kind)
+
+
+# -------------------------------------------------------------------- guidance
+def pixels_of(editor, **options):
+    drawn = editor.infer(
+        'a cat',
+        show_progress=False,
+        return_type='tensor',
+        return_reconstruction=True,
+        **options,
+    )
+    return torch.cat([drawn['samples'], drawn['reconstructions']])
+
+
+def test_steps_without_guidance_leave_the_unconditional_rows_out(tiny_sd1):
+    editor = inverted(tiny_sd1, 'DDIMInversion')
+    levels = [noise_level(editor.sd.scheduler, t) for t in editor.timesteps()]
+    sizes = []
+    handle = editor.sd.unet.register_forward_pre_hook(
+        lambda module, args: sizes.append(len(args[0]))
+    )
+    try:
+        pixels_of(editor, guidance_interval=(levels[3], levels[1]))
+    finally:
+        handle.remove()
+
+    assert sizes == [2, 4, 4, 2]
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(tau_c=0, tau_s=0),
+        dict(tau_c=0.6, tau_s=0.6),
+        dict(tau_c=1, tau_u=1, reweight={'cat': 3}),
+        dict(tau_c=1, cross_replace={'cat': 0.3}, blend_words=('dog', 'cat')),
+    ],
+)
+def test_prompt_to_prompt_is_the_same_without_unconditional_rows(
+    tiny_sd1, options
+):
+    editor = inverted(tiny_sd1, 'DDIMInversion')
+    barely = 1 + 1e-14  # with all rows, and no guidance to speak of
+
+    none = pixels_of(editor, guidance_scale=1, **options)
+
+    torch.testing.assert_close(
+        none, pixels_of(editor, guidance_scale=barely, **options), **EXACT
+    )
+    outside = pixels_of(editor, guidance_interval=(50, 60), **options)
+    assert torch.equal(outside, none)
+    everywhere = pixels_of(editor, guidance_interval=(0, 60), **options)
+    assert torch.equal(everywhere, pixels_of(editor, **options))
+    assert (everywhere - none).abs().max() > 1e-3
+
+
+def test_rescaled_edits_differ_and_mistakes_are_named(tiny_sd1):
+    editor = inverted(tiny_sd1, 'DDIMInversion')
+
+    plain, rescaled = (
+        pixels_of(editor, guidance_rescale=share) for share in (0, 0.7)
+    )
+
+    assert (plain - rescaled).abs().max() > 1e-3
+    with pytest.raises(ValueError, match='`guidance_rescale`'):
+        pixels_of(editor, guidance_rescale=2)
+    with pytest.raises(ValueError, match='`guidance_interval`'):
+        editor.preview(guidance_interval=(3, 1))
+
+
+@pytest.mark.parametrize(
+    'kind', ['StyleDiffusion', 'NullTextInversion', 'DDIMInversion']
+)
+def test_training_guidance_of_none_is_the_backbones_own(
+    tiny_sd1, tmp_path, kind
+):
+    folder = with_image_encoder(tiny_sd1, tmp_path / 'own', 32)
+    (folder / 'guidance.json').write_text('{"guidance_scale": 2.5}')
+
+    # the papers' number, whatever the backbone says, unless it is asked
+    assert make(folder, kind).guidance_scale == 7.5
+    editor = make(folder, kind, guidance_scale=None)
+    assert editor.guidance_scale == editor.default_guidance == 2.5
+    # and what was learned with it keeps it
+    assert editor.export_metadata()['arguments']['guidance_scale'] == 2.5
+
+
+def test_null_texts_need_guidance(tiny_sd1):
+    with pytest.raises(ValueError, match=r'above 1, but is 1\. .*DDIM'):
+        make(tiny_sd1, 'NullTextInversion', guidance_scale=1)

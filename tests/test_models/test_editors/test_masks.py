@@ -8,7 +8,7 @@ from runs import REPO, config, draw_image, learn
 from tiny import at_step, batch_of, make_hiper, picture
 from tolerances import EXACT
 
-from mmhiper.models.editors.base import masked_means
+from mmhiper.models.denoising import masked_means
 
 TEXTUAL_INVERSION = (
     REPO / 'configs' / 'textual_inversion' / 'textual_inversion.py'

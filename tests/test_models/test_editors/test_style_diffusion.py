@@ -15,6 +15,7 @@ from transformers import CLIPVisionModelWithProjection
 from mmhiper.models import Conditioning, guided, run_scheduler
 from mmhiper.models.attention import AttentionControl, attention_control
 from mmhiper.models.edit_options import EditOptions
+from mmhiper.models.guidance import Guidance
 
 pytestmark = [
     # many tests need no training to its end
@@ -616,7 +617,9 @@ def test_a_local_blend_keeps_the_source_elsewhere(sd1):
 
     plain, blended = (
         editor.edit_latents(
-            'a cat by the sea', EditOptions(**taus, blend_words=words), 7.5
+            'a cat by the sea',
+            EditOptions(**taus, blend_words=words),
+            Guidance(7.5),
         )
         for words in (None, 'by')
     )

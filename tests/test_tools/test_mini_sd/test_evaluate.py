@@ -1,6 +1,7 @@
 """The measurements: what is asked is what is judged."""
 
 import functools
+import json
 import math
 from dataclasses import replace
 
@@ -11,6 +12,9 @@ import numpy as np
 import pytest
 import torch
 from tolerances import EPS
+
+from mmhiper.io.file_content import FileContent, write_content
+from mmhiper.utils.errors import FileError
 
 import judge
 from world import ACCESSORIES, FURS, PLACES, POSES, draw, sample_scene
@@ -82,15 +86,18 @@ def test_each_accessory_is_asked_for_on_its_own():
 
 
 @pytest.fixture(scope='module')
-def trained(tmp_path_factory):
-    """A judge of a few steps, and its file."""
-    path = tmp_path_factory.mktemp('judge') / 'judge.pth'
-    return judge.train(path, individuals=64, epochs=4), path
+def trained():
+    """A judge of a few steps."""
+    return judge.train(individuals=64, epochs=4)
 
 
-def test_a_judge_learns_and_is_kept(trained):
-    trained, path = trained
+def test_a_judge_learns_and_is_kept(trained, tmp_path):
+    path = tmp_path / 'judge.safetensors'
+    trained.accuracy = judge.report(trained, individuals=20)
+    judge.save_judge(trained, path)
     again = judge.load_judge(path)
+    assert again.accuracy == trained.accuracy
+    assert trained.accuracy['species'] > 1 / 3  # better than a guess
     pictures = [draw(sample_scene(np.random.default_rng(i))) for i in range(3)]
     said, features = again.look(pictures)
     assert said == trained.look(pictures)[0]
@@ -99,6 +106,47 @@ def test_a_judge_learns_and_is_kept(trained):
     torch.testing.assert_close(
         features.norm(dim=1), torch.ones(3), rtol=0, atol=64 * EPS
     )
+
+
+def test_the_judge_that_ships_is_as_good_as_it_says():
+    """It needs no training, and its figures are those of its weights."""
+    assert judge.DEFAULT_PATH.stat().st_size <= 2e6
+    shipped = judge.load_judge()
+    individuals = 40
+    found = judge.report(shipped, individuals)
+    assert set(found) == {*judge.ANSWERS, 'identity'}
+    for name, share in shipped.accuracy.items():
+        assert share > 0.95
+        # a binomial share of at least 40 pictures: four standard deviations,
+        # and a picture more, where next to nothing is wrong
+        spread = math.sqrt(share * (1 - share) / individuals)
+        assert abs(found[name] - share) <= 4 * spread + 1 / individuals
+
+
+def test_a_missing_judge_is_told_and_not_trained(tmp_path, monkeypatch):
+    monkeypatch.setattr(judge, 'train', lambda *_: pytest.fail('trains'))
+    with pytest.raises(FileNotFoundError, match=r'judge\.py --train'):
+        judge.load_judge(tmp_path / 'judge.safetensors')
+
+
+@pytest.mark.parametrize(
+    'note',
+    [
+        '{"species": 1}',
+        '["species", "pose"]',
+        '7',
+        'much',
+        '[' * 100_000,
+        json.dumps(dict.fromkeys([*judge.ANSWERS, 'identity'], 7)),
+        json.dumps(dict.fromkeys([*judge.ANSWERS, 'identity'], 'all')),
+    ],
+)
+def test_what_a_file_says_of_itself_is_checked(tmp_path, note):
+    path = tmp_path / 'judge.safetensors'
+    content = FileContent(path, judge.Judge().state_dict(), {'accuracy': note})
+    write_content(content)
+    with pytest.raises(FileError, match=r'judge\.py --train'):
+        judge.load_judge(path)
 
 
 def test_a_score_counts_success_and_identity():
@@ -142,7 +190,6 @@ def test_drawings_of_a_concept_pass_the_gate_and_others_do_not(
     trained, monkeypatch
 ):
     """The gate itself, on drawings, with a judge of a few steps."""
-    trained, _ = trained
     monkeypatch.setattr(  # the rivals of both are the same
         evaluate_textual_inversion,
         'make_concept',

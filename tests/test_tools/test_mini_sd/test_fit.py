@@ -103,3 +103,16 @@ def test_a_stage_that_finishes_another_leaves_it_to_go_on(target):
     target.rates.clear()
     target.train('annealed', 10, begin='unet')
     assert len(target.rates) == 10  # anew, from what is newer
+
+
+def test_a_training_begins_from_weights_taken_over(target, tmp_path):
+    start = nn.Linear(1, 1)
+    with torch.no_grad():
+        start.weight.fill_(1.0)  # the target itself: nothing is left to learn
+        start.bias.fill_(0.0)
+    common.save(tmp_path / 'a_start.pth', model=start.state_dict())
+    # from chance three steps of 0.01 leave it near 3
+    assert target.train('a', 3) == pytest.approx(1.0, abs=0.1)
+    # of its own state it knows more than what it began from
+    common.save(tmp_path / 'a_start.pth', model=nn.Linear(1, 1).state_dict())
+    assert target.train('a', 6) == pytest.approx(1.0, abs=0.1)

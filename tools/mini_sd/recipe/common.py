@@ -163,7 +163,8 @@ def fit(
 ) -> nn.Module:
     """Train by the clock, which counts CPU time: other work costs no steps.
 
-    A killed run goes on from ``{name}_state.pth`` with the time it had left.
+    A killed run goes on from ``{name}_state.pth`` with the time it had left;
+    a new one begins from ``{name}_start.pth`` where there is one.
 
     Args:
         name (str): The stage, for files and the log.
@@ -206,6 +207,10 @@ def fit(
         optimizer.load_state_dict(saved['optimizer'])
         step, spent = saved['step'], saved['spent'] if last == state else 0.0
         log(f'{name}: goes on at step {step}, {spent / 60:.1f} min')
+    elif (work_dir / f'{name}_start.pth').exists():
+        start = load(work_dir / f'{name}_start.pth')['model']
+        model.load_state_dict(start)
+        average.load_state_dict(start)
 
     def keep() -> None:
         save(

@@ -9,6 +9,8 @@ from pathlib import Path
 from diffusers import StableDiffusionPipeline
 from transformers import CLIPImageProcessor
 
+from mmhiper.models.guidance import FILE as GUIDANCE
+
 from .clip import MEAN, STD, load_clip
 from .common import Log, load, newest
 from .drawings import SIZE
@@ -60,8 +62,10 @@ def export(work_dir: Path, folder: Path, log: Log) -> None:
     pipeline.save_pretrained(part)
     for name in ('vocab.json', 'merges.txt'):  # as older readers want it
         shutil.copy(work_dir / 'tokenizer' / name, part / 'tokenizer')
-    if (folder / 'README.md').exists():  # the model card is written by hand
-        shutil.copy(folder / 'README.md', part)
+    # the model card is written by hand, the guidance chosen by measurement
+    for name in ('README.md', GUIDANCE):
+        if (folder / name).exists():
+            shutil.copy(folder / name, part)
     # transformers loads what the config says, diffusers fp32: let them agree.
     for name in ('text_encoder', 'image_encoder'):
         path = part / name / 'config.json'

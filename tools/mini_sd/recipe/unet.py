@@ -27,6 +27,7 @@ EMA_DECAY = 0.9998
 EMPTY_SHARE = 0.1  # of contexts, for guidance
 MIXED_SHARE = 0.3  # of contexts
 CUT_SHARE = 0.1  # of contexts
+STEPS = 1000  # of the noise schedule
 GAMMA = 5.0  # of min-SNR (arXiv 2303.09556)
 
 PROMPTS = (
@@ -52,6 +53,7 @@ PROMPTS = (
 def build_scheduler() -> DDIMScheduler:
     """Stable Diffusion's noise schedule, with v-prediction."""
     return DDIMScheduler(
+        num_train_timesteps=STEPS,
         beta_start=0.00085,
         beta_end=0.012,
         beta_schedule='scaled_linear',
@@ -135,6 +137,67 @@ def _cut(rng: np.random.Generator) -> int:
     return POSITIONS - int(rng.integers(1, 21))
 
 
+class Noised:
+    """Latents with noise, and how well a U-Net tells what was added."""
+
+    def __init__(self, work_dir: Path) -> None:
+        self.latents = np.load(work_dir / 'latents.npy', mmap_mode='r')
+        self._scale = scaling_factor(work_dir)
+        self._contexts = Contexts(work_dir)
+        self._scheduler = build_scheduler()
+        self._abar = self._scheduler.alphas_cumprod.to(device())
+
+    def losses(
+        self,
+        unet: Any,
+        index: np.ndarray,
+        times: np.ndarray,
+        rng: np.random.Generator,
+    ) -> Tensor:
+        """Return the weighted error of the velocity for each drawing, (B,).
+
+        Args:
+            unet (Any): The U-Net, plain or compiled.
+            index (np.ndarray): Of drawings, (B,).
+            times (np.ndarray): Timesteps in [0, STEPS), (B,).
+            rng (np.random.Generator): Draws noise and contexts.
+        """
+        clean = torch.from_numpy(self.latents[index]).to(device()).float()
+        clean = clean * self._scale
+        noise = torch.from_numpy(
+            rng.standard_normal(clean.shape, np.float32)
+        ).to(device())
+        at = torch.from_numpy(times).to(device())
+        noisy = self._scheduler.add_noise(clean, noise, at)
+        wanted = self._scheduler.get_velocity(clean, noise, at)
+        noisy = noisy.contiguous(memory_format=torch.channels_last)
+        with autocast():
+            made = unet(noisy, at, self._contexts(index, rng)).sample
+        snr = self._abar[at] / (1 - self._abar[at])
+        weight = snr.clamp(max=GAMMA) / (snr + 1)  # for v: over snr + 1
+        return weight * (made.float() - wanted).square().mean((1, 2, 3))
+
+    @torch.no_grad()
+    def unseen(self, unet: nn.Module) -> float:
+        """Return the mean loss on all unseen drawings, always the same noise.
+
+        Every drawing has a timestep of its own, evenly spread.
+        """
+        unet.eval()
+        rng = np.random.default_rng(SEED)
+        index = np.arange(len(self.latents) - UNSEEN, len(self.latents))
+        times = np.linspace(0, STEPS - 1, UNSEEN).round().astype(int)
+        rng.shuffle(times)
+        losses = [
+            self.losses(unet, some, at, rng)
+            for some, at in zip(
+                index.reshape(-1, BATCH), times.reshape(-1, BATCH), strict=True
+            )
+        ]
+        unet.train()
+        return float(torch.cat(losses).mean())
+
+
 def train_unet(work_dir: Path, minutes: float, log: Log) -> None:
     """Train at a constant rate and save the EMA as ``unet.pth``."""
     _train('unet', work_dir, minutes, log, falls=False)
@@ -153,31 +216,16 @@ def _train(
 ) -> None:
     unet = build_unet()
     fast = compiled(unet)
-    latents = np.load(work_dir / 'latents.npy', mmap_mode='r')
-    scale = scaling_factor(work_dir)
-    contexts = Contexts(work_dir)
-    scheduler = build_scheduler()
-    abar = scheduler.alphas_cumprod.to(device())
+    data = Noised(work_dir)
     painter = Painter(work_dir)
 
     def loss_of(rng: np.random.Generator, share: float) -> Tensor:
-        index = rng.integers(0, len(latents) - UNSEEN, BATCH)
-        clean = torch.from_numpy(latents[index]).to(device()).float() * scale
-        noise = torch.from_numpy(
-            rng.standard_normal(clean.shape, np.float32)
-        ).to(device())
-        times = torch.from_numpy(rng.integers(0, len(abar), BATCH)).to(
-            device()
-        )
-        noisy = scheduler.add_noise(clean, noise, times)
-        wanted = scheduler.get_velocity(clean, noise, times)
-        noisy = noisy.contiguous(memory_format=torch.channels_last)
-        with autocast():
-            made = fast(noisy, times, contexts(index, rng)).sample
-        snr = abar[times] / (1 - abar[times])
-        weight = snr.clamp(max=GAMMA) / (snr + 1)  # for v: over snr + 1
-        error = (made.float() - wanted).square().mean((1, 2, 3))
-        return (weight * error).mean()
+        index = rng.integers(0, len(data.latents) - UNSEEN, BATCH)
+        times = rng.integers(0, STEPS, BATCH)
+        return data.losses(fast, index, times, rng).mean()
+
+    def watch(model: nn.Module) -> str:
+        return f'{data.unseen(model):.5f} on unseen, {painter.sheets(model)}'
 
     fit(
         name,
@@ -189,8 +237,8 @@ def _train(
         rate=RATE,
         seed=SEED,
         ema_decay=EMA_DECAY,
-        watch=painter.sheets,
-        watch_every=60 * 60,
+        watch=watch,
+        watch_every=20 * 60,
         **schedule,
     )
 

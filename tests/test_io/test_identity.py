@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmhiper.models.embeddings import Identity
+from mmhiper.io.identity import Identity
 
 TAIL = {'embedding.tail': torch.zeros(1, 5, 8)}
 RECORD = dict(editor='HiPer', backbone='owner/model-a')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -25,7 +26,9 @@ class Identity:
     backbone: str | None
 
     @classmethod
-    def of(cls, tensors: Mapping[str, Tensor], record: Mapping) -> Identity:
+    def of(
+        cls, tensors: Mapping[str, Tensor], record: Mapping[str, Any]
+    ) -> Identity:
         """Describes tensors and the record that came with them.
 
         Args:

@@ -1,0 +1,208 @@
+"""A training step by denoising: what is drawn for it, what its errors count.
+
+Noise and timestep of a picture come from (seed, picture, iteration) alone:
+neither from what else is in the batch nor from which process holds it, and a
+resumed run draws what an uninterrupted one would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from mmengine.structures import BaseDataElement
+from torch import Tensor
+
+from mmhiper.models.conditioning import Conditioning
+from mmhiper.models.stable_diffusion import StableDiffusion
+from mmhiper.utils.errors import UserError
+from mmhiper.utils.randomness import generator_of
+
+# A deterministic pipeline has one entry per picture; one with random flips or
+# crops may produce ever new pictures, which must not pile up.
+MAX_CACHED = 256
+
+
+class LatentCache:
+    """Latents of pictures, each encoded when it is first seen in a run.
+
+    Args:
+        sd (StableDiffusion): The frozen model.
+    """
+
+    def __init__(self, sd: StableDiffusion) -> None:
+        self._sd = sd
+        self._kept: dict[tuple[int, str], Tensor] = {}
+
+    def encode(
+        self, pixels: Tensor, sample: BaseDataElement, seed: int
+    ) -> Tensor:
+        """A sample of a picture's posterior; of seed and picture alone.
+
+        Args:
+            pixels (Tensor): (3, S, S) in [-1, 1].
+            sample (BaseDataElement): With ``image_key``.
+            seed (int): The seed of the run.
+
+        Returns:
+            Tensor: (1, 4, h, w) fp32.
+
+        Raises:
+            ValueError: If the picture has no ``image_key``.
+        """
+        key = sample.get('image_key')
+        if key is None:
+            raise UserError(
+                'A data element needs `image_key`, which the data '
+                'preprocessor of the editor sets: pass batches through '
+                '`editor.data_preprocessor(...)` first.'
+            )
+        if (seed, key) not in self._kept:
+            if len(self._kept) >= MAX_CACHED:
+                self._kept.clear()
+            self._kept[seed, key] = self._sd.encode_image(
+                pixels[None], generator_of(seed, key, 'posterior')
+            )
+        return self._kept[seed, key]
+
+    def values(self) -> list[Tensor]:
+        """All that are kept, (1, 4, h, w) each, in the order of encoding."""
+        return list(self._kept.values())
+
+    def clear(self) -> None:
+        """Forgets all; where the model is moved they lie on its old device."""
+        self._kept.clear()
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What a step denoises.
+
+    Attributes:
+        latents (Tensor): Clean ones, (B, 4, h, w).
+        noise (Tensor): Likewise, on the same device.
+        timesteps (Tensor): (B,) integers, on the CPU.
+    """
+
+    latents: Tensor
+    noise: Tensor
+    timesteps: Tensor
+
+
+def draw_step(
+    latents: Sequence[Tensor],
+    keys: Sequence[str],
+    run: tuple[int, int],
+    num_timesteps: int,
+    noise_offset: float = 0.0,
+) -> Draw:
+    """Draws noise and timesteps of a training step.
+
+    Args:
+        latents (Sequence[Tensor]): B times (1, 4, h, w).
+        keys (Sequence[str]): B ``image_key``.
+        run (tuple[int, int]): Seed and iteration.
+        num_timesteps (int): The timesteps are in [0, ``num_timesteps``).
+        noise_offset (float): Share of one more normal number for each picture
+            and channel.
+
+    Returns:
+        Draw: Of B pictures.
+    """
+    noises, timesteps = [], []
+    for z, key in zip(latents, keys, strict=True):
+        seed, iteration = run
+        generator = generator_of(seed, key, iteration)
+        timesteps.append(
+            torch.randint(num_timesteps, (1,), generator=generator)
+        )
+        noise = torch.randn(z.shape, generator=generator)
+        if noise_offset:
+            # (1, 4, 1, 1); drawn last: the rest is as without it
+            offset = torch.randn((*z.shape[:2], 1, 1), generator=generator)
+            noise = noise + noise_offset * offset
+        noises.append(noise)
+    clean = torch.cat(list(latents))
+    noise = torch.cat(noises).to(clean.device, non_blocking=True)
+    return Draw(clean, noise, torch.cat(timesteps))
+
+
+def draw_fixed(
+    latents: Tensor,
+    key: str,
+    seed: int,
+    number: int,
+    count: int,
+    num_timesteps: int,
+) -> Draw:
+    """One of some draws that are the same at each iteration.
+
+    Args:
+        latents (Tensor): (1, 4, h, w).
+        key (str): The ``image_key``.
+        seed (int): Of the run.
+        number (int): Which of them, in [0, ``count``).
+        count (int): How many; their timesteps are spread evenly.
+        num_timesteps (int): Over [0, ``num_timesteps``).
+
+    Returns:
+        Draw: Of one picture.
+    """
+    generator = generator_of(seed, key, 'fixed', number)
+    noise = torch.randn(latents.shape, generator=generator)
+    return Draw(
+        latents,
+        noise.to(latents.device, non_blocking=True),
+        torch.tensor([(2 * number + 1) * num_timesteps // (2 * count)]),
+    )
+
+
+def denoise(
+    sd: StableDiffusion, draw: Draw, conditioning: Conditioning
+) -> tuple[Tensor, Tensor]:
+    """Noises latents and has the U-Net undo it.
+
+    Args:
+        sd (StableDiffusion): The frozen model.
+        draw (Draw): Of B pictures.
+        conditioning (Conditioning): B texts; gradients reach them.
+
+    Returns:
+        tuple[Tensor, Tensor]: Output and target, both (B, 4, h, w) fp32.
+    """
+    sd.lay_out(torch.channels_last)
+    noised = sd.add_noise(draw.latents, draw.noise, draw.timesteps)
+    output = sd.predict_noise(noised, draw.timesteps, conditioning)
+    return output, sd.noise_target(draw.latents, draw.noise, draw.timesteps)
+
+
+def masked_means(
+    output: Tensor, target: Tensor, masks: Sequence[Tensor | None]
+) -> Tensor:
+    """The mean squared error of each picture, over its subject.
+
+    Args:
+        output (Tensor): (B, 4, h, w) fp32.
+        target (Tensor): Likewise.
+        masks (Sequence[Tensor | None]): B times (S, S) in [0, 1]: a latent
+            counts by the share of its pixels that is subject. None counts
+            all; of an empty mask the mean is 0.
+
+    Returns:
+        Tensor: (B,).
+    """
+    errors = (output - target).square()
+    means = errors.flatten(1).mean(1)
+    if all(mask is None for mask in masks):
+        return means
+    result = []
+    for error, mean, mask in zip(errors, means, masks, strict=True):
+        if mask is not None:
+            # (S, S) -> (1, h, w); all channels have the same weights
+            weights = F.adaptive_avg_pool2d(mask[None], error.shape[-2:])
+            area = weights.sum().clamp_min(1e-6)
+            mean = (error.mean(0) * weights[0]).sum() / area
+        result.append(mean)
+    return torch.stack(result)
