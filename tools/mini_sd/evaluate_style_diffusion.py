@@ -48,9 +48,9 @@ EDITORS = (
 SHOWN = 12  # edits on the sheet: all four of three pictures
 # With the default taus of .6 nothing but the animal follows the text: the
 # horizon is structure, and is kept. The same values for every editor; only
-# StyleDiffusion reads tau_v, and at .2 of the steps the values that it learned
-# of a picture keep its place as well.
-PLACE_TAUS = dict(tau_v=0.1, tau_c=0.3, tau_s=0.3)
+# StyleDiffusion reads tau_v: what it learned of a picture holds the place too,
+# so the less of it the better (README, "Places").
+PLACE_TAUS = dict(tau_v=0.0, tau_c=0.3, tau_s=0.3)
 GUIDANCE = 7.5  # of training and editing, whatever a backbone's own is
 # The autoencoder draws an edge over some pixels on both sides of it.
 MARGIN = 4
