@@ -17,6 +17,7 @@ from mmhiper.datasets.templates import (
 )
 from mmhiper.registry import DATASETS
 from mmhiper.utils.errors import MissingFileError, UserError
+from mmhiper.utils.file_kinds import kind_of
 from mmhiper.utils.picture_files import is_picture
 from mmhiper.utils.shipped import or_shipped
 
@@ -181,7 +182,10 @@ def _pictures_in(folder: Path, captions: bool) -> list[str]:
     for path in files:
         if path not in pictures:
             caption = path.suffix in CAPTION_SUFFIXES and path.stem in stems
-            skipped[caption].append(path.name)
+            kind = kind_of(path)
+            # 1.png may be a web page, or a pointer of Git LFS
+            about = f' ({kind.name})' if kind and not kind.is_text else ''
+            skipped[caption].append(f'{path.name}{about}')
     if skipped[False]:
         warnings.warn(
             f'Skipped in {str(folder)!r}, as they are no pictures: '

@@ -176,6 +176,17 @@ def test_files_that_are_no_pictures_are_named_and_skipped(folder):
         assert len(build(folder)) == 2
 
 
+def test_what_is_in_place_of_a_picture_is_named(folder):
+    pointer = 'version https://git-lfs.github.com/spec/v1\n'
+    (folder / 'toy' / '3.png').write_text(pointer)
+    with pytest.warns(UserWarning, match=r'3\.png \(a pointer of Git LFS'):
+        assert len(build(folder)) == 2
+
+    (folder / 'toy' / '4.png').write_bytes(b'\xff\x0a' + bytes(30))
+    with pytest.raises(ValueError, match=r'4\.png.*a JPEG XL picture'):
+        build(folder)
+
+
 def test_a_damaged_picture_is_an_error(folder):
     content = (folder / 'toy' / '1.png').read_bytes()
     (folder / 'toy' / '1.png').write_bytes(content[: len(content) // 2])
