@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import mmhiper
@@ -67,6 +68,7 @@ FLOOR_OF = {
 }
 # Imports what it is asked for, when it is.
 DOOR = ''
+TOOLS = ROOT.parent / 'tools'
 
 
 def modules() -> dict[str, Path]:
@@ -132,6 +134,29 @@ def test_imports_go_one_way():
                 assert not goes_up(name, imported), f'{name} -> {imported}'
 
 
+def imports_of_tools(path: Path) -> set[str]:
+    """What a module of the package imports of the scripts beside it."""
+    scripts = {each.stem for each in TOOLS.rglob('*.py')}
+    scripts |= {each.parent.name for each in TOOLS.rglob('__init__.py')}
+    scripts.add('tools')
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names = [node.module or '']
+        else:
+            continue
+        found |= {name for name in names if name.split('.')[0] in scripts}
+    return found
+
+
+def test_the_package_never_imports_tools():
+    for name, path in modules().items():
+        assert not imports_of_tools(path), name
+        assert 'sys.path' not in path.read_text(), name
+
+
 def test_embeddings_never_see_the_frozen_model():
     for name, path in modules().items():
         if name.startswith('models.embeddings'):
@@ -191,12 +216,34 @@ def test_the_check_would_find_a_wrong_import(tmp_path):
         '    from mmhiper.models import Editor\n'
         'def f():\n'
         '    from mmhiper.apis import load_editor\n'
+        '    from judge import load_judge\n'
     )
 
     found = imports_of(path)
     assert {'apis', 'models.Editor'} <= found
+    assert imports_of_tools(path) == {'judge'}
     assert 'engine.hooks' in imports_of(ROOT / 'engine/__init__.py')
     assert goes_up('models.pipelines', 'models.Editor')
     assert goes_up('models.editors.base', 'models.editors.hiper.HiPer')
     assert goes_up('models.drawing', 'models.inversion')
     assert not goes_up('models.editors.hiper', 'models.editors.base.Editor')
+
+
+def test_the_tools_of_the_mini_world_have_no_circle():
+    folder = TOOLS / 'mini_sd'
+    files = {path.stem: path for path in folder.glob('*.py')}
+    needs = {
+        name: {
+            node.module if isinstance(node, ast.ImportFrom) else alias.name
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            for alias in node.names
+        }
+        & set(files)
+        for name, path in files.items()
+    }
+    assert 'evaluate_hiper' in needs['evaluate']
+
+    # raises a CycleError, which names the circle
+    order = list(TopologicalSorter(needs).static_order())
+    assert set(order) == set(files)

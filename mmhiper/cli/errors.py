@@ -52,6 +52,9 @@ def _mistake(error: Exception) -> str | None:
         return f'{words} (check the options, and the config)'
     if isinstance(error, ImportError) and 'install' in words:
         return words  # an optional package that a config asks for
+    if isinstance(error, ImportError) and words.startswith('Failed to import'):
+        # of mmengine
+        return f'{words}, of `custom_imports`: is its folder on PYTHONPATH?'
     if isinstance(error, KeyError) and ' registry' in words:
         # of mmengine: an unknown `type` in a config
         return str(error.args[0])

@@ -1,22 +1,23 @@
-"""Report whether an editor has learned its pictures, and follows its texts."""
+"""Report whether an editor has learned its pictures, and follows its texts.
+
+Metrics that the config names as ``test_metrics`` are asked too.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from PIL import Image
 
 from mmhiper.apis import load_editor
 from mmhiper.cli.options import add_guidance, guidance_given
 from mmhiper.evaluation import ClipFeatures, compare_with_plain
-from mmhiper.evaluation.learned import Drawn, draw_comparison
+from mmhiper.evaluation.learned import draw_comparison
+from mmhiper.evaluation.metric import build_metrics
 from mmhiper.registry import DATASETS
 from mmhiper.utils import register_all_modules
 from mmhiper.utils.atomic import check_writable
@@ -24,13 +25,11 @@ from mmhiper.utils.config_file import read_config
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.pictures import to_pil
 from mmhiper.utils.sheet import draw_sheet, save_sheet
-from mmhiper.utils.shipped import shipped
 
 EXAMPLE = """\
   mmhiper test configs/textual_inversion/textual_inversion.py \\
       work_dirs/textual_inversion/iter_3000.pth"""
 
-MINI_SD_TOOLS = shipped('tools/mini_sd')
 SHOWN = 4  # pictures of each prompt on the sheet
 
 
@@ -54,15 +53,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "backbone's own image_encoder/)",
     )
     parser.add_argument(
-        '--judge',
-        type=Path,
-        nargs='?',
-        const=MINI_SD_TOOLS / 'judge.safetensors',
-        metavar='PATH',
-        help='also ask the judge of the mini world; give it last, or with the '
-        'weights of another judge (tools/mini_sd/judge.safetensors)',
-    )
-    parser.add_argument(
         '--out-dir', help='folder of the results (test/ by the checkpoint)'
     )
 
@@ -78,53 +68,17 @@ def read_sources(config: Config) -> dict[str, list[Any]]:
     return batch
 
 
-def ask_judge(
-    path: Path,
-    sources: list[Image.Image],
-    drawn: list[Drawn],
-    about: list[list[int]],
-) -> dict[str, dict[str, float]]:
-    """What the judge says; it knows the mini world alone.
-
-    Prompts about other pictures are asked about for themselves, and the
-    answers are averaged. Beside both sides stands how good the judge is.
-    """
-    sys.path.insert(0, str(MINI_SD_TOOLS))
-    from evaluate_textual_inversion import measure_pictures
-
-    from judge import load_judge
-
-    judge = load_judge(path)
-    answers: dict[str, dict[str, list[float]]] = {'learned': {}, 'plain': {}}
-    for own in sorted(set(map(tuple, about))):
-        rows = [
-            row
-            for row, which in zip(drawn, about, strict=True)
-            if tuple(which) == own
-        ]
-        texts, learned, plain = zip(*rows, strict=True)
-        for side, pictures in (('learned', learned), ('plain', plain)):
-            said = measure_pictures(
-                judge, [sources[i] for i in own], list(texts), list(pictures)
-            )
-            for name, value in said.items():
-                answers[side].setdefault(name, []).extend([value] * len(rows))
-    sides = {
-        side: {name: float(np.mean(each)) for name, each in found.items()}
-        for side, found in answers.items()
-    }
-    return {**sides, 'judge': judge.accuracy}
-
-
 def show(report: dict[str, dict[str, Any]]) -> str:
     """The report as a table."""
+    both = ('learned', 'plain')
     lines = [f'{"":22s}{"learned":>10s}{"plain text":>12s}']
     for name, value in report['learned'].items():
         plain = report['plain'][name]
         lines.append(f'{name:22s}{value:10.3f}{plain:12.3f}')
-    if 'judge' in report:
-        lines.append('The judge itself, on drawings that it has not seen:')
-        lines += [f'{k:22s}{v:10.3f}' for k, v in report['judge'].items()]
+    for title, values in report.items():
+        if title not in both:
+            lines.append(f'{title}:')
+            lines += [f'{k:22s}{v:10.3f}' for k, v in values.items()]
     return '\n'.join(lines)
 
 
@@ -138,6 +92,7 @@ def run(args: argparse.Namespace) -> None:
     check_writable(out_dir)
     guidance = guidance_given(args)
     config = read_config(args.config)
+    metrics = build_metrics(config)
     batch = read_sources(config)
     editor = load_editor(config, args.checkpoint)
     sources = [to_pil(pixels) for pixels in batch['inputs']]
@@ -153,8 +108,8 @@ def run(args: argparse.Namespace) -> None:
         for k in range(len(drawn))
     ]
     report = compare_with_plain(features, sources, drawn, about)
-    if args.judge:
-        for side, said in ask_judge(args.judge, sources, drawn, about).items():
+    for metric in metrics:
+        for side, said in metric.compare(sources, drawn, about).items():
             report.setdefault(side, {}).update(said)
 
     # as the model saw them, beside what it draws

@@ -47,6 +47,7 @@ def test_interruption(capsys):
         (PermissionError(errno.EACCES, 'Denied', 'x'), 'Denied: x'),
         (KeyError('Hipr is not in the model registry. Check.'), 'Hipr is'),
         (ImportError('Run "pip install tensorboard".'), 'Run "pip'),
+        (ImportError('Failed to import judge_metric'), 'Failed to import ju'),
     ],
 )
 def test_failures_that_are_no_bugs_are_one_line(capsys, error, words):

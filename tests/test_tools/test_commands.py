@@ -30,7 +30,7 @@ def call(monkeypatch, tool: str, *words: object) -> None:
             raise
 
 
-def shell(*words: object) -> subprocess.CompletedProcess:
+def shell(*words: object, **others: object) -> subprocess.CompletedProcess:
     """Runs a command on the CPU and captures what a user sees."""
     return subprocess.run(
         [str(word) for word in words],
@@ -39,6 +39,7 @@ def shell(*words: object) -> subprocess.CompletedProcess:
             'PYTHON': sys.executable,
             'CUDA_VISIBLE_DEVICES': '',
             'OMP_NUM_THREADS': '1',
+            **{name: str(value) for name, value in others.items()},
         },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -361,15 +362,23 @@ def test_infer_refuses_words_for_an_editor_without(
 def test_the_gate_reports_both_sides(word, tmp_path):
     """In a process of its own, where nothing has set a default scope."""
     folder, _ = word
-    words = [TOOLS / 'test.py', folder / TOY.name, folder / 'iter_2.pth']
-    words += ['--num-images', 1, '--out-dir', tmp_path, '--judge']
+    judged = tmp_path / 'judged.py'
+    bases = [folder / TOY.name, REPO / 'configs/_base_/mini_world_judge.py']
+    judged.write_text(f'_base_ = {[str(base) for base in bases]}')
+    words = [TOOLS / 'test.py', judged, folder / 'iter_2.pth']
+    words += ['--num-images', 1, '--out-dir', tmp_path]
     words += ['--guidance-scale', 3]
     result = shell(sys.executable, *words)
+    assert result.returncode == 1
+    assert 'PYTHONPATH' in result.stdout.splitlines()[-1]
+
+    result = shell(sys.executable, *words, PYTHONPATH=TOOLS / 'mini_sd')
     assert result.returncode == 0, result.stdout
 
     report = json.loads((tmp_path / 'report.json').read_text())
     assert report.pop('guidance_scale') == 3
-    assert set(report) == {'learned', 'plain', 'judge'}
+    trust = 'judge on unseen drawings'
+    assert set(report) == {'learned', 'plain', trust}
     names = {'image_similarity', 'text_similarity', 'prompt_followed'}
     for side in ('learned', 'plain'):
         assert set(report[side]) == names | {'identity', 'place'}
@@ -379,8 +388,8 @@ def test_the_gate_reports_both_sides(word, tmp_path):
     sheet = read_picture_record(tmp_path / 'sheet.png')
     assert sheet == dict(guidance_scale=3.0)
     # how good the judge is stands beside what it says
-    assert 'The judge itself' in result.stdout
-    for name, share in report['judge'].items():
+    assert f'{trust}:' in result.stdout
+    for name, share in report[trust].items():
         assert f'{name:22s}{share:10.3f}' in result.stdout.splitlines()
     # of four panels in a row, the pictures of the concept no larger
     with Image.open(tmp_path / 'sheet.png') as sheet:

@@ -17,14 +17,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import textwrap
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
-from PIL import Image, ImageDraw, ImageFont
+from panels import label, psnr, sheet
+from PIL import Image
 
 from mmhiper.models.guidance import own_scale
 from mmhiper.models.loading import BUNDLED, MINI_SD, quiet
@@ -60,12 +60,6 @@ def sample_prompt(rng: np.random.Generator) -> tuple[str, dict[str, str]]:
         colour = str(rng.choice(list(PAINTS)))
         words.append(ACCESSORY_WORDS[accessory][-1].format(colour))
     return ' '.join(words), asked
-
-
-def psnr(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Peak signal-to-noise ratio in dB of pictures (B, 3, H, W) in [-1, 1]."""
-    error = (a - b).square().mean((1, 2, 3)).clamp_min(1e-12)
-    return 10 * torch.log10(4 / error)
 
 
 @torch.inference_mode()
@@ -123,27 +117,6 @@ def shares(
         for name, hit in {**hits, 'everything': all(hits.values())}.items():
             right.setdefault(name, []).append(hit)
     return {name: float(np.mean(hits)) for name, hits in right.items()}
-
-
-def sheet(images: list[Image.Image], columns: int) -> Image.Image:
-    """Lay pictures of one size out as a grid."""
-    w, h = images[0].size
-    rows = -(-len(images) // columns)
-    grid = Image.new('RGB', (columns * w, rows * h), 'white')
-    for i, image in enumerate(images):
-        grid.paste(image, (i % columns * w, i // columns * h))
-    return grid
-
-
-def label(image: Image.Image, text: str) -> Image.Image:
-    """Put a caption of at most three lines under a picture."""
-    font = ImageFont.load_default(max(9, image.width // 13))
-    wrap = textwrap.wrap(text, 24)[:3]
-    panel = Image.new('RGB', (image.width, image.height * 4 // 3), 'white')
-    panel.paste(image)
-    place = (3, image.height + 2)
-    ImageDraw.Draw(panel).text(place, '\n'.join(wrap), 'black', font)
-    return panel
 
 
 def measure_model(

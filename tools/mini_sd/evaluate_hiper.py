@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from evaluate import label, psnr, sheet
 from mmengine.config import Config
+from panels import label, psnr, sheet
 from PIL import Image
 
 from mmhiper.engine.launch import train

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from draw_data import SIZE, views
-from evaluate import label, sheet
 from mmengine.config import Config
+from panels import label, sheet
 from PIL import Image
 
 from mmhiper.engine.launch import train
