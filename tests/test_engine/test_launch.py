@@ -170,7 +170,7 @@ def test_two_processes_equal_one(tiny_sd1, tmp_path, images):
     values = options(tmp_path, tiny_sd1, iters=4, **LINEAR)
     values['work_dir'] = str(tmp_path / 'two')
     values['custom_hooks.2.interval'] = 1000
-    values['train_dataloader.dataset.img'] = ','.join(map(str, files))
+    values['train_dataloader.dataset.img'] = [str(file) for file in files]
     values['model.source_text'] = str(texts)
     process = start(
         'bash',
@@ -218,12 +218,12 @@ def test_two_processes_learn_two_words(tiny_sd1, tmp_path):
     values |= {
         'work_dir': str(tmp_path / 'two'),
         'custom_hooks.2.interval': 1000,
-        'model.placeholder_token': '<toy>,<cat>',
-        'model.val_prompts': '<toy>,<cat>',
+        'model.placeholder_token': ['<toy>', '<cat>'],
+        'model.val_prompts': ['<toy>', '<cat>'],
         'model.per_image_tokens': 4,
         'model.embedding_reg_weight': 1.0,
-        'train_dataloader.dataset.concept_dir': 'toy,cat',
-        'train_dataloader.dataset.placeholder': '<toy>,<cat>',
+        'train_dataloader.dataset.concept_dir': ['toy', 'cat'],
+        'train_dataloader.dataset.placeholder': ['<toy>', '<cat>'],
     }
     process = start(
         'bash', REPO / 'tools' / 'dist_train.sh', TOY, 2,
@@ -234,7 +234,7 @@ def test_two_processes_learn_two_words(tiny_sd1, tmp_path):
     assert 'Warning' not in output and 'WARNING' not in output
 
     values = {
-        key: value.split(',') if ',' in str(value) else value
+        key: value
         for key, value in values.items()
         if key != 'train_dataloader.dataset.template'
     }
