@@ -123,6 +123,13 @@ class ConciseRunner(Runner):
         with atomic_path(config_of(self)) as temporary:
             temporary.write_text(text, encoding='utf-8')
 
+    def take_dataset(self, dataset: Any) -> None:
+        """Train on a dataset that is built, whose pictures are decoded."""
+        self._train_dataloader = {
+            **self._train_dataloader,
+            'dataset': dataset,
+        }
+
     def wrap_model(self, model_wrapper_cfg: Any, model: Any) -> Any:
         """Wrap the editor so that steps may leave parameters alone."""
         if model_wrapper_cfg and getattr(model, 'may_skip_parameters', False):
@@ -188,6 +195,7 @@ def train(
                 stack.enter_context(run_lock(cfg.work_dir))
             plan = _begin(cfg, dataset, resume, resume_anyway)
             runner = ConciseRunner.from_cfg(cfg)
+            runner.take_dataset(dataset)
             runner.register_hook(RunHook(plan.run, plan.checkpoint))
             runner.register_hook(InterruptionHook())
             for level, words in plan.words:

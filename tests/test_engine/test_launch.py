@@ -24,10 +24,8 @@ from runs import (
 )
 
 from mmhiper.apis import load_editor
-from mmhiper.engine.launch import (
-    set_up_processes,
-    train,
-)
+from mmhiper.datasets import LoadUprightImage
+from mmhiper.engine.launch import set_up_processes, train
 from mmhiper.registry import MODELS
 
 TOY = REPO / 'configs' / 'textual_inversion' / 'textual_inversion.py'
@@ -133,6 +131,26 @@ def test_killed_run_resumes_to_the_same_embedding(tiny_sd1, tmp_path):
     assert torch.equal(
         embedding_of(folder / 'iter_80.pth'), learn(uninterrupted)
     )
+
+
+def test_a_photo_is_decoded_once(tiny_sd1, tmp_path, monkeypatch):
+    draw_image(tmp_path / 'image.png')
+    decoded = []
+    decode = LoadUprightImage.transform
+
+    def counted(self, results):
+        decoded.append(results['img_path'])
+        return decode(self, results)
+
+    monkeypatch.setattr(LoadUprightImage, 'transform', counted)
+    runner = train(config(tmp_path, tiny_sd1, iters=3, previews=True))
+
+    assert decoded == [str(tmp_path / 'image.png')]
+    assert runner.train_dataloader.dataset[0]['inputs'].shape == (3, 64, 64)
+    # and what the run keeps of its config is its config
+    (kept,) = Path(runner.work_dir).glob('*.py')
+    dataset = Config.fromfile(kept).train_dataloader.dataset
+    assert dataset.type == 'SourceImageDataset'
 
 
 def test_work_dir_is_checked_before_anything_else(tiny_sd1, tmp_path):
