@@ -28,7 +28,7 @@ from mmhiper.utils.shipped import shipped
 
 EXAMPLE = """\
   mmhiper test configs/textual_inversion/textual_inversion.py \\
-      work_dirs/textual_inversion/iter_3000.pth"""
+      work_dirs/textual_inversion/iter_1500.pth"""
 
 MINI_SD_TOOLS = shipped('tools/mini_sd')
 SHOWN = 4  # pictures of each prompt on the sheet
