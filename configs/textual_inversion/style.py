@@ -21,4 +21,4 @@ train_dataloader = dict(
         },
     )
 )
-train_cfg = dict(max_iters=1500)  # styles converge sooner
+train_cfg = dict(max_iters=1000)  # styles converge sooner

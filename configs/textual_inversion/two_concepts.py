@@ -32,4 +32,4 @@ train_dataloader = dict(
         ],
     )
 )
-train_cfg = dict(max_iters=6000)  # about as many for each as for one
+train_cfg = dict(max_iters=3000)  # about as many for each as for one

@@ -28,7 +28,7 @@ from mmhiper.utils.sheet import draw_sheet, save_sheet
 
 EXAMPLE = """\
   mmhiper test configs/textual_inversion/textual_inversion.py \\
-      work_dirs/textual_inversion/iter_3000.pth"""
+      work_dirs/textual_inversion/iter_1500.pth"""
 
 SHOWN = 4  # pictures of each prompt on the sheet
 

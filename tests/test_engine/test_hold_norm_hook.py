@@ -53,19 +53,35 @@ def test_a_resumed_run_holds_as_an_uninterrupted_one(tiny_sd1, tmp_path):
 
 @pytest.mark.parametrize('rate', [None, 3e-4])
 def test_the_rate_of_the_config_is_used_and_logged(tiny_sd1, tmp_path, rate):
-    cfg = config(tmp_path, tiny_sd1, iters=2, file=WORD)
+    """It falls evenly to a tenth."""
+    cfg = config(tmp_path, tiny_sd1, iters=3, file=WORD)
     cfg.default_hooks.logger.interval = 1
     if rate is not None:
         cfg.optim_wrapper.optimizer.lr = rate
-    wanted = Config.fromfile(WORD).optim_wrapper.optimizer.lr
-    wanted = wanted if rate is None else rate
+    first = Config.fromfile(WORD).optim_wrapper.optimizer.lr
+    first = first if rate is None else rate
 
     runner = train(cfg)
 
-    assert runner.optim_wrapper.param_groups[0]['lr'] == wanted
     path = Path(runner.log_dir, 'vis_data', 'scalars.json')
     logged = [json.loads(line) for line in path.read_text().splitlines()]
-    assert [line['lr'] for line in logged if 'lr' in line] == [wanted] * 2
+    rates = [line['lr'] for line in logged if 'lr' in line]
+    assert rates == pytest.approx([first, 0.55 * first, 0.1 * first])
+
+
+def test_a_run_that_is_made_longer_goes_on_to_learn(tiny_sd1, tmp_path):
+    cfg = config(tmp_path, tiny_sd1, iters=2, file=WORD)
+    short = learn(cfg)
+    cfg.train_cfg.max_iters = 4
+
+    assert not torch.equal(learn(cfg, resume='auto'), short)
+
+
+def test_a_run_of_one_iteration_takes_the_first_rate(tiny_sd1, tmp_path):
+    cfg = config(tmp_path, tiny_sd1, iters=1, file=WORD)
+    editor = MODELS.build(cfg.model)
+
+    assert not torch.equal(learn(cfg), editor.embedding.rows)
 
 
 def test_an_editor_without_words_is_refused(tiny_sd1, tmp_path):

@@ -115,7 +115,13 @@ def measure_pictures(
 
 def hash_run(cfg: Config, pretrained: Path) -> str:
     """A short hash of what decides what is learned, but for the pictures."""
-    parts = ('model', 'optim_wrapper', 'param_scheduler', 'train_cfg')
+    parts = (
+        'model',
+        'optim_wrapper',
+        'param_scheduler',
+        'custom_hooks',
+        'train_cfg',
+    )
     settings = copy.deepcopy({part: cfg.get(part) for part in parts})
     del settings['model']['initialize_token']  # of the concept
     settings['batch_size'] = cfg.train_dataloader.batch_size
@@ -153,7 +159,11 @@ def learn(
     )
     if args.rate:
         cfg.optim_wrapper.optimizer.lr = args.rate
-    cfg.custom_hooks = [dict(type='PlainCheckpointHook')]
+    cfg.custom_hooks = [
+        hook
+        for hook in cfg.custom_hooks
+        if hook.type in ('PlainCheckpointHook', 'HoldNormHook')
+    ]
     # what other weights or settings have learned is not taken for these
     key = hash_run(cfg, args.pretrained)
     name = f'vectors{vectors}-{key}'

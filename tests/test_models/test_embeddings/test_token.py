@@ -48,8 +48,9 @@ def test_each_text_encoder_has_a_length_of_its_own():
 
     held = embedding.rows.detach().split(widths, 1)
     for part, start in zip(held, parts, strict=True):
-        lengths = part.norm(dim=1), start.norm(dim=1)
-        torch.testing.assert_close(*lengths, **LENGTH)
+        torch.testing.assert_close(
+            part.norm(dim=1), start.norm(dim=1), **LENGTH
+        )
 
 
 @pytest.mark.parametrize('scale', [1e-3, 1.0])

@@ -12,6 +12,7 @@ import numpy as np
 import panels
 import pytest
 import torch
+from mmengine.config import Config
 from tolerances import EPS
 
 from mmhiper.io.file_content import FileContent, write_content
@@ -204,3 +205,29 @@ def test_drawings_of_a_concept_pass_the_gate_and_others_do_not(
         )['identity']
 
     assert share(one.pictures) > share(other.pictures)
+
+
+def test_words_are_learned_anew_for_other_weights_and_settings(tmp_path):
+    """Never taken from a run of another rate, or of the weights before."""
+    weights = tmp_path / 'unet.safetensors'
+    weights.write_bytes(b'one')
+
+    def key(**more):
+        cfg = Config.fromfile(evaluate_textual_inversion.CONFIG)
+        cfg.merge_from_dict(more)
+        return evaluate_textual_inversion.hash_run(cfg, tmp_path)
+
+    first = key()
+    assert key() == first
+    # the words of concepts differ, in folders of their own
+    assert key(**{'model.initialize_token': 'dog'}) == first
+    others = [
+        key(**{'optim_wrapper.optimizer.lr': 1.0}),
+        key(**{'train_cfg.max_iters': 7}),
+        key(**{'model.num_vectors_per_token': 3}),
+        key(param_scheduler=[]),
+        key(custom_hooks=[]),
+    ]
+    weights.write_bytes(b'two')
+    others.append(key())
+    assert len({first, *others}) == 1 + len(others)
