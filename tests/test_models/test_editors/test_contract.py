@@ -406,7 +406,9 @@ def test_an_unknown_option_or_mode_is_an_error(learned):
         learned.editor(torch.zeros(1, 3, 64, 64), [], mode='train')
 
 
-def test_progress_is_shown_on_demand(learned, capsys):
+def test_progress_is_shown_on_demand(learned, capsys, monkeypatch):
+    # no terminal: a line every few seconds, which this would not take
+    monkeypatch.setattr('mmhiper.utils.progress.SECONDS', 0)
     learned.draw()
     assert capsys.readouterr().err == ''
     steps = learned.sample.options.get('num_steps', 3)
