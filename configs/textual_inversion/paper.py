@@ -8,7 +8,6 @@ _base_ = './textual_inversion.py'
 # The paper multiplies it by 2 GPUs and 4 pictures, for the wider table of
 # latent diffusion.
 optim_wrapper = dict(optimizer=dict(lr=5e-3))
-param_scheduler = []  # a constant rate
 train_cfg = dict(max_iters=5000)
 custom_hooks = [  # those of textual_inversion.py without HoldNormHook
     dict(type='PlainCheckpointHook'),

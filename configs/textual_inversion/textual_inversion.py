@@ -25,11 +25,6 @@ train_dataloader = dict(
 # What the published command for Stable Diffusion uses: 5e-4, which its
 # --scale_lr multiplies by four pictures. The README says more.
 optim_wrapper = dict(optimizer=dict(type='AdamW', lr=2e-3))
-# The gradient of one picture is mostly noise: small steps at the end settle.
-# Not down to 0, so that a run that is resumed and made longer still learns.
-param_scheduler = [
-    dict(type='LinearLR', start_factor=1.0, end_factor=0.1, by_epoch=False)
-]
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=1500)
 default_hooks = dict(checkpoint=dict(interval=500))
 custom_hooks = [

@@ -24,9 +24,6 @@ train_dataloader = dict(
 )
 # as for Stable Diffusion 1.x, not tuned for XL
 optim_wrapper = dict(optimizer=dict(type='AdamW', lr=2e-3))
-param_scheduler = [
-    dict(type='LinearLR', start_factor=1.0, end_factor=0.1, by_epoch=False)
-]
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=1500)
 custom_hooks = [
     dict(type='PlainCheckpointHook'),

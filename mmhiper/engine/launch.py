@@ -99,6 +99,8 @@ class ConciseRunner(Runner):
     what this package has to say.
     """
 
+    _train_dataloader: Any  # its config, until the training begins
+
     def build_logger(self, *args: Any, **kwargs: Any) -> logging.Logger:
         """Build the logger, with a filter on its console handler."""
         logger = super().build_logger(*args, **kwargs)
