@@ -33,6 +33,5 @@ custom_hooks = [
     dict(type='LossCurveHook', interval=500),
     dict(type='PreviewHook', interval=500),
     dict(type='NextStepsHook'),
-    dict(type='HoldNormHook'),  # the word's row stays as long as it began
 ]
 randomness = dict(seed=0)

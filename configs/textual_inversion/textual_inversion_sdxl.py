@@ -25,12 +25,4 @@ train_dataloader = dict(
 # as for Stable Diffusion 1.x, not tuned for XL
 optim_wrapper = dict(optimizer=dict(type='AdamW', lr=2e-3))
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=1500)
-custom_hooks = [
-    dict(type='PlainCheckpointHook'),
-    dict(type='ExportHook'),
-    dict(type='LossCurveHook', interval=500),
-    dict(type='PreviewHook', interval=500),
-    dict(type='NextStepsHook'),
-    dict(type='HoldNormHook'),  # each part of the row stays as it began
-]
 randomness = dict(seed=0)

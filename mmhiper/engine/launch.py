@@ -128,7 +128,7 @@ class ConciseRunner(Runner):
     def take_dataset(self, dataset: Any) -> None:
         """Train on a dataset that is built, whose pictures are decoded."""
         self._train_dataloader = {
-            **self._train_dataloader,  # type: ignore[has-type]
+            **self._train_dataloader,
             'dataset': dataset,
         }
 

@@ -5,7 +5,6 @@ from .curriculum_hook import CurriculumHook
 from .editor_of import config_of
 from .export_hook import ExportHook
 from .finite_hook import FiniteHook
-from .hold_norm_hook import HoldNormHook
 from .interruption_hook import InterruptionHook
 from .lazy_runtime_info_hook import LazyRuntimeInfoHook
 from .loss_curve_hook import LossCurveHook
@@ -20,7 +19,6 @@ __all__ = [
     'CurriculumHook',
     'ExportHook',
     'FiniteHook',
-    'HoldNormHook',
     'InterruptionHook',
     'LazyRuntimeInfoHook',
     'LossCurveHook',

@@ -169,11 +169,7 @@ class WordEditor(EmbeddingEditor):
                     f'{path!r} has {len(start)} vectors of it to start from. '
                     f'Set it to {len(start)} or more.'
                 )
-            self.embedding.start_from(word, start)
-
-    def hold_norm(self) -> None:
-        """Gives the learned rows of words the length they started with."""
-        self.embedding.hold_norm(self._widths)
+            self.embedding.rows_of(word)[: len(start)] = start
 
     # --------------------------------------------------------- conditioning
     def encode(self, texts: list[str]) -> Conditioning:

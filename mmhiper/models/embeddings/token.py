@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mmhiper.utils.errors import UserError
-
-# Relative; of the length of a row of some thousand numbers in fp32.
-ROUNDING = 1e-5
 
 
 class TokenEmbedding(nn.Module):
@@ -53,9 +50,6 @@ class TokenEmbedding(nn.Module):
             self.register_buffer(
                 f'initial{suffix}', rows.clone(), persistent=False
             )
-            self.register_buffer(
-                f'start{suffix}', rows.clone(), persistent=False
-            )
         self.image_rows = None
         if image_initial is not None:
             self.image_rows = nn.Parameter(
@@ -71,43 +65,6 @@ class TokenEmbedding(nn.Module):
         """Where the rows of a word started, (n, D)."""
         rows: Tensor = getattr(self, f'initial{self._suffixes[word]}')
         return rows
-
-    def start_of(self, word: str) -> Tensor:
-        """What the training of a word began with, (n, D)."""
-        rows: Tensor = getattr(self, f'start{self._suffixes[word]}')
-        return rows
-
-    @torch.no_grad()
-    def start_from(self, word: str, rows: Tensor) -> None:
-        """Begins the training of a word with rows from elsewhere.
-
-        Args:
-            word (str): The word.
-            rows (Tensor): (k, D), at most n; the others begin as they are.
-        """
-        self.rows_of(word)[: len(rows)] = rows
-        self.start_of(word)[: len(rows)] = rows
-
-    @torch.no_grad()
-    def hold_norm(self, widths: Sequence[int]) -> None:
-        """Gives the rows of words the length that they started with.
-
-        Args:
-            widths (Sequence[int]): D of each text encoder; each part of a
-                row has its own length.
-        """
-        for word in self.counts:
-            rows = self.rows_of(word)
-            for part, start in zip(
-                rows.split(list(widths), dim=1),
-                self.start_of(word).split(list(widths), dim=1),
-                strict=True,
-            ):
-                wanted = start.norm(dim=1, keepdim=True)
-                scale = wanted / part.norm(dim=1, keepdim=True)
-                # else rows that no step has moved would move by rounding
-                moved = (scale - 1).abs() > ROUNDING
-                part.mul_(torch.where(moved & scale.isfinite(), scale, 1))
 
     def active_rows(self, word: str) -> Tensor:
         """The rows that a word stands for by now, (k, D)."""
