@@ -59,7 +59,7 @@ PICTURES = {
         '--target "a standing dog at night"',
         'sheet.png',
     ),
-    'mini_sd.jpg': Picture(f'{EVALUATE} --count 40', 'model_guidance*.png'),
+    'mini_sd.jpg': Picture(f'{EVALUATE} --count 40', 'model.png'),
     'hiper_n5.jpg': Picture(
         f'{EVALUATE} --editor hiper --individuals 8',
         'hiper_n5_strength0.8.png',

@@ -225,7 +225,7 @@ def test_words_are_learned_anew_for_other_weights_and_settings(tmp_path):
         key(**{'optim_wrapper.optimizer.lr': 1.0}),
         key(**{'train_cfg.max_iters': 7}),
         key(**{'model.num_vectors_per_token': 3}),
-        key(param_scheduler=[]),
+        key(param_scheduler=[dict(type='LinearLR')]),
         key(custom_hooks=[]),
     ]
     weights.write_bytes(b'two')
