@@ -37,7 +37,11 @@ FLOORS = [
             'text_encoders',
             'image_encoder',
             'data_preprocessor',
-            'stable_diffusion',
+            'backbones.noise',
+            'backbones.base',
+            'backbones.single_file',
+            'backbones.stable_diffusion',
+            'backbones',  # which gathers them
             'denoising',
             'drawing',
             'inversion',

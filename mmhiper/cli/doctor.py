@@ -18,9 +18,9 @@ import torch
 from packaging.requirements import Requirement
 from torch.nn.functional import scaled_dot_product_attention
 
+from mmhiper.models.backbones import StableDiffusion
 from mmhiper.models.drawing import draw_latents
 from mmhiper.models.guidance import NONE, Guidance
-from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.utils.shipped import shipped
 from mmhiper.utils.units import plain_size, plain_time
 from mmhiper.version import __version__

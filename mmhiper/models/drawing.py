@@ -9,21 +9,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmhiper.models.backbones import Backbone
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.guidance import Guidance
 from mmhiper.models.sampling import run_scheduler
-from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.randomness import Generators, draw_noise
 
 
 def latent_shape(
-    sd: StableDiffusion, height: int | None = None, width: int | None = None
+    sd: Backbone, height: int | None = None, width: int | None = None
 ) -> tuple[int, int, int]:
     """The shape of one picture's latents, its size checked.
 
     Args:
-        sd (StableDiffusion): The frozen model.
+        sd (Backbone): The frozen model.
         height (int, optional): In pixels, by default the model's own.
         width (int, optional): Likewise.
 
@@ -44,11 +44,11 @@ def latent_shape(
     return sd.latent_shape(height, width)
 
 
-def same_noise(sd: StableDiffusion, count: int, seed: int) -> Tensor:
+def same_noise(sd: Backbone, count: int, seed: int) -> Tensor:
     """Noise for pictures that differ by their conditioning alone.
 
     Args:
-        sd (StableDiffusion): The frozen model.
+        sd (Backbone): The frozen model.
         count (int): Pictures B.
         seed (int): Of the noise.
 
@@ -62,7 +62,7 @@ def same_noise(sd: StableDiffusion, count: int, seed: int) -> Tensor:
 
 @torch.no_grad()
 def draw_latents(
-    sd: StableDiffusion,
+    sd: Backbone,
     conditioning: Conditioning,
     guidance: Guidance,
     negative: Conditioning | None = None,
@@ -80,7 +80,7 @@ def draw_latents(
     """Draws pictures of a conditioning, up to the autoencoder.
 
     Args:
-        sd (StableDiffusion): The frozen model.
+        sd (Backbone): The frozen model.
         conditioning (Conditioning): B texts.
         guidance (Guidance): How far they are followed.
         negative (Conditioning, optional): B texts to move away from, by
@@ -94,7 +94,7 @@ def draw_latents(
         seed (int): Where no generator is given: picture i draws from one of
             its own, seeded with ``seed + i``.
         scheduler (str or dict, optional): See
-            :meth:`StableDiffusion.make_sampler`.
+            :meth:`Diffusion.make_sampler`.
         callback (callable, optional): See :func:`run_scheduler`.
 
     Returns:
@@ -103,7 +103,7 @@ def draw_latents(
     Raises:
         ValueError: If sizes or shapes do not fit.
     """
-    sampler = sd.make_sampler(scheduler)
+    sampler = sd.process.make_sampler(scheduler)
     count = len(conditioning)
     shape = (count, *latent_shape(sd, height, width))
     if generator is None:
@@ -124,8 +124,8 @@ def draw_latents(
     both = Conditioning.cat([negative, conditioning])
     return run_scheduler(
         guidance.apply(
-            partial(sd.predict_noise, conditioning=both),
-            partial(sd.predict_noise, conditioning=conditioning),
+            partial(sd.predict, conditioning=both),
+            partial(sd.predict, conditioning=conditioning),
             sampler,
         ),
         start,
@@ -139,7 +139,7 @@ def draw_latents(
 
 @torch.no_grad()
 def draw(
-    sd: StableDiffusion,
+    sd: Backbone,
     conditioning: Conditioning,
     guidance: Guidance,
     negative: Conditioning | None = None,
@@ -148,7 +148,7 @@ def draw(
     """Draws pictures of a conditioning.
 
     Args:
-        sd (StableDiffusion): The frozen model.
+        sd (Backbone): The frozen model.
         conditioning (Conditioning): B texts.
         guidance (Guidance): How far they are followed.
         negative (Conditioning, optional): See :func:`draw_latents`.

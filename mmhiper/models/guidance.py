@@ -151,22 +151,22 @@ def own_scale(
     unet: torch.nn.Module,
     scheduler: Mapping[str, Any],
     sampler: str,
-    is_xl: bool,
+    usual: float,
 ) -> float:
     """The guidance scale that a backbone is drawn with unless told otherwise.
 
     What its folder says in ``guidance.json``; none for a model that is
-    distilled; else 5 for Stable Diffusion XL, 7.5 for 1.x and 2.x.
+    distilled; else what is usual in its family.
 
     Args:
-        backbone (str): As ``StableDiffusion.backbone``.
+        backbone (str): As ``Backbone.backbone``.
         unet (UNet2DConditionModel): Its U-Net. One with ``time_cond_proj_dim``
             was distilled to take its guidance as a number.
         scheduler (Mapping): The config in its folder, whose class tells a
             model that was distilled for it.
         sampler (str): The scheduler that a config samples it with, which does
             so too.
-        is_xl (bool): Whether it is a Stable Diffusion XL.
+        usual (float): Of the family.
 
     Returns:
         float: The scale.
@@ -188,7 +188,7 @@ def own_scale(
         name in OF_DISTILLED_MODELS for name in names
     ):
         return NONE
-    return OF_XL if is_xl else OF_STABLE_DIFFUSION
+    return usual
 
 
 def read_scale(path: Path) -> float:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from mmhiper.models.attention import Layer, MapStore, attention_control
+from mmhiper.models.backbones import StableDiffusion
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.loading import quiet
 from mmhiper.models.sampling import run_scheduler
-from mmhiper.models.stable_diffusion import StableDiffusion
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def invert(
     """Inverts a picture at guidance 1 (arXiv 2211.09794, sec. 3.2).
 
     Args:
-        sd (StableDiffusion): The frozen model.
+        sd (StableDiffusion): The frozen model, with controllable attention.
         pixels (Tensor): (1, 3, S, S) in [-1, 1].
         image_key (str): Names it.
         text (Conditioning): What it shows, one text.
@@ -68,7 +68,7 @@ def invert(
     maps: list[dict[str, Tensor]] = []
 
     def denoise(z: Tensor, t: Tensor) -> Tensor:
-        return sd.epsilon_of(sd.predict_noise(z, t, text), z, t)
+        return sd.process.epsilon_of(sd.predict(z, t, text), z, t)
 
     def keep(done: int, t: Tensor, z: Tensor) -> None:
         latents.append(z)
@@ -78,6 +78,6 @@ def invert(
         inverse = DDIMInverseScheduler.from_config(
             sd.scheduler.config, prediction_type='epsilon'
         )
-    with attention_control(sd.unet, store, layers=layers):
+    with attention_control(sd.attention, store, layers=layers):
         run_scheduler(denoise, latents[0], inverse, num_steps, keep)
     return Inversion(image_key, latents, maps)

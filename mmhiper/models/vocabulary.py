@@ -17,19 +17,30 @@ WORD_END = '</w>'  # of CLIP's byte-level BPE
 
 
 class Vocabulary:
-    """A CLIP tokenizer and placeholders, each of which is several new tokens.
+    """A tokenizer and placeholders, each of which is several new tokens.
 
     New tokens have the ids that follow those of the tokenizer, in the order
     in which they were added: id ``size + r`` is row r of all new rows. The
     tokenizer that is given stays as it is.
 
     Args:
-        tokenizer: A CLIP tokenizer.
+        tokenizer: A tokenizer of transformers.
+        num_positions (int, optional): M, where its text encoder has other
+            than the tokenizer says.
+
+    Attributes:
+        size (int): Known tokens V.
+        num_positions (int): Positions of a text M.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(
+        self, tokenizer: Any, num_positions: int | None = None
+    ) -> None:
         self._tokenizer = tokenizer
         self.size = len(tokenizer)
+        self.num_positions: int = num_positions or tokenizer.model_max_length
+        # start and end marks; of some tokenizers the end alone
+        *self._start, self._end = tokenizer('').input_ids
         self._rows: dict[str, range] = {}
         self._marker_of: dict[int, str] = {}  # by the tokenizer's own new id
 
@@ -147,6 +158,19 @@ class Vocabulary:
         ids = self._tokenize(text)
         return [self._marker_of[i] for i in ids if i in self._marker_of]
 
+    def room(self, free: int = 0) -> int:
+        """How many tokens of a text fit between the marks.
+
+        Args:
+            free (int): Positions at the end that they are not to reach; the
+                end mark may.
+
+        Returns:
+            int: At least 0.
+        """
+        left = self.num_positions - len(self._start) - max(free, 1)
+        return max(left, 0)
+
     def _tokenize(self, text: str) -> list[int]:
         """The ids of a text; of a placeholder its marker."""
         check_unicode('text', text)
@@ -188,22 +212,21 @@ class Vocabulary:
         Args:
             texts (Sequence[str]): B texts.
             max_tokens (int, optional): Tokens to keep of each, without start
-                and end marks. Defaults to what fits, M - 2.
+                and end marks. Defaults to what fits.
             lengths (Mapping[str, int], optional): How many of its tokens a
                 placeholder is, where not all.
 
         Returns:
             Tensor: (B, M) int64.
         """
-        tokenizer = self._tokenizer
-        positions = tokenizer.model_max_length
-        most = positions - 2
+        most = self.room()
         if max_tokens is not None:
             most = min(max_tokens, most)
         rows = []
         for text in texts:
             ids = self._ids(text, lengths or {})[:most]
-            row = [tokenizer.bos_token_id, *ids, tokenizer.eos_token_id]
-            row += [tokenizer.pad_token_id] * (positions - len(row))
+            row = [*self._start, *ids, self._end]
+            padding = self.num_positions - len(row)
+            row += [self._tokenizer.pad_token_id] * padding
             rows.append(row)
         return torch.tensor(rows)

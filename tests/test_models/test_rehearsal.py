@@ -40,8 +40,8 @@ INVERSION = dict(source_text='a dog', target_text='a cat', num_steps=2)
 # that was drawn on the CPU, the noise schedule is copied to the device, and
 # StyleDiffusion loads its image encoder.
 ONCE = (
-    'stable_diffusion.encode_image',
-    'stable_diffusion.add_noise',
+    'base.encode_image',
+    'noise.add_noise',
     'image_encoder._load',
     'image_encoder.encode',
 )
@@ -363,7 +363,7 @@ def test_schedulers(seen, scheduler):
         latents = run_scheduler(
             lambda latents, timestep: 0.1 * latents,
             torch.zeros(1, 4, 8, 8, device='meta'),
-            sd.make_sampler(None if eta else scheduler),
+            sd.process.make_sampler(None if eta else scheduler),
             6,
             eta=eta,
             generator=torch.Generator(),

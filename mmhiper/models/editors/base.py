@@ -13,11 +13,11 @@ from torch import Tensor
 
 from mmhiper.io.identity import Identity
 from mmhiper.io.record import VERSION
+from mmhiper.models.backbones import Backbone
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.data_preprocessor import ImagePreprocessor
 from mmhiper.models.editors.moved import refusing_moved
 from mmhiper.models.guidance import Guidance
-from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.registry import MODELS, SCOPE
 from mmhiper.utils.arguments import KeepsArguments, ValuesOf
 from mmhiper.utils.errors import UserError
@@ -33,7 +33,7 @@ class Editor(KeepsArguments, BaseModel):
     picture (:class:`InversionEditor`).
 
     Args:
-        sd (dict or StableDiffusion): The frozen model or its config.
+        sd (dict or Backbone): The frozen model or its config.
         data_preprocessor (dict, optional): Config of the preprocessor, by
             default :class:`ImagePreprocessor` at the backbone's resolution.
         val_prompts (str or list[str], optional): Prompts that previews draw
@@ -54,7 +54,7 @@ class Editor(KeepsArguments, BaseModel):
 
     # Whether a prompt has one picture only, whatever the seed.
     deterministic = False
-    sd: StableDiffusion
+    sd: Backbone
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Has each constructor refuse keywords of mmagic's with advice."""
@@ -64,12 +64,12 @@ class Editor(KeepsArguments, BaseModel):
 
     def __init__(
         self,
-        sd: dict[str, Any] | StableDiffusion,
+        sd: dict[str, Any] | Backbone,
         data_preprocessor: Preprocessing = None,
         val_prompts: str | list[str] | None = None,
     ) -> None:
         # Inner types are ours whatever the scope of the importing project.
-        if isinstance(sd, StableDiffusion):
+        if isinstance(sd, Backbone):
             frozen = sd
         else:
             frozen = MODELS.build({'_scope_': SCOPE, **sd})

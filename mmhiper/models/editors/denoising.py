@@ -12,6 +12,7 @@ from mmengine.structures import BaseDataElement
 from PIL import Image
 from torch import Tensor, nn
 
+from mmhiper.models.backbones import Backbone
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.denoising import (
     Draw,
@@ -28,9 +29,8 @@ from mmhiper.models.editors.base import (
     check_texts,
     expand_negative,
 )
-from mmhiper.models.loss_weights import check_loss_weights, snr_weights
+from mmhiper.models.loss_weights import check_loss_weights
 from mmhiper.models.pipelines import EmbedsPipeline, make_pipeline
-from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.pictures import (
     as_return_type,
@@ -50,7 +50,7 @@ class EmbeddingEditor(Editor):
     :meth:`edit_condition`, :meth:`preview_conditions`.
 
     Args:
-        sd (dict or StableDiffusion): See :class:`Editor`.
+        sd (dict or Backbone): See :class:`Editor`.
         data_preprocessor (dict, optional): Likewise.
         val_prompts (str or list[str], optional): Likewise.
         hold_outside (float): Weight of a second term in the loss of a picture
@@ -74,7 +74,7 @@ class EmbeddingEditor(Editor):
 
     def __init__(
         self,
-        sd: dict[str, Any] | StableDiffusion,
+        sd: dict[str, Any] | Backbone,
         data_preprocessor: Preprocessing = None,
         val_prompts: str | list[str] | None = None,
         hold_outside: float = 0.0,
@@ -230,12 +230,8 @@ class EmbeddingEditor(Editor):
         )
         masks = [sample.get('loss_mask') for sample in data_samples]
         losses = masked_means(output, target, masks)
-        weights = snr_weights(
-            self.sd.scheduler.alphas_cumprod,
-            draw.timesteps,
-            self.sd.scheduler.config.prediction_type,
-            self.min_snr_gamma,
-            self.debiased,
+        weights = self.sd.process.loss_weights(
+            draw.timesteps, self.min_snr_gamma, self.debiased
         ).to(losses.device, non_blocking=True)
         if not self.hold_outside or all(mask is None for mask in masks):
             return weights * losses
@@ -294,7 +290,7 @@ class EmbeddingEditor(Editor):
             ],
             [sample.image_key for sample in data_samples],
             (seed, iteration),
-            self.sd.scheduler.config.num_train_timesteps,
+            self.sd.process,
             self.noise_offset,
         )
         self._timesteps.append((iteration, draw.timesteps))
@@ -350,7 +346,7 @@ class EmbeddingEditor(Editor):
                 seed,
                 number,
                 count,
-                self.sd.scheduler.config.num_train_timesteps,
+                self.sd.process,
             )
             output, target = self.predict_draw(
                 draw, self.fixed_condition(sample)
@@ -433,7 +429,7 @@ class EmbeddingEditor(Editor):
                 to all.
             scheduler (str or dict, optional): A scheduler of diffusers, such
                 as 'DPMSolverMultistepScheduler'; see
-                :meth:`StableDiffusion.make_sampler`.
+                :meth:`Diffusion.make_sampler`.
             **options: What this editor adds, see its :meth:`condition`.
 
         Returns:

@@ -10,9 +10,9 @@ from typing import Any
 from mmengine.logging import print_log
 
 from mmhiper.io.record import Record
+from mmhiper.models.backbones import StableDiffusion
 from mmhiper.models.editors.base import Editor
 from mmhiper.models.loading import check_model_name
-from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.registry import MODELS
 from mmhiper.utils.arguments import arguments_of, check_arguments
 from mmhiper.utils.errors import FileError, MissingFileError, UserError

@@ -10,11 +10,11 @@ from mmengine.dist import all_reduce, get_world_size
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 
+from mmhiper.models.backbones import Backbone
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.editors.base import Preprocessing, check_texts
 from mmhiper.models.editors.denoising import EmbeddingEditor
 from mmhiper.models.embeddings import TailEmbedding
-from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.registry import MODELS
 from mmhiper.utils.errors import UserError
 
@@ -30,7 +30,7 @@ class HiPer(EmbeddingEditor):
     part, scaled by ``strength``, behind it (eq. 5).
 
     Args:
-        sd (dict or StableDiffusion): The frozen model or its config.
+        sd (dict or Backbone): The frozen model or its config.
         source_text (str or list[str]): What the source image shows; a list of
             K texts for K images.
         target_text (str or list[str], optional): The edit that previews show;
@@ -71,7 +71,7 @@ class HiPer(EmbeddingEditor):
 
     def __init__(
         self,
-        sd: dict[str, Any] | StableDiffusion,
+        sd: dict[str, Any] | Backbone,
         source_text: str | list[str],
         target_text: str | list[str] | None = None,
         n_hiper: int = 5,
@@ -129,17 +129,13 @@ class HiPer(EmbeddingEditor):
     def encode_content(self, texts: list[str]) -> Conditioning:
         """Encodes texts, cut where they would reach the learned positions.
 
-        A start mark and M - N - 1 tokens fit into the content part.
-
         Args:
             texts (list[str]): B texts.
 
         Returns:
             Conditioning: Tokens (B, M, D).
         """
-        limit = self.sd.num_positions - self.n_hiper - 1
-        # the last position of all is always an end mark
-        limit = min(limit, self.sd.num_positions - 2)
+        limit = self.sd.room(self.n_hiper)
         for text in texts:
             tokens = self.sd.count_tokens(text)
             if tokens > limit:
@@ -149,7 +145,7 @@ class HiPer(EmbeddingEditor):
                     f'learned embedding. The text is {text!r}.',
                     stacklevel=2,
                 )
-        return self.sd.encode_text(texts, max_tokens=limit)
+        return self.sd.encode_text(texts, free=self.n_hiper)
 
     def train_condition(
         self, data_samples: list[BaseDataElement]

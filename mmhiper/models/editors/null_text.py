@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from mmhiper.models.backbones import Backbone
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.editors.curriculum import CurriculumEditor
 from mmhiper.models.embeddings import NullTexts
-from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.registry import MODELS
 from mmhiper.utils.errors import UserError
 
@@ -21,7 +21,7 @@ class NullTextInversion(CurriculumEditor):
     trained by the same curriculum with the settings of its own paper.
 
     Args:
-        sd (dict or StableDiffusion): The frozen model or its config.
+        sd (dict or Backbone): The frozen model or its config.
         source_text (str): What the picture shows.
         num_steps (int): DDIM steps T.
         num_inner_steps (int): The most optimisation steps of a timestep.
@@ -40,7 +40,7 @@ class NullTextInversion(CurriculumEditor):
 
     def __init__(
         self,
-        sd: dict[str, Any] | StableDiffusion,
+        sd: dict[str, Any] | Backbone,
         source_text: str,
         num_steps: int = 50,
         num_inner_steps: int = 10,

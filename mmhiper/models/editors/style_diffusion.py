@@ -10,12 +10,12 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor
 
 from mmhiper.models.attention import AttentionControl, MapStore
+from mmhiper.models.backbones import Backbone
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.editors.curriculum import CurriculumEditor
 from mmhiper.models.embeddings import ValueMappers
 from mmhiper.models.image_encoder import ImageEncoder
 from mmhiper.models.inversion import Inversion
-from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.registry import MODELS
 from mmhiper.utils.arguments import ValuesOf
 from mmhiper.utils.errors import UserError
@@ -34,7 +34,7 @@ class StyleDiffusion(CurriculumEditor):
     target for a fraction ``tau_v`` of the steps.
 
     Args:
-        sd (dict or StableDiffusion): The frozen model or its config.
+        sd (dict or Backbone): The frozen model or its config.
         source_text (str): What the picture shows.
         image_encoder (dict, optional): ``pretrained`` and ``without_cuda`` of
             the CLIP image encoder, see :class:`ImageEncoder`. Defaults to the
@@ -53,7 +53,7 @@ class StyleDiffusion(CurriculumEditor):
 
     def __init__(
         self,
-        sd: dict[str, Any] | StableDiffusion,
+        sd: dict[str, Any] | Backbone,
         source_text: str,
         image_encoder: Annotated[
             dict[str, Any] | None, ValuesOf(ImageEncoder)

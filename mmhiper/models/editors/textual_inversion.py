@@ -14,10 +14,10 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor
 
 from mmhiper.io.token_file import quoted
+from mmhiper.models.backbones import Backbone
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.editors.base import Preprocessing
 from mmhiper.models.editors.word_editor import WordEditor, check_range
-from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.registry import MODELS
 from mmhiper.utils.arguments import OfThisRun
 from mmhiper.utils.errors import UserError
@@ -35,7 +35,7 @@ class TextualInversion(WordEditor):
     have several of them.
 
     Args:
-        sd (dict or StableDiffusion): The frozen model or its config.
+        sd (dict or Backbone): The frozen model or its config.
         placeholder_token (str or list[str]): The new word, such as
             ``<cat-toy>``, or W words.
         initialize_token (str or list, optional): A word of one token whose
@@ -91,7 +91,7 @@ class TextualInversion(WordEditor):
 
     def __init__(
         self,
-        sd: dict[str, Any] | StableDiffusion,
+        sd: dict[str, Any] | Backbone,
         placeholder_token: str | list[str],
         initialize_token: str | list[str | None] | None = None,
         num_vectors_per_token: int | list[int] = 1,

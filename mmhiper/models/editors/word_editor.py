@@ -13,12 +13,12 @@ from torch import Tensor
 from mmhiper.io import read_token_file
 from mmhiper.io.export_format import entries_of, words_of
 from mmhiper.io.token_file import quoted
+from mmhiper.models.backbones import Backbone
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.editors.base import check_texts
 from mmhiper.models.editors.denoising import EmbeddingEditor
 from mmhiper.models.embeddings import TokenEmbedding
 from mmhiper.models.pipelines import make_pipeline
-from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.models.vocabulary import Vocabulary
 from mmhiper.models.words import (
     Words,
@@ -40,7 +40,7 @@ class WordEditor(EmbeddingEditor):
     and the ways in and out. How they are learned is a subclass's.
 
     Args:
-        sd (dict or StableDiffusion): The frozen model or its config.
+        sd (dict or Backbone): The frozen model or its config.
         placeholder_token (str or list[str]): See :class:`TextualInversion`.
         initialize_token (str or list, optional): Likewise.
         num_vectors_per_token (int or list[int]): Likewise.
@@ -61,7 +61,7 @@ class WordEditor(EmbeddingEditor):
 
     def __init__(
         self,
-        sd: dict[str, Any] | StableDiffusion,
+        sd: dict[str, Any] | Backbone,
         placeholder_token: str | list[str],
         initialize_token: str | list[str | None] | None = None,
         num_vectors_per_token: int | list[int] = 1,
@@ -77,7 +77,7 @@ class WordEditor(EmbeddingEditor):
         counts = _one_each(
             'num_vectors_per_token', num_vectors_per_token, words
         )
-        most = self.sd.num_positions - 2
+        most = self.sd.room()
         for count in counts.values():
             check_range('num_vectors_per_token', count, 1, most)
         # a file may ask for them
@@ -208,7 +208,7 @@ class WordEditor(EmbeddingEditor):
         Returns:
             Conditioning: B texts.
         """
-        limit = self.sd.num_positions - 2
+        limit = self.sd.room()
         for prompt in prompts:
             if not self.vocabulary.find(prompt):
                 warnings.warn(

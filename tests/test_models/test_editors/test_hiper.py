@@ -87,7 +87,7 @@ def test_a_long_text_is_cut_and_the_embedding_is_not(tiny_sd1, n_hiper):
         cut = editor.encode_content([long])
 
     # what stands at the content positions is the text up to the limit
-    marks = editor.sd.encode_text([long], max_tokens=limit)
+    marks = editor.sd.encode_text([long], free=n_hiper)
     assert torch.equal(cut.tokens, marks.tokens)
     with torch.no_grad(), pytest.warns(UserWarning):
         condition = editor.condition([long], strength=1.0)

@@ -1,0 +1,216 @@
+"""Noise processes: what stands between a picture and pure noise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from mmhiper.models.loss_weights import snr_weights
+from mmhiper.models.schedulers import DDIM, make_scheduler, split_type
+from mmhiper.utils.errors import UserError
+
+
+class NoiseProcess(Protocol):
+    """What a backbone's noise must answer.
+
+    Times are in the units that :meth:`Backbone.predict` takes.
+
+    Attributes:
+        samples_with (str): The scheduler of diffusers for pictures.
+    """
+
+    samples_with: str
+
+    def draw_time(self, generator: torch.Generator) -> Tensor:
+        """Draws the time of a training step, (1,), as the model's own did."""
+
+    def spread_time(self, number: int, count: int) -> Tensor:
+        """The time, (1,), of one of ``count`` draws spread over all times."""
+
+    def add_noise(
+        self, latents: Tensor, noise: Tensor, times: Tensor
+    ) -> Tensor:
+        """Noises clean latents, (B, C, h, w), at times (B,)."""
+
+    def target(self, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:
+        """What the model should put out for them, (B, C, h, w)."""
+
+    def loss_weights(
+        self, times: Tensor, min_snr_gamma: float | None, debiased: bool
+    ) -> Tensor:
+        """What the error at times (B,) counts, (B,) fp32."""
+
+    def make_sampler(self, scheduler: str | Mapping | None = None) -> Any:
+        """Makes a scheduler of diffusers; None takes ``samples_with``."""
+
+
+class Diffusion:
+    """Denoising diffusion in discrete steps (arXiv 2006.11239).
+
+    Args:
+        config (Mapping): The scheduler config of the model, of any class.
+        changes (Mapping): ``type``, the scheduler that pictures are sampled
+            with, and values of its config.
+        backbone (str): Whose it is, for messages.
+
+    Attributes:
+        scheduler (DDIMScheduler): Noises pictures in training, and inverts
+            them, whatever samples.
+
+    Raises:
+        ValueError: If there is no such scheduler, or it has no such value.
+    """
+
+    def __init__(
+        self, config: Mapping[str, Any], changes: Mapping, backbone: str
+    ) -> None:
+        self.samples_with, values = split_type(changes)
+        self._config = {**config, **values}
+        self._backbone = backbone
+        self.scheduler = self.make_sampler(DDIM)
+
+    @property
+    def num_timesteps(self) -> int:
+        """How many timesteps a training has, T."""
+        steps: int = self.scheduler.config.num_train_timesteps
+        return steps
+
+    @property
+    def prediction_type(self) -> str:
+        """What the model puts out: 'epsilon', 'v_prediction' or 'sample'."""
+        kind: str = self.scheduler.config.prediction_type
+        return kind
+
+    def draw_time(self, generator: torch.Generator) -> Tensor:
+        """Draws a timestep, all alike.
+
+        Args:
+            generator (torch.Generator): On the CPU.
+
+        Returns:
+            Tensor: (1,) integer in [0, T).
+        """
+        return torch.randint(self.num_timesteps, (1,), generator=generator)
+
+    def spread_time(self, number: int, count: int) -> Tensor:
+        """One of some timesteps that are spread evenly.
+
+        Args:
+            number (int): Which, in [0, ``count``).
+            count (int): Of how many.
+
+        Returns:
+            Tensor: (1,) integer in [0, T).
+        """
+        middle = (2 * number + 1) * self.num_timesteps // (2 * count)
+        return torch.tensor([middle])
+
+    def make_sampler(self, scheduler: str | Mapping | None = None) -> Any:
+        """Makes a scheduler with the noise schedule of this model.
+
+        Args:
+            scheduler (str or Mapping, optional): The name of a class of
+                diffusers, or a mapping with it as ``type`` and values of its
+                config. Defaults to what the config of this model names, and
+                that to DDIM.
+
+        Returns:
+            A new scheduler.
+
+        Raises:
+            ValueError: If there is no such scheduler, or it has no such
+                value.
+        """
+        return make_scheduler(self._config, scheduler or self.samples_with)
+
+    def add_noise(
+        self, latents: Tensor, noise: Tensor, times: Tensor
+    ) -> Tensor:
+        """Noises clean latents (arXiv 2006.11239, eq. 4).
+
+        Args:
+            latents (Tensor): (B, C, h, w), scaled.
+            noise (Tensor): (B, C, h, w), unit normal.
+            times (Tensor): (B,) integers, on any device.
+
+        Returns:
+            Tensor: (B, C, h, w).
+        """
+        times = times.to(latents.device, non_blocking=True)
+        return self.scheduler.add_noise(latents, noise, times)
+
+    def target(self, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:
+        """What the model should put out for noised latents.
+
+        Args:
+            latents (Tensor): (B, C, h, w), scaled.
+            noise (Tensor): (B, C, h, w), unit normal.
+            times (Tensor): (B,) integers, on any device.
+
+        Returns:
+            Tensor: (B, C, h, w): the noise for models that predict epsilon,
+            the velocity (arXiv 2202.00512, app. D) for v-prediction.
+
+        Raises:
+            ValueError: If the model predicts something else.
+        """
+        kind = self.prediction_type
+        if kind == 'epsilon':
+            return noise
+        if kind == 'v_prediction':
+            times = times.to(latents.device, non_blocking=True)
+            return self.scheduler.get_velocity(latents, noise, times)
+        raise UserError(
+            "The scheduler's `prediction_type` must be 'epsilon' or "
+            f"'v_prediction' to train with, but {self._backbone!r} has "
+            f'{kind!r}.'
+        )
+
+    def loss_weights(
+        self, times: Tensor, min_snr_gamma: float | None, debiased: bool
+    ) -> Tensor:
+        """What the error at a timestep counts, see :func:`snr_weights`.
+
+        Args:
+            times (Tensor): (B,) integers.
+            min_snr_gamma (float, optional): None weighs all alike.
+            debiased (bool): Whether to weigh by 1 / sqrt(SNR).
+
+        Returns:
+            Tensor: (B,) fp32, on the CPU.
+        """
+        return snr_weights(
+            self.scheduler.alphas_cumprod,
+            times,
+            self.prediction_type,
+            min_snr_gamma,
+            debiased,
+        )
+
+    def epsilon_of(
+        self, output: Tensor, latents: Tensor, timestep: Tensor
+    ) -> Tensor:
+        """The noise that an output of the model stands for.
+
+        An output means something at the timestep that the model was asked
+        at, whatever noise the latents really hold.
+
+        Args:
+            output (Tensor): Of :meth:`Backbone.predict`, (B, C, h, w).
+            latents (Tensor): What it was given, (B, C, h, w).
+            timestep (Tensor): At which timestep, one integer.
+
+        Returns:
+            Tensor: epsilon, (B, C, h, w).
+        """
+        kind = self.prediction_type
+        if kind == 'epsilon':
+            return output
+        kept = self.scheduler.alphas_cumprod[timestep]  # abar_t
+        if kind == 'v_prediction':
+            return kept.sqrt() * output + (1 - kept).sqrt() * latents
+        # the clean latents
+        return (latents - kept.sqrt() * output) / (1 - kept).sqrt()
