@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import build_tiny_folder
+from tiny import build_tiny_folder, build_tiny_ldm
 from tolerances import float64 as in_float64
 
 MOST_WORKERS = 4  # each holds a PyTorch of its own in memory
@@ -74,6 +74,12 @@ def tiny_sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_tiny_folder('sdxl', tmp_path_factory.mktemp('sdxl'))
 
 
+@pytest.fixture(scope='session')
+def tiny_ldm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny text-to-image model of latent diffusion (BERT)."""
+    return build_tiny_ldm(tmp_path_factory.mktemp('ldm'))
+
+
 @pytest.fixture(params=['sd1', 'sd2', 'sdxl'])
 def tiny_folder(request: pytest.FixtureRequest) -> Path:
     """Each family in turn."""
@@ -90,7 +96,7 @@ def tiny_one_text(request: pytest.FixtureRequest) -> Path:
 def float64(request: pytest.FixtureRequest) -> Iterator[None]:
     """A test whose numbers are all of double precision."""
     # the folders themselves hold single precision, as published ones do
-    for name in ('tiny_sd1', 'tiny_sd2', 'tiny_sdxl'):
+    for name in ('tiny_sd1', 'tiny_sd2', 'tiny_sdxl', 'tiny_ldm'):
         request.getfixturevalue(name)
     with in_float64():
         yield

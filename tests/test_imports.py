@@ -41,6 +41,7 @@ FLOORS = [
             'backbones.base',
             'backbones.single_file',
             'backbones.stable_diffusion',
+            'backbones.latent_diffusion',
             'backbones',  # which gathers them
             'denoising',
             'drawing',

@@ -1,4 +1,4 @@
-"""Tiny Stable Diffusion folders with random weights, one per family.
+"""Tiny model folders with random weights, one per family.
 
 Real classes of diffusers and transformers in the real folder layout, only
 small: what holds for them holds for the models of their family.
@@ -15,15 +15,21 @@ from diffusers import (
     DDIMScheduler,
     DiffusionPipeline,
     EulerDiscreteScheduler,
+    LDMTextToImagePipeline,
     PNDMScheduler,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
+from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion import (
+    LDMBertConfig,
+    LDMBertModel,
+)
 from mmengine.logging import MessageHub
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 from transformers import (
+    BertTokenizer,
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
@@ -58,6 +64,13 @@ FAMILIES = {
     'sdxl': Family((32, 48), 'epsilon', EulerDiscreteScheduler),
 }
 
+_SCHEDULE = dict(
+    beta_start=0.00085,
+    beta_end=0.012,
+    beta_schedule='scaled_linear',
+    set_alpha_to_one=False,
+    steps_offset=1,
+)
 POOLED = 40  # width of SDXL's pooled text
 
 
@@ -90,6 +103,46 @@ def _text_encoder(width: int, size: int, projection: int | None):
     return kind(config)
 
 
+def _unet(**options) -> UNet2DConditionModel:
+    """A U-Net that listens to the text."""
+    unet = UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        norm_num_groups=4,
+        attention_head_dim=4,
+        down_block_types=('DownBlock2D', 'CrossAttnDownBlock2D'),
+        up_block_types=('CrossAttnUpBlock2D', 'UpBlock2D'),
+        **options,
+    )
+    # random weights hardly listen to the text; these do
+    for name, weight in unet.named_parameters():
+        if 'attn2' in name:
+            weight.data.mul_(8)
+    return unet
+
+
+def _autoencoder() -> AutoencoderKL:
+    """Eight pixels per latent along each side."""
+    return AutoencoderKL(
+        sample_size=64,
+        block_out_channels=(4, 4, 8, 8),
+        down_block_types=('DownEncoderBlock2D',) * 4,
+        up_block_types=('UpDecoderBlock2D',) * 4,
+        norm_num_groups=2,
+        latent_channels=4,
+    )
+
+
+def _save(pipeline: DiffusionPipeline, folder: Path | str) -> None:
+    """Writes a pipeline without a progress bar."""
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    pipeline.save_pretrained(folder)
+    if bars:
+        transformers_logging.enable_progress_bar()
+
+
 def build_tiny_folder(family: str, folder: Path | str) -> Path:
     """Writes a model of one family in the diffusers layout.
 
@@ -111,29 +164,8 @@ def build_tiny_folder(family: str, folder: Path | str) -> Path:
                 addition_time_embed_dim=8,  # of each of six numbers
                 projection_class_embeddings_input_dim=6 * 8 + POOLED,
             )
-        unet = UNet2DConditionModel(
-            sample_size=8,
-            block_out_channels=(8, 16),
-            layers_per_block=1,
-            norm_num_groups=4,
-            attention_head_dim=4,
-            cross_attention_dim=traits.width,
-            down_block_types=('DownBlock2D', 'CrossAttnDownBlock2D'),
-            up_block_types=('CrossAttnUpBlock2D', 'UpBlock2D'),
-            **sizes,
-        )
-        # random weights hardly listen to the text; these do
-        for name, weight in unet.named_parameters():
-            if 'attn2' in name:
-                weight.data.mul_(8)
-        vae = AutoencoderKL(
-            sample_size=64,
-            block_out_channels=(4, 4, 8, 8),
-            down_block_types=('DownEncoderBlock2D',) * 4,
-            up_block_types=('UpDecoderBlock2D',) * 4,
-            norm_num_groups=2,
-            latent_channels=4,
-        )
+        unet = _unet(cross_attention_dim=traits.width, **sizes)
+        vae = _autoencoder()
         size = len(vocabulary)
         texts = [_text_encoder(traits.widths[0], size, None)]
         texts += [_text_encoder(w, size, POOLED) for w in traits.widths[1:]]
@@ -143,14 +175,7 @@ def build_tiny_folder(family: str, folder: Path | str) -> Path:
         )
         for padding in ({}, dict(pad_token='!'))[: len(texts)]
     ]
-    scheduler_config = dict(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule='scaled_linear',
-        set_alpha_to_one=False,
-        steps_offset=1,
-        prediction_type=traits.prediction_type,
-    )
+    scheduler_config = dict(_SCHEDULE, prediction_type=traits.prediction_type)
     if traits.scheduler is DDIMScheduler:
         scheduler_config['clip_sample'] = False
     if traits.scheduler is EulerDiscreteScheduler:
@@ -170,11 +195,53 @@ def build_tiny_folder(family: str, folder: Path | str) -> Path:
             feature_extractor=None,
             requires_safety_checker=False,
         )
-    bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    pipeline.save_pretrained(folder)
-    if bars:
-        transformers_logging.enable_progress_bar()
+    _save(pipeline, folder)
+    return Path(folder)
+
+
+def _bert_vocabulary() -> dict[str, int]:
+    """The marks, every letter as a word and inside of one, some words."""
+    letters = [chr(code) for code in range(33, 127) if not chr(code).isupper()]
+    inside = [f'##{letter}' for letter in letters if letter.isalnum()]
+    marks = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]']
+    tokens = [*marks, *letters, *inside, 'dog', 'cat', 'photo']
+    return {token: number for number, token in enumerate(tokens)}
+
+
+def build_tiny_ldm(folder: Path | str) -> Path:
+    """Writes a text-to-image model of latent diffusion, as published.
+
+    Args:
+        folder (Path or str): Where to.
+
+    Returns:
+        Path: The folder.
+    """
+    vocabulary = _bert_vocabulary()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        unet = _unet(cross_attention_dim=48)
+        vae = _autoencoder()
+        bert = LDMBertModel(
+            LDMBertConfig(
+                vocab_size=len(vocabulary),
+                d_model=48,
+                encoder_layers=2,
+                encoder_ffn_dim=96,
+                encoder_attention_heads=2,
+                head_dim=8,
+                init_std=0.5,  # else all texts are nearly the same
+            )
+        )
+    pipeline = LDMTextToImagePipeline(
+        vqvae=vae,
+        bert=bert,
+        # which says 512 as published, and the model takes 77
+        tokenizer=BertTokenizer(vocab=vocabulary, model_max_length=512),
+        unet=unet,
+        scheduler=DDIMScheduler(**_SCHEDULE, clip_sample=False),
+    )
+    _save(pipeline, folder)
     return Path(folder)
 
 

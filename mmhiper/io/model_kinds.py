@@ -88,6 +88,13 @@ _KINDS: tuple[tuple[str, str, str], ...] = (
         _BACKBONE,
     ),
     (
+        r'^cond_stage_model\.transformer\.(token_emb|attn_layers)\.',
+        'a latent diffusion model (text to image) in a single file',
+        'Put it into its diffusers folder, beside the model_index.json, and '
+        'give the file as the backbone: `sd.pretrained` of a config, '
+        '--backbone of the command line.',
+    ),
+    (
         r'^cond_stage_model\.',
         'a Stable Diffusion 1.x in a single file',
         _BACKBONE,

@@ -18,7 +18,8 @@ _FAMILIES = {
     (1024, None): 'Stable Diffusion 2.x',
     (768, 1280): 'Stable Diffusion XL',
     (None, 1280): 'the second text encoder of Stable Diffusion XL',
-    (1280, None): 'the second text encoder of Stable Diffusion XL',
+    (1280, None): 'latent diffusion (text to image), or the second text '
+    'encoder of Stable Diffusion XL',
     (2048, None): 'text encoders of Stable Diffusion XL, both in one row',
     (4096, None): 'T5, a text encoder of Stable Diffusion 3, Flux and others',
 }

@@ -23,6 +23,8 @@ from mmhiper.utils.text_files import read_text
 # What the pipelines of diffusers take where nobody says a scale.
 OF_STABLE_DIFFUSION = 7.5
 OF_XL = 5.0
+# What Textual Inversion draws with; the pipeline of diffusers takes none.
+OF_LATENT_DIFFUSION = 10.0
 NONE = 1.0  # the text alone
 # In the folder of a model that has a scale of its own. It stands in no config
 # of diffusers, which would warn of a key it does not know.

@@ -9,7 +9,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,13 @@ class ModelSource:
     path: str
     single_file: bool
     index: Mapping[str, Any]
+
+    @property
+    def folder(self) -> str:
+        """Where its parts are, those that are not in a single file."""
+        if self.single_file:
+            return str(Path(self.path).resolve().parent)
+        return self.path
 
     @property
     def folders(self) -> set[str]:
@@ -206,12 +213,10 @@ def find_source(backbone: str) -> ModelSource:
             f'has no {_INDEX}. {REMEDIES}'
         )
     source = str(path) if path.exists() else backbone
-    indexed = source
-    if single_file:
-        indexed = str(path.resolve().parent)
-        if not Path(indexed, _INDEX).is_file():
-            return ModelSource(backbone, source, True, {})
-    return ModelSource(backbone, source, single_file, _read_index(indexed))
+    found = ModelSource(backbone, source, single_file, {})
+    if single_file and not Path(found.folder, _INDEX).is_file():
+        return found
+    return replace(found, index=_read_index(found.folder))
 
 
 def _read_index(source: str) -> dict[str, Any]:
@@ -257,7 +262,7 @@ def load_parts(
         for name, kind in there.items():
             override = overrides.get(name)
             if name not in parts or (override and 'pretrained' in override):
-                parts[name] = load_part(kind, source.path, dtype, override)
+                parts[name] = load_part(kind, source.folder, dtype, override)
     return parts
 
 

@@ -13,15 +13,16 @@ from mmhiper.models.conditioning import Conditioning
 
 
 class TextEncoders(nn.Module):
-    """CLIP text models whose outputs are laid side by side.
+    """Text models whose outputs are laid side by side.
 
-    One (Stable Diffusion 1.x, 2.x) gives its last hidden state, normalised.
-    Several (Stable Diffusion XL) give the last but one, as it is, side by
-    side, and the last of them its projected pooled output besides.
+    One (Stable Diffusion 1.x, 2.x, latent diffusion) gives its last hidden
+    state, normalised. Several (Stable Diffusion XL) give the last but one, as
+    it is, side by side, and the last of them its projected pooled output
+    besides.
 
     Args:
-        models (Sequence): CLIP text models; the last of several with its
-            projection.
+        models (Sequence): They; the last of several is a CLIP text model with
+            its projection.
     """
 
     def __init__(self, models: Sequence[Any]) -> None:
@@ -76,7 +77,7 @@ class TextEncoders(nn.Module):
         self, model: Any, size: int, ids: Tensor, rows: Tensor | None
     ) -> Any:
         """Runs one text model; see :meth:`forward`."""
-        options = dict(output_hidden_states=len(self) > 1)
+        options = dict(output_hidden_states=len(self) > 1, return_dict=True)
         if rows is None:
             return model(ids, **options)
         new = ids >= size

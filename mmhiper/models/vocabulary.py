@@ -14,6 +14,7 @@ from mmhiper.utils.errors import UserError
 from mmhiper.utils.names import check_unicode
 
 WORD_END = '</w>'  # of CLIP's byte-level BPE
+WORD_INSIDE = '##'  # of BERT's WordPiece: what begins no word
 
 
 class Vocabulary:
@@ -139,12 +140,19 @@ class Vocabulary:
 
     def _suggest(self, word: str, pieces: Sequence[str]) -> list[str]:
         """Whole words of one token that are in, or like, a word."""
+        tokens = self._tokenizer.get_vocab()
+        marked = any(token.endswith(WORD_END) for token in tokens)
         words = {
             token.removesuffix(WORD_END)
-            for token in self._tokenizer.get_vocab()
-            if token.endswith(WORD_END) and token.isascii()
+            for token in tokens
+            if token.isascii() and token.endswith(WORD_END if marked else '')
         }
-        parts = [piece.removesuffix(WORD_END) for piece in pieces]
+        if not marked:
+            words = {word for word in words if word.isalpha()}
+        parts = [
+            piece.removesuffix(WORD_END).removeprefix(WORD_INSIDE)
+            for piece in pieces
+        ]
         found = [part for part in parts if part in words and part.isalpha()]
         found += difflib.get_close_matches(word, sorted(words), n=3, cutoff=0)
         return list(dict.fromkeys(found))[:5]

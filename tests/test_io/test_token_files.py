@@ -471,6 +471,10 @@ OTHERS = {
         },
         r'Stable Diffusion 2.x in a single file',
     ),
+    'latent diffusion': (
+        {'cond_stage_model.transformer.token_emb.weight': rows()},
+        'latent diffusion model.*beside the model_index.json',
+    ),
     'SD XL': (
         {
             'model.diffusion_model.out.0.weight': A,

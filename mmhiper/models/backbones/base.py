@@ -238,8 +238,8 @@ class Backbone(KeepsArguments, nn.Module):
             dtype (torch.dtype): Precision of the weights.
 
         Returns:
-            dict[str, Any]: Parts by name, with 'scheduler', a config. Those
-            that are not in it come from the folder of the file.
+            dict[str, Any]: Parts by name, 'scheduler' a config. Those that
+            are not in it come from the folder of the file.
 
         Raises:
             ValueError: If it cannot be read.

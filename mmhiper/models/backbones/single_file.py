@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
+from mmhiper.io.torch_file import read_torch_file
 from mmhiper.models.loading import (
     SCHEDULER,
     ModelSource,
@@ -18,6 +20,25 @@ from mmhiper.models.loading import (
 )
 from mmhiper.utils.errors import FileError, UserError
 from mmhiper.utils.reading import check_file, printable
+
+# Where an original checkpoint of latent diffusion has its text encoder, and
+# the names there by the names in diffusers.
+_TEXTS = 'cond_stage_model.transformer.'
+_BERT = {
+    'token_emb': 'model.embed_tokens',
+    'pos_emb': 'model.embed_positions',
+    'norm': 'model.layer_norm',
+}
+_BERT_LAYERS = (
+    {
+        '0': 'self_attn_layer_norm',
+        '1.to_q': 'self_attn.q_proj',
+        '1.to_k': 'self_attn.k_proj',
+        '1.to_v': 'self_attn.v_proj',
+        '1.to_out': 'self_attn.out_proj',
+    },
+    {'0': 'final_layer_norm', '1.net.0.0': 'fc1', '1.net.2': 'fc2'},
+)
 
 
 def read_stable_diffusion(
@@ -46,7 +67,7 @@ def read_stable_diffusion(
     check_weight_file(path)
     options = {}
     if source.index:
-        options['config'] = str(path.resolve().parent)
+        options['config'] = source.folder
         _check_classes(source, kinds)
     with quiet(), loading(source.path, 'the parts'):
         pipeline = diffusers.StableDiffusionPipeline.from_single_file(
@@ -72,6 +93,69 @@ def read_stable_diffusion(
     )
 
 
+def read_latent_diffusion(
+    source: ModelSource, kinds: Mapping[str, PartKind], dtype: torch.dtype
+) -> dict[str, Any]:
+    """Loads the weights of the original text-to-image ``model.ckpt``.
+
+    Args:
+        source (ModelSource): A ``.ckpt`` or ``.safetensors`` file in a
+            diffusers folder, whose configs say how to read it.
+        kinds (Mapping[str, PartKind]): The parts of its family.
+        dtype (torch.dtype): Precision of the weights.
+
+    Returns:
+        dict[str, Any]: They, but for the tokenizer, which is in the folder.
+
+    Raises:
+        ValueError: If it cannot be loaded.
+    """
+    path = check_file(source.path, 'the single file of a model')
+    check_weight_file(path)
+    folder = source.folder
+    with quiet(), loading(source.path, 'the parts'):
+        if path.suffix == '.safetensors':
+            weights = load_file(path)
+        else:
+            content = read_torch_file(path)
+            weights = content.get('state_dict', content)
+        parts: dict[str, Any] = {
+            name: kinds[name].loader.from_single_file(
+                dict(weights),  # which it takes apart
+                config=folder,
+                subfolder=kinds[name].folder,
+                torch_dtype=dtype,
+            )
+            for name in ('unet', 'vae')
+        }
+        bert = kinds['text_encoder']
+        model = bert.loader(
+            bert.loader.config_class.from_pretrained(
+                folder, subfolder=bert.folder
+            )
+        )
+        texts = {
+            _bert_name(name.removeprefix(_TEXTS)): weight
+            for name, weight in weights.items()
+            if name.startswith(_TEXTS)
+        }
+        model.load_state_dict(texts)
+    parts['text_encoder'] = model.to(dtype)
+    return parts
+
+
+def _bert_name(name: str) -> str:
+    """The name in diffusers of a weight of the original text encoder."""
+    found = re.fullmatch(r'attn_layers\.layers\.(\d+)\.(.+)', name)
+    if found is None:
+        start, dot, rest = name.partition('.')
+        return _BERT.get(start, start) + dot + rest.replace('emb.', '')
+    # layers of attention and of feed-forward by turns
+    layer, forward = divmod(int(found[1]), 2)
+    rest, _, kind = found[2].rpartition('.')
+    return f'model.layers.{layer}.{_BERT_LAYERS[forward][rest]}.{kind}'
+
+
 def _check_classes(source: ModelSource, kinds: Mapping[str, PartKind]) -> None:
     """Refuses an index that names other classes than those of a family.
 
@@ -93,9 +177,8 @@ def _check_classes(source: ModelSource, kinds: Mapping[str, PartKind]) -> None:
         else:  # is not loaded from there
             continue
         if not known:
-            folder = str(Path(source.path).resolve().parent)
             raise FileError(
-                f'The model_index.json in {folder!r} names '
+                f'The model_index.json in {source.folder!r} names '
                 f'{printable(entry)[:80]} as its {name}, which is no part of '
                 'a Stable Diffusion and is not imported. Move the single '
                 'file to a folder of its own, or mend the index.'
