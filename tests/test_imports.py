@@ -42,6 +42,7 @@ FLOORS = [
             'backbones.single_file',
             'backbones.stable_diffusion',
             'backbones.latent_diffusion',
+            'backbones.stable_diffusion_3',
             'backbones',  # which gathers them
             'denoising',
             'drawing',

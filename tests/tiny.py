@@ -15,8 +15,11 @@ from diffusers import (
     DDIMScheduler,
     DiffusionPipeline,
     EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
     LDMTextToImagePipeline,
     PNDMScheduler,
+    SD3Transformer2DModel,
+    StableDiffusion3Pipeline,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
@@ -34,6 +37,9 @@ from transformers import (
     CLIPTextModel,
     CLIPTextModelWithProjection,
     CLIPTokenizer,
+    T5Config,
+    T5EncoderModel,
+    T5TokenizerFast,
 )
 from transformers.utils import logging as transformers_logging
 
@@ -122,7 +128,7 @@ def _unet(**options) -> UNet2DConditionModel:
     return unet
 
 
-def _autoencoder() -> AutoencoderKL:
+def _autoencoder(latent_channels: int = 4, **options) -> AutoencoderKL:
     """Eight pixels per latent along each side."""
     return AutoencoderKL(
         sample_size=64,
@@ -130,7 +136,8 @@ def _autoencoder() -> AutoencoderKL:
         down_block_types=('DownEncoderBlock2D',) * 4,
         up_block_types=('UpDecoderBlock2D',) * 4,
         norm_num_groups=2,
-        latent_channels=4,
+        latent_channels=latent_channels,
+        **options,
     )
 
 
@@ -245,6 +252,87 @@ def build_tiny_ldm(folder: Path | str) -> Path:
     return Path(folder)
 
 
+def _t5_vocabulary() -> list[tuple[str, float]]:
+    """Pieces and their scores: the marks, every letter, a few words."""
+    letters = [chr(code) for code in range(33, 127)]
+    words = ['\u2581dog', '\u2581cat', '\u2581x', '\u2581a']
+    marks = ['<pad>', '</s>', '<unk>']
+    pieces = [*marks, '\u2581', *letters, *words]
+    return [
+        (piece, 0.0 if piece in marks else -1.0 - (len(piece) == 1))
+        for piece in pieces
+    ]
+
+
+def build_tiny_sd3(folder: Path | str, dual: bool, t5: bool = True) -> Path:
+    """Writes a Stable Diffusion 3.
+
+    Args:
+        folder (Path or str): Where to.
+        dual (bool): Whether it has what 3.5 medium added: a second attention
+            to the picture, and normalised queries and keys.
+        t5 (bool): Whether it has its third text encoder.
+
+    Returns:
+        Path: The folder.
+    """
+    vocabulary, t5_vocabulary = _vocabulary(), _t5_vocabulary()
+    t5_tokenizer = T5TokenizerFast(vocab=t5_vocabulary, extra_ids=0)
+    size = len(vocabulary)
+    options = dict(dual_attention_layers=(0,), qk_norm='rms_norm')
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        transformer = SD3Transformer2DModel(
+            sample_size=8,
+            patch_size=2,
+            in_channels=16,
+            out_channels=16,
+            num_layers=2,
+            attention_head_dim=8,
+            num_attention_heads=4,
+            joint_attention_dim=96,
+            caption_projection_dim=32,
+            pooled_projection_dim=24 + POOLED,
+            pos_embed_max_size=16,
+            **(options if dual else {}),
+        )
+        # random weights hardly listen to the text; these do
+        transformer.context_embedder.weight.data.mul_(8)
+        parts = dict(
+            transformer=transformer,
+            vae=_autoencoder(
+                latent_channels=16,
+                scaling_factor=1.5305,
+                shift_factor=0.0609,
+                use_quant_conv=False,
+                use_post_quant_conv=False,
+            ),
+            text_encoder=_text_encoder(32, size, 24),
+            text_encoder_2=_text_encoder(48, size, POOLED),
+            text_encoder_3=T5EncoderModel(
+                T5Config(
+                    vocab_size=128,  # padded, as published
+                    d_model=96,
+                    d_kv=8,
+                    d_ff=64,
+                    num_layers=2,
+                    num_heads=4,
+                )
+            ),
+        )
+    assert len(t5_tokenizer) < 128
+    parts['tokenizer_3'] = t5_tokenizer
+    if not t5:
+        parts.update(text_encoder_3=None, tokenizer_3=None)
+    for suffix, padding in (('', {}), ('_2', dict(pad_token='!'))):
+        parts[f'tokenizer{suffix}'] = CLIPTokenizer(
+            vocab=vocabulary, merges=[], model_max_length=77, **padding
+        )
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    _save(StableDiffusion3Pipeline(scheduler=scheduler, **parts), folder)
+    return Path(folder)
+
+
 def pipeline_of(folder: Path | str) -> DiffusionPipeline:
     """The unmodified pipeline of a folder's family, on DDIM.
 
@@ -260,10 +348,30 @@ def pipeline_of(folder: Path | str) -> DiffusionPipeline:
         clip_sample=False,
         set_alpha_to_one=False,
     )
+    return _quietly(folder, scheduler=scheduler)
+
+
+def pipeline_of_flow(folder: Path | str, t5: bool = True) -> DiffusionPipeline:
+    """The unmodified pipeline of a Stable Diffusion 3.
+
+    Args:
+        folder (Path or str): A model in the diffusers layout.
+        t5 (bool): Whether it has its third text encoder.
+
+    Returns:
+        DiffusionPipeline: Without a progress bar.
+    """
+    if t5:
+        return _quietly(folder)
+    return _quietly(folder, text_encoder_3=None, tokenizer_3=None)
+
+
+def _quietly(folder: Path | str, **parts) -> DiffusionPipeline:
+    """Loads a pipeline without a progress bar, now and later."""
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     pipeline = DiffusionPipeline.from_pretrained(
-        folder, scheduler=scheduler, torch_dtype=torch.get_default_dtype()
+        folder, torch_dtype=torch.get_default_dtype(), **parts
     )
     if bars:
         transformers_logging.enable_progress_bar()

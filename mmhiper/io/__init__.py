@@ -2,7 +2,7 @@
 
 from mmhiper.io.checkpoint import read_checkpoint, read_learned
 from mmhiper.io.export import read_export, write_export
-from mmhiper.io.kohya_format import XL_NAMES
+from mmhiper.io.kohya_format import ENCODER_NAMES
 from mmhiper.io.merging import merge_token_files
 from mmhiper.io.picture import (
     PictureFolder,
@@ -19,8 +19,8 @@ from mmhiper.io.token_files import (
 )
 
 __all__ = [
+    'ENCODER_NAMES',
     'TOKEN_FORMATS',
-    'XL_NAMES',
     'PictureFolder',
     'TokenFile',
     'check_resumable',

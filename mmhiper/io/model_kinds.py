@@ -14,6 +14,10 @@ _BACKBONE = (
     'Give it as the backbone: `sd.pretrained` of a config, --backbone or '
     '--pretrained of the command line.'
 )
+_FOLDER = (
+    'Give its folder in the diffusers layout, or its hub id, as the '
+    'backbone: `sd.pretrained` of a config, --backbone of the command line.'
+)
 _PART = (
     'It is a part of a backbone: give its folder in the diffusers layout as '
     '`sd.{}.pretrained` of a config.'
@@ -25,7 +29,7 @@ _FUSE = (
     'command line.'
 )
 _UNKNOWN = 'No backbone of this package is of that kind (Stable Diffusion '
-_UNKNOWN += '1.x, 2.x and XL are).'
+_UNKNOWN += '1.x, 2.x, XL and 3 are).'
 _PIPELINE = 'It belongs to a pipeline of diffusers (`{}`), not to an editor.'
 
 # What a name in the file shows, what the file then is, and where it belongs.
@@ -66,8 +70,8 @@ _KINDS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         r'^(model\.diffusion_model\.)?joint_blocks\.',
-        'a Stable Diffusion 3',
-        _UNKNOWN,
+        'a Stable Diffusion 3 in a single file',
+        _FOLDER,
     ),
     (
         r'^(model\.diffusion_model\.)?(double|single)_blocks\.'
@@ -78,9 +82,7 @@ _KINDS: tuple[tuple[str, str, str], ...] = (
     (
         r'^conditioner\.embedders\.',
         'a Stable Diffusion XL in a single file',
-        'Give its folder in the diffusers layout, or its hub id, as the '
-        'backbone: `sd.pretrained` of a config, --backbone of the command '
-        'line.',
+        _FOLDER,
     ),
     (
         r'^cond_stage_model\.model\.',

@@ -23,6 +23,7 @@ from mmhiper.utils.text_files import read_text
 # What the pipelines of diffusers take where nobody says a scale.
 OF_STABLE_DIFFUSION = 7.5
 OF_XL = 5.0
+OF_STABLE_DIFFUSION_3 = 7.0
 # What Textual Inversion draws with; the pipeline of diffusers takes none.
 OF_LATENT_DIFFUSION = 10.0
 NONE = 1.0  # the text alone
@@ -133,6 +134,9 @@ def noise_level(scheduler: Any, timestep: Tensor | float) -> float:
         float: ``sqrt((1 - alpha_bar) / alpha_bar)``; 4096 where no signal is
         left.
     """
+    if not hasattr(scheduler, 'alphas_cumprod'):  # of a flow
+        share = float(timestep) / scheduler.config.num_train_timesteps
+        return share / max(1 - share, 2.0**-12)
     kept = scheduler.alphas_cumprod
     position = min(max(float(timestep), 0.0), len(kept) - 1.0)
     below = math.floor(position)

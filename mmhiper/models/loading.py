@@ -426,7 +426,9 @@ def _load_scheduler(source: str, subfolder: str) -> dict[str, Any]:
     return config
 
 
-def check_vocabulary(backbone: str, tokenizer: Any, text_encoder: Any) -> None:
+def check_vocabulary(
+    backbone: str, tokenizer: Any, text_encoder: Any, multiple: int = 1
+) -> None:
     """Refuses a tokenizer that does not belong to the text encoder.
 
     An empty or wrong tokenizer folder gives a tokenizer of two tokens without
@@ -436,12 +438,13 @@ def check_vocabulary(backbone: str, tokenizer: Any, text_encoder: Any) -> None:
         backbone (str): For the message.
         tokenizer: A tokenizer.
         text_encoder: A text model.
+        multiple (int): What the size of its table is rounded up to.
 
     Raises:
         ValueError: If the sizes of their vocabularies differ.
     """
     wanted = text_encoder.config.vocab_size
-    if len(tokenizer) != wanted:
+    if -(-len(tokenizer) // multiple) * multiple != wanted:
         raise UserError(
             f'The tokenizer of {backbone!r} has {len(tokenizer)} tokens, but '
             f'its text encoder knows {wanted}. The tokenizer folder is '

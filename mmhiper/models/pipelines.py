@@ -13,6 +13,7 @@ from torch import Tensor
 from mmhiper.models.backbones import Backbone
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.loading import quiet
+from mmhiper.utils.errors import UserError
 
 
 class Exports(Protocol):
@@ -111,7 +112,8 @@ class EmbedsPipeline:
             prompt, negative_prompt, **options
         )
         arguments = _named(text, '') | _named(negative, 'negative_')
-        dtype = self.pipeline.unet.dtype
+        parts = self.pipeline.components
+        dtype = (parts.get('unet') or parts['transformer']).dtype
         return {name: each.to(dtype) for name, each in arguments.items()}
 
 
@@ -144,6 +146,11 @@ def make_pipeline(
     sd.lay_out(torch.contiguous_format)  # that of pipelines, bit for bit
     with quiet():
         pipeline = sd.pipeline(tokenizers, models)
+    if words and not hasattr(pipeline, 'load_textual_inversion'):
+        raise UserError(
+            f'{type(pipeline).__name__} of diffusers takes no new words. Draw '
+            'with `editor.infer`.'
+        )
     # set afterwards: constructors change schedulers that they think outdated
     pipeline.scheduler = sd.process.make_sampler()
     if words:

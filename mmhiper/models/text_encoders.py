@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmhiper.models.conditioning import Conditioning
@@ -57,33 +58,91 @@ class TextEncoders(nn.Module):
             Conditioning: Tokens (B, M, D) in fp32, and with several encoders
             the pooled text (B, P) in fp32.
         """
-        tables = self.tables
-        widths = [table.shape[1] for table in tables]
-        parts: Sequence[Tensor | None] = [None] * len(tables)
-        if rows is not None:
-            parts = rows.split(widths, dim=1)
-        outputs = [
-            self._encode(model, len(table), own_ids, own_rows)
-            for model, table, own_ids, own_rows in zip(
-                self.models, tables, ids, parts, strict=True
-            )
-        ]
+        outputs = self._outputs(ids, rows)
         if len(outputs) == 1:
             return Conditioning(outputs[0].last_hidden_state.float())
         tokens = torch.cat([each.hidden_states[-2] for each in outputs], -1)
         return Conditioning(tokens.float(), outputs[-1].text_embeds.float())
 
-    def _encode(
-        self, model: Any, size: int, ids: Tensor, rows: Tensor | None
-    ) -> Any:
+    def _outputs(
+        self, ids: Sequence[Tensor], rows: Tensor | None
+    ) -> list[Any]:
+        """What each text model puts out; the tables come first."""
+        tables = self.tables
+        parts: list[Tensor | None] = [None] * len(self)
+        if rows is not None:
+            widths = [table.shape[1] for table in tables]
+            parts[: len(tables)] = rows.split(widths, dim=1)
+        return [
+            self._encode(model, own_ids, own_rows)
+            for model, own_ids, own_rows in zip(
+                self.models, ids, parts, strict=True
+            )
+        ]
+
+    def _encode(self, model: Any, ids: Tensor, rows: Tensor | None) -> Any:
         """Runs one text model; see :meth:`forward`."""
         options = dict(output_hidden_states=len(self) > 1, return_dict=True)
         if rows is None:
             return model(ids, **options)
+        size = len(model.get_input_embeddings().weight)
         new = ids >= size
         picked = rows[(ids - size).clamp(min=0)]
         with _replaced_rows(model, new, picked):
             return model(ids.masked_fill(new, 0), **options)
+
+
+class JointTextEncoders(TextEncoders):
+    """Two CLIP text models and T5, one after the other.
+
+    Those of Stable Diffusion 3 (arXiv 2403.03206, sec. 4): the CLIP outputs
+    side by side, padded to the width of T5, and those of T5.
+
+    Args:
+        models (Sequence): The CLIP models, with projections, and T5, which
+            may be missing: then its part is zeros.
+        shape (tuple[int, int]): Positions and width of T5's part.
+        order (Sequence[int]): Which position of both parts each is that comes
+            out. The model does not tell positions of a text apart.
+        learns_t5 (bool): Whether new rows are of T5's table too.
+    """
+
+    order: Tensor
+
+    def __init__(
+        self,
+        models: Sequence[Any],
+        shape: tuple[int, int],
+        order: Sequence[int],
+        learns_t5: bool,
+    ) -> None:
+        super().__init__(models)
+        self._shape = shape
+        # on the device: an index from elsewhere would be waited for
+        where = torch.tensor(order)
+        self.register_buffer('order', where, persistent=False)
+        self._learns_t5 = learns_t5
+
+    @property
+    def tables(self) -> list[Tensor]:
+        """Those that new rows are of, (V, D_e)."""
+        return super().tables[: 3 if self._learns_t5 else 2]
+
+    def forward(
+        self, ids: Sequence[Tensor], rows: Tensor | None = None
+    ) -> Conditioning:
+        first, second, *t5 = self._outputs(ids, rows)
+        both = [each.hidden_states[-2] for each in (first, second)]
+        clip = torch.cat(both, -1)  # (B, 77, D_1 + D_2)
+        positions, width = self._shape
+        clip = F.pad(clip, (0, width - clip.shape[-1]))
+        if t5:
+            tail = t5[0].last_hidden_state
+        else:
+            tail = clip.new_zeros(len(clip), positions, width)
+        tokens = torch.cat([clip, tail], 1)[:, self.order]
+        pooled = torch.cat([first.text_embeds, second.text_embeds], -1)
+        return Conditioning(tokens.float(), pooled.float())
 
 
 @contextlib.contextmanager
@@ -107,8 +166,14 @@ def _replaced_rows(
         return torch.where(new[..., None], picked.to(output.dtype), output)
 
     table = text_encoder.get_input_embeddings()  # type: ignore[operator]
-    hook = table.register_forward_hook(replace)
+    # T5 has it twice, and looks rows up in the other one
+    hooks = [
+        module.register_forward_hook(replace)
+        for module in text_encoder.modules()
+        if isinstance(module, nn.Embedding) and module.weight is table.weight
+    ]
     try:
         yield
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()

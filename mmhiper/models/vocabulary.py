@@ -15,6 +15,7 @@ from mmhiper.utils.names import check_unicode
 
 WORD_END = '</w>'  # of CLIP's byte-level BPE
 WORD_INSIDE = '##'  # of BERT's WordPiece: what begins no word
+WORD_START = '\u2581'  # of T5's SentencePiece
 
 
 class Vocabulary:
@@ -28,6 +29,8 @@ class Vocabulary:
         tokenizer: A tokenizer of transformers.
         num_positions (int, optional): M, where its text encoder has other
             than the tokenizer says.
+        size (int, optional): V, where the table of the text encoder has more
+            rows than the tokenizer has tokens.
 
     Attributes:
         size (int): Known tokens V.
@@ -35,10 +38,13 @@ class Vocabulary:
     """
 
     def __init__(
-        self, tokenizer: Any, num_positions: int | None = None
+        self,
+        tokenizer: Any,
+        num_positions: int | None = None,
+        size: int | None = None,
     ) -> None:
         self._tokenizer = tokenizer
-        self.size = len(tokenizer)
+        self.size = size or len(tokenizer)
         self.num_positions: int = num_positions or tokenizer.model_max_length
         # start and end marks; of some tokenizers the end alone
         *self._start, self._end = tokenizer('').input_ids
@@ -141,16 +147,14 @@ class Vocabulary:
     def _suggest(self, word: str, pieces: Sequence[str]) -> list[str]:
         """Whole words of one token that are in, or like, a word."""
         tokens = self._tokenizer.get_vocab()
-        marked = any(token.endswith(WORD_END) for token in tokens)
-        words = {
-            token.removesuffix(WORD_END)
-            for token in tokens
-            if token.isascii() and token.endswith(WORD_END if marked else '')
-        }
-        if not marked:
-            words = {word for word in words if word.isalpha()}
+        whole = [t.removesuffix(WORD_END) for t in tokens if WORD_END in t]
+        whole = whole or [t[1:] for t in tokens if t.startswith(WORD_START)]
+        # BERT marks what is inside of a word alone
+        words = {word for word in whole or tokens if word.isascii()}
         parts = [
-            piece.removesuffix(WORD_END).removeprefix(WORD_INSIDE)
+            piece.removesuffix(WORD_END)
+            .removeprefix(WORD_INSIDE)
+            .removeprefix(WORD_START)
             for piece in pieces
         ]
         found = [part for part in parts if part in words and part.isalpha()]
@@ -238,3 +242,10 @@ class Vocabulary:
             row += [self._tokenizer.pad_token_id] * padding
             rows.append(row)
         return torch.tensor(rows)
+
+
+class PlainVocabulary(Vocabulary):
+    """One without new words: a placeholder is read as it is spelled."""
+
+    def add(self, placeholder: str, num_vectors: int) -> None:
+        """Nothing."""

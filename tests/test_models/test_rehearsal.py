@@ -72,14 +72,16 @@ pytestmark = [
 
 
 @pytest.fixture(scope='module')
-def folders(tiny_sd1, tiny_sd2, tiny_sdxl, tmp_path_factory):
+def folders(
+    tiny_sd1, tiny_sd2, tiny_sdxl, tiny_ldm, tiny_sd35, tmp_path_factory
+):
     """A model of each family, with an image encoder where there is a use."""
     target = tmp_path_factory.mktemp('rehearsal')
     inverted = {
         name: with_image_encoder(folder, target / name, FAMILIES[name].width)
         for name, folder in (('sd1', tiny_sd1), ('sd2', tiny_sd2))
     }
-    return dict(inverted, sdxl=tiny_sdxl)
+    return dict(inverted, sdxl=tiny_sdxl, ldm=tiny_ldm, sd3=tiny_sd35)
 
 
 def make(folder, kind, **options):
@@ -206,7 +208,14 @@ def test_training(seen, kind):
 
 @pytest.mark.parametrize(
     ('kind', 'family'),
-    [('HiPer', 'sd2'), ('HiPer', 'sdxl'), ('TextualInversion', 'sdxl')],
+    [
+        ('HiPer', 'sd2'),
+        ('HiPer', 'sdxl'),
+        ('HiPer', 'sd3'),
+        ('TextualInversion', 'sdxl'),
+        ('TextualInversion', 'sd3'),
+        ('TextualInversion', 'ldm'),
+    ],
 )
 def test_training_of_other_families(folders, kind, family):
     editor = see(make(folders[family], kind).to('meta'))
@@ -342,7 +351,7 @@ def test_inference(seen, kind):
     assert drawn['samples'].shape == (1, 3, 64, 64)
 
 
-@pytest.mark.parametrize('family', ['sd2', 'sdxl'])
+@pytest.mark.parametrize('family', ['sd2', 'sdxl', 'ldm', 'sd3'])
 def test_sampling(folders, family):
     editor = make(folders[family], 'HiPer').to('meta')
     text = editor.condition(['a cat'] * 2)

@@ -53,6 +53,7 @@ class RecordedOptions:
         dtype, unet, vae, text_encoder, vae_tiling: Of :class:`Backbone`.
         scheduler (dict, optional): Likewise, without its ``type``.
         sampler (str): That type.
+        tail, t5_words: Of :class:`StableDiffusion3`.
     """
 
     dtype: Literal['fp32', 'bf16', 'fp16'] = 'fp32'
@@ -62,6 +63,8 @@ class RecordedOptions:
     scheduler: dict[str, Any] | None = None
     sampler: str = DDIM
     vae_tiling: bool = False
+    tail: Literal['clip', 't5', 'both'] | None = None
+    t5_words: bool = False
 
 
 class Backbone(KeepsArguments, nn.Module):
@@ -131,7 +134,15 @@ class Backbone(KeepsArguments, nn.Module):
         source = find_source(
             choose_backbone(names['pretrained'], names.get('without_cuda'))
         )
-        self = super().__new__(cls.family_of(source), *args, **options)
+        family = cls.family_of(source)
+        unknown = options.keys() - arguments_of(family)
+        if unknown:
+            raise UserError(
+                f'A {family.title} such as {source.name!r} has no option '
+                f'{", ".join(map(repr, sorted(unknown)))}. It has '
+                f'{", ".join(arguments_of(family))}.'
+            )
+        self = super().__new__(family, *args, **options)
         self.__dict__['_source'] = source
         if not isinstance(self, cls):  # else Python calls it
             self.__init__(*args, **options)
@@ -514,6 +525,37 @@ class Backbone(KeepsArguments, nn.Module):
         """The number of tokens of a text, without start and end marks."""
         return self.vocabulary.count(text)
 
+    def row_of(self, word: str) -> Tensor:
+        """What the token tables have of a word.
+
+        Args:
+            word (str): One token of each of them.
+
+        Returns:
+            Tensor: Its rows side by side, (D,) fp32.
+
+        Raises:
+            ValueError: If it is several tokens.
+        """
+        rows = [
+            table[vocabulary.single_token(word)].float()
+            for table, vocabulary in zip(
+                self.token_tables, self.vocabularies, strict=False
+            )
+        ]
+        return torch.cat(rows)
+
+    def free_in(self, free: int) -> list[int]:
+        """How many of the last positions are free in each text encoder.
+
+        Args:
+            free (int): Of the whole text.
+
+        Returns:
+            list[int]: The same in all, unless a family says else.
+        """
+        return [free] * len(self.vocabularies)
+
     def room(self, free: int = 0) -> int:
         """How many tokens of a text fit.
 
@@ -523,7 +565,8 @@ class Backbone(KeepsArguments, nn.Module):
         Returns:
             int: Without start and end marks.
         """
-        return self.vocabulary.room(free)
+        pairs = zip(self.vocabularies, self.free_in(free), strict=True)
+        return min(vocabulary.room(each) for vocabulary, each in pairs)
 
     @torch.no_grad()
     def encode_text(self, texts: list[str], free: int = 0) -> Conditioning:
@@ -537,8 +580,9 @@ class Backbone(KeepsArguments, nn.Module):
         Returns:
             Conditioning: As :meth:`encode_ids`.
         """
+        pairs = zip(self.vocabularies, self.free_in(free), strict=True)
         return self.encode_ids(
-            [each.encode(texts, each.room(free)) for each in self.vocabularies]
+            [each.encode(texts, each.room(own)) for each, own in pairs]
         )
 
     @torch.no_grad()

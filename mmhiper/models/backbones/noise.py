@@ -9,7 +9,13 @@ import torch
 from torch import Tensor
 
 from mmhiper.models.loss_weights import snr_weights
-from mmhiper.models.schedulers import DDIM, make_scheduler, split_type
+from mmhiper.models.schedulers import (
+    DDIM,
+    FLOW,
+    make_flow_scheduler,
+    make_scheduler,
+    split_type,
+)
 from mmhiper.utils.errors import UserError
 
 
@@ -214,3 +220,97 @@ class Diffusion:
             return kept.sqrt() * output + (1 - kept).sqrt() * latents
         # the clean latents
         return (latents - kept.sqrt() * output) / (1 - kept).sqrt()
+
+
+class Flow:
+    """A straight line from a picture to noise (arXiv 2403.03206, eq. 13).
+
+    At time sigma in (0, 1] the latents are ``(1 - sigma) z + sigma eps``, and
+    the model puts out the velocity ``eps - z``. It is asked at T sigma.
+    Training draws sigma from a logit-normal distribution (sec. 3.1), shifted
+    towards noise as the model's own schedule is (sec. 5.3.2).
+
+    Args:
+        config (Mapping): The scheduler config of the model.
+        changes (Mapping): See :class:`Diffusion`.
+
+    Raises:
+        ValueError: If there is no such scheduler, or it has no such value.
+    """
+
+    def __init__(self, config: Mapping[str, Any], changes: Mapping) -> None:
+        self.samples_with, values = split_type(changes, FLOW)
+        self._config = {**config, **values}
+        # all times of training, T sigma, falling
+        self._schedule: Tensor = self.make_sampler(FLOW).timesteps
+
+    def make_sampler(self, scheduler: str | Mapping | None = None) -> Any:
+        """See :meth:`Diffusion.make_sampler`; of schedulers for flows."""
+        return make_flow_scheduler(
+            self._config, scheduler or self.samples_with
+        )
+
+    def draw_time(self, generator: torch.Generator) -> Tensor:
+        """Draws a time, logit-normal.
+
+        Args:
+            generator (torch.Generator): On the CPU.
+
+        Returns:
+            Tensor: (1,) in (0, T].
+        """
+        return self._at(torch.randn(1, generator=generator))
+
+    def spread_time(self, number: int, count: int) -> Tensor:
+        """One of some quantiles of the times of training, (1,)."""
+        share = torch.tensor([(2 * number + 1) / (2 * count)])
+        return self._at(torch.special.ndtri(share))
+
+    def _at(self, logit: Tensor) -> Tensor:
+        """The time that a normal number stands for."""
+        count = len(self._schedule)
+        index = (logit.sigmoid() * count).long().clamp(max=count - 1)
+        return self._schedule[index]
+
+    def _sigma(self, times: Tensor, latents: Tensor) -> Tensor:
+        """The share of noise at times (B,), (B, 1, 1, 1)."""
+        times = times.to(latents.device, non_blocking=True)
+        return (times / len(self._schedule)).view(-1, 1, 1, 1)
+
+    def add_noise(
+        self, latents: Tensor, noise: Tensor, times: Tensor
+    ) -> Tensor:
+        """Noises clean latents (eq. 13), (B, C, h, w)."""
+        sigma = self._sigma(times, latents)
+        return (1 - sigma) * latents + sigma * noise
+
+    def target(self, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:
+        """The velocity, (B, C, h, w), the same at all times."""
+        return noise - latents
+
+    def loss_weights(
+        self, times: Tensor, min_snr_gamma: float | None, debiased: bool
+    ) -> Tensor:
+        """What the error of a velocity counts, see :func:`snr_weights`.
+
+        The noise that a velocity v implies is ``z_t + (1 - sigma) v``: the
+        weight of its squared error is ``(1 - sigma)^2`` times that of the
+        noise, and SNR is ``((1 - sigma) / sigma)^2``.
+
+        Args:
+            times (Tensor): (B,) in (0, T].
+            min_snr_gamma (float, optional): None weighs all alike.
+            debiased (bool): Whether to weigh by 1 / sqrt(SNR).
+
+        Returns:
+            Tensor: (B,) fp32, on the CPU.
+        """
+        if min_snr_gamma is None and not debiased:
+            return torch.ones(len(times))
+        sigma = times.cpu().double() / len(self._schedule)
+        if debiased:
+            return (sigma * (1 - sigma)).float()
+        assert min_snr_gamma is not None
+        inverse = (sigma / (1 - sigma)).square()  # infinite in pure noise
+        weights = (min_snr_gamma * inverse).clamp(max=1)
+        return (weights * (1 - sigma).square()).float()

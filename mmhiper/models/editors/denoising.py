@@ -309,7 +309,7 @@ class EmbeddingEditor(Editor):
         timesteps = dict(self._timesteps).get(iteration)
         if timesteps is None:
             return ''
-        return f' (timestep {", ".join(map(str, timesteps.tolist()))})'
+        return f' (timestep {", ".join(f"{t:g}" for t in timesteps.tolist())})'
 
     @torch.no_grad()
     def fixed_loss(

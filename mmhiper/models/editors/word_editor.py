@@ -133,8 +133,7 @@ class WordEditor(EmbeddingEditor):
         initializer = self._initializers[word]
         if initializer is None:
             return self._random_rows(count, word)
-        token = self.sd.vocabulary.single_token(initializer)
-        row = torch.cat([each[token].float() for each in self.sd.token_tables])
+        row = self.sd.row_of(initializer)
         return row.repeat(count, 1).to(self.sd.device)
 
     def _random_rows(self, count: int, origin: str) -> Tensor:
