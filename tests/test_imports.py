@@ -38,6 +38,7 @@ FLOORS = [
             'image_encoder',
             'data_preprocessor',
             'backbones.noise',
+            'backbones.record',
             'backbones.base',
             'backbones.single_file',
             'backbones.stable_diffusion',

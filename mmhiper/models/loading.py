@@ -330,7 +330,7 @@ def check_weight_file(path: Path) -> None:
     """Refuses a file of weights that is more than tensors, or none.
 
     Args:
-        path (Path): The file.
+        path (Path): A ``.safetensors`` file, or one of PyTorch.
 
     Raises:
         ValueError: If it is.
@@ -396,18 +396,7 @@ def load_part(
 
 
 def _load_scheduler(source: str, subfolder: str) -> dict[str, Any]:
-    """The config of a scheduler, of which one can be built.
-
-    Args:
-        source (str): Folder or hub id.
-        subfolder (str): In it.
-
-    Returns:
-        dict[str, Any]: The config.
-
-    Raises:
-        ValueError: If it cannot be read or is of no scheduler.
-    """
+    """The config of a scheduler, of which one can be built."""
     import diffusers
 
     with loading(source, subfolder):

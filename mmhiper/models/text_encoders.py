@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import override
 
 from mmhiper.models.conditioning import Conditioning
 
@@ -124,10 +125,12 @@ class JointTextEncoders(TextEncoders):
         self._learns_t5 = learns_t5
 
     @property
+    @override
     def tables(self) -> list[Tensor]:
         """Those that new rows are of, (V, D_e)."""
         return super().tables[: 3 if self._learns_t5 else 2]
 
+    @override
     def forward(
         self, ids: Sequence[Tensor], rows: Tensor | None = None
     ) -> Conditioning:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.names import check_unicode
@@ -247,5 +248,6 @@ class Vocabulary:
 class PlainVocabulary(Vocabulary):
     """One without new words: a placeholder is read as it is spelled."""
 
+    @override
     def add(self, placeholder: str, num_vectors: int) -> None:
         """Nothing."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from mmhiper.models.autocast import no_autocast
 from mmhiper.models.backbones.noise import Diffusion, NoiseProcess
+from mmhiper.models.backbones.record import recorded, without_source
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.guidance import own_scale
 from mmhiper.models.loading import (
@@ -27,44 +28,19 @@ from mmhiper.models.loading import (
     load_parts,
 )
 from mmhiper.models.offload import call_on
-from mmhiper.models.schedulers import DDIM, check_recorded
 from mmhiper.models.text_encoders import TextEncoders
 from mmhiper.models.vocabulary import Vocabulary
 from mmhiper.utils.arguments import (
     KeepsArguments,
     ValuesOf,
     arguments_of,
-    check_arguments,
     only_plain,
     plain,
 )
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.reading import printable
 
-_SOURCE = ('pretrained', 'subfolder')  # of a scheduler
 PartOptions = Annotated[dict[str, Any] | None, ValuesOf(PartSource)]
-
-
-@dataclass(frozen=True)
-class RecordedOptions:
-    """What decides what a frozen model computes, beside its name.
-
-    Attributes:
-        dtype, unet, vae, text_encoder, vae_tiling: Of :class:`Backbone`.
-        scheduler (dict, optional): Likewise, without its ``type``.
-        sampler (str): That type.
-        tail, t5_words: Of :class:`StableDiffusion3`.
-    """
-
-    dtype: Literal['fp32', 'bf16', 'fp16'] = 'fp32'
-    unet: PartOptions = None
-    vae: PartOptions = None
-    text_encoder: PartOptions = None
-    scheduler: dict[str, Any] | None = None
-    sampler: str = DDIM
-    vae_tiling: bool = False
-    tail: Literal['clip', 't5', 'both'] | None = None
-    t5_words: bool = False
 
 
 class Backbone(KeepsArguments, nn.Module):
@@ -184,12 +160,9 @@ class Backbone(KeepsArguments, nn.Module):
             parts[name.replace('text_encoder', 'tokenizer')] for name in names
         ]
         self.text_encoders = self.join(models)
-        changes = {
-            key: value
-            for key, value in (scheduler or {}).items()
-            if key not in _SOURCE
-        }
-        self.process = self.make_process(parts[SCHEDULER], changes)
+        self.process = self.make_process(
+            parts[SCHEDULER], without_source(scheduler or {})
+        )
         # its class is recorded by another name, see `RecordedOptions`
         values = {k: v for k, v in (scheduler or {}).items() if k != 'type'}
         self._given |= only_plain(dict(scheduler=plain(values)))
@@ -341,7 +314,7 @@ class Backbone(KeepsArguments, nn.Module):
         """The U-Net, if its attention to the text can be controlled."""
         return None
 
-    # --------------------------------------------------------------- records
+    # ------------------------------------------------- families and records
     @classmethod
     def family_of(cls, source: ModelSource) -> type[Backbone]:
         """The family of a model, this one or one that goes by its name.
@@ -380,49 +353,19 @@ class Backbone(KeepsArguments, nn.Module):
         """Whether a config may name this class and mean that family."""
         return issubclass(family, cls)
 
+    @override
     def given_arguments(self) -> dict[str, Any]:
         """Those that decide what it computes, see `RecordedOptions`."""
         given = super().given_arguments()
-        given['sampler'] = self.process.samples_with
-        for part in ('unet', 'vae', 'text_encoder'):
-            if given.get(part):
-                names = [field.name for field in fields(PartSource)]
-                given[part] = {
-                    key: value
-                    for key, value in given[part].items()
-                    if key in names
-                }
-        names = [field.name for field in fields(RecordedOptions)]
-        return {name: given[name] for name in names if given.get(name)}
-
-    @classmethod
-    def config_of_record(cls, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The constructor values that a file has recorded.
-
-        Args:
-            options (Mapping[str, Any]): See :class:`RecordedOptions`.
-
-        Returns:
-            dict[str, Any]: All but ``pretrained``.
-
-        Raises:
-            ValueError: If one is unknown, of a wrong type or out of range.
-        """
-        check_arguments(options, arguments_of(RecordedOptions))
-        given = dict(options)
-        scheduler = given.pop('scheduler', None) or {}
-        sampler = given.pop('sampler', DDIM)
-        source = {k: scheduler[k] for k in _SOURCE if k in scheduler}
-        check_arguments(source, arguments_of(PartSource))
-        values = {k: v for k, v in scheduler.items() if k not in source}
-        check_recorded(sampler, values)
-        return dict(given, scheduler=dict(scheduler, type=sampler))
+        return recorded(dict(given, sampler=self.process.samples_with))
 
     # --------------------------------------------------------------- devices
+    @override
     def train(self, mode: bool = True) -> Backbone:
         """Stays in evaluation mode: a frozen model has no other."""
         return super().train(False)
 
+    @override
     def _apply(self, fn: Any, recurse: bool = True) -> Backbone:
         """Leaves at home what ``offload`` keeps there."""
         if not self.offload:

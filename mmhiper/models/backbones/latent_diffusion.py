@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import torch
+from typing_extensions import override
 
 from mmhiper.models.backbones.single_file import read_latent_diffusion
 from mmhiper.models.backbones.stable_diffusion import StableDiffusion
@@ -46,16 +47,19 @@ class LatentDiffusion(StableDiffusion):
     usual_guidance = OF_LATENT_DIFFUSION
 
     @classmethod
+    @override
     def read_single_file(
         cls, source: ModelSource, dtype: torch.dtype
     ) -> dict[str, Any]:
         return read_latent_diffusion(source, cls.kinds, dtype)
 
+    @override
     def read_vocabulary(self, tokenizer: Any, model: Any) -> Vocabulary:
         """With as many positions as the encoder has, not the tokenizer."""
         check_vocabulary(self.backbone, tokenizer, model)
         return Vocabulary(tokenizer, model.config.max_position_embeddings)
 
+    @override
     def pipeline(
         self, tokenizers: Sequence[Any], models: Sequence[Any]
     ) -> NoReturn:

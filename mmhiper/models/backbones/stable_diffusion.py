@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from mmhiper.models.attention import has_split_attention
 from mmhiper.models.backbones.base import Backbone
@@ -49,16 +50,19 @@ class StableDiffusion(Backbone):
     process: Diffusion
 
     @classmethod
+    @override
     def _stands_for(cls, family: type[Backbone]) -> bool:
         return cls is StableDiffusion or super()._stands_for(family)
 
     @classmethod
+    @override
     def fits(cls, source: ModelSource) -> bool:
         """Likewise; a single file that nothing is said of is one, too."""
         unknown = source.single_file and not source.index
         return super().fits(source) or (unknown and cls is StableDiffusion)
 
     @classmethod
+    @override
     def read_single_file(
         cls, source: ModelSource, dtype: torch.dtype
     ) -> dict[str, Any]:
@@ -70,9 +74,11 @@ class StableDiffusion(Backbone):
         return self.process.scheduler
 
     @property
+    @override
     def attention(self) -> Any:
         return self.unet
 
+    @override
     def predict(
         self, latents: Tensor, times: Tensor, conditioning: Conditioning
     ) -> Tensor:
@@ -96,6 +102,7 @@ class StableDiffusion(Backbone):
         """What the U-Net is told besides the text."""
         return {}
 
+    @override
     def pipeline(
         self, tokenizers: Sequence[Any], models: Sequence[Any]
     ) -> Any:
@@ -140,19 +147,23 @@ class StableDiffusionXL(StableDiffusion):
         return bool(said)
 
     @property
+    @override
     def attention(self) -> Any:
         return None
 
+    @override
     def adapt(self) -> None:
         """Keeps an autoencoder that overflows in half precision out of it."""
         if self.vae.dtype == torch.float16 and self.vae.config.force_upcast:
             self.vae.float()
 
+    @override
     def encode_nothing(self, count: int) -> Conditioning:
         """Zeros, unless the index says that they are the empty text."""
         empty = super().encode_nothing(count)
         return empty.zeros() if self.forces_zeros else empty
 
+    @override
     def _added(
         self, latents: Tensor, conditioning: Conditioning
     ) -> dict[str, Any]:
@@ -174,6 +185,7 @@ class StableDiffusionXL(StableDiffusion):
         numbers = numbers.to(latents.device, non_blocking=True)
         return numbers.expand(len(latents), -1)
 
+    @override
     def pipeline(
         self, tokenizers: Sequence[Any], models: Sequence[Any]
     ) -> Any:

@@ -7,6 +7,7 @@ from itertools import chain
 from typing import Any
 
 from torch import Tensor
+from typing_extensions import override
 
 from mmhiper.models.backbones.base import Backbone
 from mmhiper.models.backbones.noise import Flow
@@ -87,11 +88,13 @@ class StableDiffusion3(Backbone):
         self.tail, self.t5_words = tail, t5_words
         super().__init__(pretrained, without_cuda, **options)
 
+    @override
     def make_process(
         self, config: Mapping[str, Any], changes: Mapping[str, Any]
     ) -> Flow:
         return Flow(config, changes)
 
+    @override
     def read_vocabulary(self, tokenizer: Any, model: Any) -> Vocabulary:
         """With T5's positions, and its table, which is padded."""
         if tokenizer not in self.tokenizers[2:]:
@@ -100,6 +103,7 @@ class StableDiffusion3(Backbone):
         kind = Vocabulary if self.t5_words else PlainVocabulary
         return kind(tokenizer, T5_POSITIONS, model.config.vocab_size)
 
+    @override
     def join(self, models: Sequence[Any]) -> JointTextEncoders:
         """With the tail in its place."""
         clip = list(range(self.tokenizer.model_max_length))
@@ -114,16 +118,19 @@ class StableDiffusion3(Backbone):
         )
 
     @property
+    @override
     def num_positions(self) -> int:
         """Positions that may be free, those of the part with the tail."""
         clip = self.vocabulary.num_positions
         return dict(clip=clip, t5=T5_POSITIONS, both=2 * clip)[self.tail]
 
+    @override
     def free_in(self, free: int) -> list[int]:
         """In the part, or the parts, with the tail alone."""
         in_t5 = dict(clip=0, t5=free, both=-(-free // 2))[self.tail]
         return [free - in_t5, free - in_t5, in_t5][: len(self.vocabularies)]
 
+    @override
     def predict(
         self, latents: Tensor, times: Tensor, conditioning: Conditioning
     ) -> Tensor:
@@ -137,6 +144,7 @@ class StableDiffusion3(Backbone):
             return_dict=False,
         )[0].float()
 
+    @override
     def pipeline(
         self, tokenizers: Sequence[Any], models: Sequence[Any]
     ) -> Any:

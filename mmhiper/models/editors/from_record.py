@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 
 from mmhiper.io.record import Record
 from mmhiper.models.backbones import StableDiffusion
+from mmhiper.models.backbones.record import config_of_record
 from mmhiper.models.editors.base import Editor
 from mmhiper.models.loading import check_model_name
 from mmhiper.registry import MODELS
@@ -88,7 +89,7 @@ def build_editor(record: Record, backbone: str | None = None) -> Editor:
     known.pop('sd', None)
     arguments = record.arguments
     try:
-        options = StableDiffusion.config_of_record(record.sd or {})
+        options = config_of_record(record.sd or {})
         check_arguments(arguments, known)
     except ValueError as fault:
         raise _does_not_fit(record, fault) from None
