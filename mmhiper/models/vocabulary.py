@@ -48,7 +48,15 @@ class Vocabulary:
         self.size = size or len(tokenizer)
         self.num_positions: int = num_positions or tokenizer.model_max_length
         # start and end marks; of some tokenizers the end alone
-        *self._start, self._end = tokenizer('').input_ids
+        marks = tokenizer('').input_ids
+        marks = marks or [tokenizer.bos_token_id, tokenizer.eos_token_id]
+        if None in marks:
+            raise UserError(
+                'A tokenizer must put a mark at the end of a text, but '
+                f'{tokenizer.name_or_path!r} puts none: its files are damaged '
+                'or of another kind.'
+            )
+        self._start, self._end = marks[:-1], marks[-1]
         self._rows: dict[str, range] = {}
         self._marker_of: dict[int, str] = {}  # by the tokenizer's own new id
 

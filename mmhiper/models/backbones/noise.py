@@ -235,12 +235,19 @@ class Flow:
         changes (Mapping): See :class:`Diffusion`.
 
     Raises:
-        ValueError: If there is no such scheduler, or it has no such value.
+        ValueError: If there is no such scheduler, it has no such value, or
+            its shift depends on the size of a picture.
     """
 
     def __init__(self, config: Mapping[str, Any], changes: Mapping) -> None:
         self.samples_with, values = split_type(changes, FLOW)
         self._config = {**config, **values}
+        if self._config.get('use_dynamic_shifting'):
+            raise UserError(
+                'A schedule that is shifted by the size of a picture is not '
+                'known here. Set `sd.scheduler=dict(use_dynamic_shifting='
+                'False, shift=3.0)`, with the shift of the size you draw.'
+            )
         # all times of training, T sigma, falling
         self._schedule: Tensor = self.make_sampler(FLOW).timesteps
 

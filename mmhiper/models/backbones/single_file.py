@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
+from torch import Tensor
 
 from mmhiper.io.torch_file import read_torch_file
 from mmhiper.models.loading import (
@@ -69,6 +72,12 @@ def read_stable_diffusion(
     if source.index:
         options['config'] = source.folder
         _check_classes(source, kinds)
+    elif _is_latent_diffusion(path):
+        raise FileError(
+            f'{source.path!r} is a latent diffusion model, whose file does '
+            'not say how to read it. Put it into its diffusers folder, beside '
+            'the model_index.json; of that folder no weights are read.'
+        )
     with quiet(), loading(source.path, 'the parts'):
         pipeline = diffusers.StableDiffusionPipeline.from_single_file(
             source.path,
@@ -114,11 +123,7 @@ def read_latent_diffusion(
     check_weight_file(path)
     folder = source.folder
     with quiet(), loading(source.path, 'the parts'):
-        if path.suffix == '.safetensors':
-            weights = load_file(path)
-        else:
-            content = read_torch_file(path)
-            weights = content.get('state_dict', content)
+        weights = _weights_of(path)
         parts: dict[str, Any] = {
             name: kinds[name].loader.from_single_file(
                 dict(weights),  # which it takes apart
@@ -142,6 +147,25 @@ def read_latent_diffusion(
         model.load_state_dict(texts)
     parts['text_encoder'] = model.to(dtype)
     return parts
+
+
+def _is_latent_diffusion(path: Path) -> bool:
+    """Whether a file has the text encoder of latent diffusion."""
+    with loading(str(path), 'the names of its weights'):
+        if path.suffix == '.safetensors':
+            with safe_open(path, 'pt') as file:
+                names = file.keys()
+        else:
+            names = _weights_of(path).keys()
+        return f'{_TEXTS}token_emb.weight' in names
+
+
+def _weights_of(path: Path) -> Mapping[str, Tensor]:
+    """The weights in a file, which are read when they are used."""
+    if path.suffix == '.safetensors':
+        return load_file(path)
+    content = read_torch_file(path)
+    return content.get('state_dict', content)
 
 
 def _bert_name(name: str) -> str:

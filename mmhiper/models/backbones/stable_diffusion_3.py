@@ -13,7 +13,12 @@ from mmhiper.models.backbones.base import Backbone
 from mmhiper.models.backbones.noise import Flow
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.guidance import OF_STABLE_DIFFUSION_3
-from mmhiper.models.loading import PartKind, check_vocabulary
+from mmhiper.models.loading import (
+    SCHEDULER,
+    PartKind,
+    check_vocabulary,
+    loading,
+)
 from mmhiper.models.text_encoders import JointTextEncoders
 from mmhiper.models.vocabulary import PlainVocabulary, Vocabulary
 from mmhiper.utils.errors import UserError
@@ -92,7 +97,8 @@ class StableDiffusion3(Backbone):
     def make_process(
         self, config: Mapping[str, Any], changes: Mapping[str, Any]
     ) -> Flow:
-        return Flow(config, changes)
+        with loading(self._source.path, SCHEDULER):
+            return Flow(config, changes)
 
     @override
     def read_vocabulary(self, tokenizer: Any, model: Any) -> Vocabulary:

@@ -116,6 +116,16 @@ def test_the_original_file_is_the_same_model(tiny_ldm, tmp_path, suffix):
     close(sd.decode(z), plain.decode(z))
 
 
+def test_the_original_file_alone_does_not_say_how_to_read_it(
+    tiny_ldm, tmp_path
+):
+    path = tmp_path / 'model.ckpt'
+    torch.save(dict(state_dict=original_ldm_layout(tiny_ldm)), path)
+
+    with pytest.raises(ValueError, match=r'latent diffusion.*beside the mod'):
+        StableDiffusion(str(path))
+
+
 @pytest.mark.usefixtures('float64')
 def test_a_word_is_a_row_of_the_table(tiny_ldm):
     """As if the table of the text encoder had these rows too."""

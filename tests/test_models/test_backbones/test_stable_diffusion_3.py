@@ -1,5 +1,6 @@
 """Stable Diffusion 3 and 3.5, against the unmodified pipeline."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ from mmhiper.io.export import write_export
 from mmhiper.models import StableDiffusion
 from mmhiper.models.backbones import Flow, StableDiffusion3
 from mmhiper.models.guidance import noise_level
+from mmhiper.utils.errors import UserError
 
 TAILS = ('clip', 't5', 'both')
 TEXTS = ['a dog', '', 'x' * 300, 'what a cat!']
@@ -455,6 +457,32 @@ def test_the_pipeline_takes_no_words(tiny_sd3):
 
 
 # -------------------------------------------------------------------- options
+@pytest.mark.parametrize(
+    ('file', 'content', 'words'),
+    [
+        ('scheduler/scheduler_config.json', b'{"shift": "x"}', 'scheduler'),
+        (
+            'scheduler/scheduler_config.json',
+            b'{"use_dynamic_shifting": true}',
+            'shifted by the size of a picture is not known',
+        ),
+        ('text_encoder_3/config.json', b'{"d_model": -1}', 'text_encoder_3'),
+        ('tokenizer_3/tokenizer.json', b'{"version": 3}', 'tokenizer_3'),
+        ('transformer/config.json', b'[]', 'transformer'),
+    ],
+)
+def test_a_damaged_folder_is_told_in_one_line(
+    tiny_sd3, tmp_path, file, content, words
+):
+    shutil.copytree(tiny_sd3, tmp_path, dirs_exist_ok=True)
+    (tmp_path / file).write_bytes(content)
+
+    with pytest.raises(UserError, match=words) as error:
+        StableDiffusion(str(tmp_path))
+
+    assert len(str(error.value).splitlines()) == 1
+
+
 def test_options_belong_to_their_family(tiny_sd1, tiny_sd3, without_t5):
     with pytest.raises(ValueError, match=r"2\.x such as .* no option 'tail'"):
         StableDiffusion(str(tiny_sd1), tail='t5')
