@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,6 @@ from judge import Judge, to_pixels
 from world import PLACES, POSES, Scene, draw, sample_individual
 from world.captions import ACCESSORY_WORDS, PLACE_WORDS
 
-CONFIG = Path(__file__).parents[2] / 'configs' / 'hiper' / 'dog.py'
 INDIVIDUAL_SEED = 84  # a namespace: neither the model nor the judge saw it
 
 
@@ -37,6 +35,7 @@ class Case:
     scene: Scene
     source: Image.Image
     source_text: str
+    more_texts: tuple[str, ...]  # that are true of the source as well
     targets: tuple[str, ...]
     asked: tuple[dict[str, str], ...]  # what the judge should answer to each
 
@@ -73,21 +72,32 @@ def make_case(index: int, name_place: bool = False) -> Case:
         scene=scene,
         source=draw(scene, 512),
         source_text=f'a {pose} {species}{here}',
+        more_texts=(
+            f'a {pose} {species} {PLACE_WORDS[place][0]}',
+            f'a {species} {PLACE_WORDS[place][0]}',
+        ),
         targets=tuple(text for text, _ in edits),
         asked=tuple({'species': species, **wanted} for _, wanted in edits),
     )
 
 
-def learn(cases: list[Case], n_hiper: int, args: argparse.Namespace) -> HiPer:
-    """Learn all sources at once with the defaults of ``dog.py``."""
+def learn(
+    cases: list[Case], n_hiper: int | None, args: argparse.Namespace
+) -> HiPer:
+    """Learn all sources at once as a config says, that of one dog.
+
+    Where it has more than one source text, each source has some more.
+    """
     folder = args.out_dir / 'sources'
     folder.mkdir(exist_ok=True)
     paths = [str(folder / f'{i:02d}.png') for i in range(len(cases))]
     for path, case in zip(paths, cases, strict=True):
         case.source.save(path)
-    cfg = Config.fromfile(CONFIG)
+    cfg = Config.fromfile(args.config)
+    n_hiper = n_hiper or cfg.model.n_hiper
     cfg.work_dir = str(args.out_dir / f'n{n_hiper}')
     cfg.experiment_name = f'hiper_n{n_hiper}'  # runs of one process
+    several = cfg.model.get('more_source_texts')
     cfg.merge_from_dict(
         {
             'model.sd.pretrained': str(args.pretrained),
@@ -95,10 +105,16 @@ def learn(cases: list[Case], n_hiper: int, args: argparse.Namespace) -> HiPer:
             'model.source_text': [case.source_text for case in cases],
             'model.target_text': None,
             'model.n_hiper': n_hiper,
+            'model.more_source_texts': [
+                list(case.more_texts) for case in cases
+            ]
+            if several
+            else None,
             'train_dataloader.dataset.img': paths,
             'train_dataloader.batch_size': len(cases),
             'train_cfg.max_iters': args.iters or cfg.train_cfg.max_iters,
             'resume': True,  # a stopped evaluation goes on where it was
+            **(args.cfg_options or {}),
         }
     )
     cfg.custom_hooks = [
@@ -223,11 +239,12 @@ def measure_hiper(
     report: dict[str, dict[str, float]] = {}
     for count in args.n_hiper:
         editor = learn(cases, count, args)
+        count = editor.n_hiper
         rebuilt, quality = reconstruct(editor, cases, **args.drawing)
         if not report:
             plain = edit(editor, cases, None, **args.drawing)
             report['plain target text'] = score(judge, cases, plain)
-        for strength in args.strength:
+        for strength in args.strength or [editor.strength]:
             images = edit(editor, cases, strength, **args.drawing)
             name = f'n{count}_strength{strength}'
             report[name] = score(judge, cases, images)

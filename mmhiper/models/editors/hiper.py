@@ -17,6 +17,7 @@ from mmhiper.models.embeddings import TailEmbedding
 from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.registry import MODELS
 from mmhiper.utils.errors import UserError
+from mmhiper.utils.randomness import generator_of, run_state
 
 
 @MODELS.register_module()
@@ -43,10 +44,18 @@ class HiPer(EmbeddingEditor):
             show, of the first image.
         hold_outside (float): See :class:`EmbeddingEditor`, as for
             ``noise_offset``, ``min_snr_gamma`` and ``debiased``.
+        more_source_texts (list[str] or list[list[str]], optional): Other
+            true sentences about the source image; for K images, K lists.
+            Each step takes one of an image's texts, so that what some of
+            them say (a place, an object) need not be learned, and is free to
+            be changed. The paper has one text.
+        tail_dropout (float): How often, in [0, 1), a learned position is left
+            to the plain text in a training step, each by itself: so none
+            relies on all the others. The paper has 0.
 
     Raises:
         ValueError: If a text is empty, the numbers of texts differ, or
-            ``n_hiper`` is out of range.
+            ``n_hiper`` or ``tail_dropout`` is out of range.
 
     Note:
         One circulating summary of the method has it subtract a mean text
@@ -82,6 +91,8 @@ class HiPer(EmbeddingEditor):
         noise_offset: float = 0.0,
         min_snr_gamma: float | None = None,
         debiased: bool = False,
+        more_source_texts: list[str] | list[list[str]] | None = None,
+        tail_dropout: float = 0.0,
     ) -> None:
         super().__init__(
             sd,
@@ -111,12 +122,27 @@ class HiPer(EmbeddingEditor):
                     '`target_text` must be one text or one for each of '
                     f'{len(sources)} source texts, but got {len(targets)}.'
                 )
+        if not 0 <= tail_dropout < 1:
+            raise UserError(
+                f'`tail_dropout` must be in [0, 1), but got {tail_dropout}.'
+            )
         self.source_text = list(sources)
+        self.more_source_texts = _per_image(more_source_texts, len(sources))
         self.target_text = None if targets is None else list(targets)
         self.n_hiper = n_hiper
         self.strength = strength
-        source = self.encode_content(self.source_text)
-        self.embedding = TailEmbedding(source.tokens[:, -n_hiper:])
+        self.tail_dropout = tail_dropout
+        # those of an image one after another, then those of the next
+        texts = [
+            [text, *more]
+            for text, more in zip(
+                self.source_text, self.more_source_texts, strict=True
+            )
+        ]
+        self._num_texts = [len(some) for some in texts]
+        source = self.encode_content([text for some in texts for text in some])
+        self._first = [sum(self._num_texts[:k]) for k in range(len(texts))]
+        self.embedding = TailEmbedding(source.tokens[self._first, -n_hiper:])
         # encoded once; not in checkpoints, the config makes it again
         self.register_buffer('content', source.tokens, persistent=False)
         self.register_buffer('pooled', source.pooled, persistent=False)
@@ -154,7 +180,7 @@ class HiPer(EmbeddingEditor):
     def train_condition(
         self, data_samples: list[BaseDataElement]
     ) -> Conditioning:
-        """[source text, learned part], with no scale (eq. 4).
+        """[a source text, learned part], with no scale (eq. 4).
 
         Args:
             data_samples (list[BaseDataElement]): B elements.
@@ -162,14 +188,18 @@ class HiPer(EmbeddingEditor):
         Returns:
             Conditioning: B texts.
         """
-        images = self._indices_there(data_samples)
         source = self.plain_condition(data_samples)
-        return source.with_tokens(self.embedding(source.tokens, images))
+        images = self._indices_there(data_samples)
+        tokens = self.embedding(source.tokens, images)
+        if self.tail_dropout:
+            plain = self._dropped(data_samples).to(tokens.device)
+            tokens = torch.where(plain[..., None], source.tokens, tokens)
+        return source.with_tokens(tokens)
 
     def plain_condition(
         self, data_samples: list[BaseDataElement]
     ) -> Conditioning:
-        """The plain source text of each element.
+        """A plain source text of each element, that of this step.
 
         Args:
             data_samples (list[BaseDataElement]): B elements.
@@ -177,8 +207,38 @@ class HiPer(EmbeddingEditor):
         Returns:
             Conditioning: B texts.
         """
-        images = self._indices_there(data_samples)
-        return Conditioning(self.content, self.pooled)[images]
+        return self._sources(
+            [
+                self._first[image]
+                + _draw_below(self._num_texts[image], sample)
+                for image, sample in zip(
+                    self.image_indices(data_samples).tolist(),
+                    data_samples,
+                    strict=True,
+                )
+            ]
+        )
+
+    def fixed_condition(self, sample: BaseDataElement) -> Conditioning:
+        """[the first source text, the whole learned part]."""
+        (image,) = self.image_indices([sample]).tolist()
+        source = self._sources([self._first[image]])
+        images = self._indices_there([sample])
+        return source.with_tokens(self.embedding(source.tokens, images))
+
+    def _dropped(self, data_samples: list[BaseDataElement]) -> Tensor:
+        """Which positions of each element are left plain, (B, M)."""
+        chance = torch.ones(len(data_samples), self.sd.num_positions)
+        for row, sample in zip(chance, data_samples, strict=True):
+            row[-self.n_hiper :] = torch.rand(
+                self.n_hiper, generator=_generator(sample, 'dropout')
+            )
+        return chance < self.tail_dropout
+
+    def _sources(self, rows: list[int]) -> Conditioning:
+        """Encoded source texts by their number among all."""
+        index = torch.tensor(rows).to(self.content.device, non_blocking=True)
+        return Conditioning(self.content, self.pooled)[index]
 
     def _indices_there(self, data_samples: list[BaseDataElement]) -> Tensor:
         """The image indices, (B,), on the device of the texts."""
@@ -332,3 +392,42 @@ class HiPer(EmbeddingEditor):
         all_reduce(counts)
         weights = get_world_size() / counts[self._indices_there(data_samples)]
         return dict(loss=(weights * losses).sum())
+
+
+def _generator(sample: BaseDataElement, what: str) -> torch.Generator:
+    """Of a picture and an iteration, beside that of their noise."""
+    seed, iteration = run_state()
+    return generator_of(seed, sample.image_key, iteration, what)
+
+
+def _draw_below(count: int, sample: BaseDataElement) -> int:
+    """A number in [0, ``count``), new for each iteration."""
+    if count == 1:
+        return 0
+    generator = _generator(sample, 'text')
+    return int(torch.randint(count, (), generator=generator))
+
+
+def _per_image(
+    texts: list[str] | list[list[str]] | None, num_images: int
+) -> list[list[str]]:
+    """The further texts of each image; a flat list is that of one image."""
+    if texts is None:
+        return [[] for _ in range(num_images)]
+    name = 'more_source_texts'
+    flat = isinstance(texts, list) and any(isinstance(t, str) for t in texts)
+    if isinstance(texts, str) or (flat and num_images > 1):
+        raise UserError(
+            f'`{name}` must be a list of texts, or a list of such lists for '
+            f'{num_images} source texts, but got {texts!r}.'
+        )
+    lists: Any = [texts] if flat else texts
+    if len(lists) != num_images:
+        raise UserError(
+            f'`{name}` must be a list of texts for each of {num_images} '
+            f'source texts, but got {len(lists)}.'
+        )
+    for some in lists:
+        if some:
+            check_texts(name, some)
+    return [list(some) for some in lists]
