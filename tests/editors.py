@@ -48,6 +48,9 @@ EDITORS = {
     'DDIMInversion': Sample(
         dict(**TEXTS, num_steps=3), ('start',), None, inverts=True
     ),
+    'DirectInversion': Sample(
+        dict(**TEXTS, num_steps=3), ('path', 'start'), None, inverts=True
+    ),
     'HiPer': Sample(dict(**TEXTS, n_hiper=3)),
     'NegativePromptInversion': Sample(
         dict(**TEXTS, num_steps=3),

@@ -4,6 +4,7 @@ from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.data_preprocessor import ImagePreprocessor
 from mmhiper.models.editors import (
     DDIMInversion,
+    DirectInversion,
     Editor,
     EmbeddingEditor,
     HiPer,
@@ -19,6 +20,7 @@ from mmhiper.models.stable_diffusion import StableDiffusion
 __all__ = [
     'Conditioning',
     'DDIMInversion',
+    'DirectInversion',
     'Editor',
     'EmbeddingEditor',
     'HiPer',

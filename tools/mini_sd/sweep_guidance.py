@@ -361,6 +361,7 @@ def parse_args(words: list[str] | None = None) -> argparse.Namespace:
         default=[
             'DDIMInversion',
             'NegativePromptInversion',
+            'DirectInversion',
             'StyleDiffusion',
             'NullTextInversion',
         ],

@@ -6,6 +6,7 @@ from mmhiper.models.editors.ddim_inversion import (
     NegativePromptInversion,
 )
 from mmhiper.models.editors.denoising import EmbeddingEditor
+from mmhiper.models.editors.direct_inversion import DirectInversion
 from mmhiper.models.editors.hiper import HiPer
 from mmhiper.models.editors.null_text import NullTextInversion
 from mmhiper.models.editors.style_diffusion import StyleDiffusion
@@ -13,6 +14,7 @@ from mmhiper.models.editors.textual_inversion import TextualInversion
 
 __all__ = [
     'DDIMInversion',
+    'DirectInversion',
     'Editor',
     'EmbeddingEditor',
     'HiPer',

@@ -52,6 +52,7 @@ ARGUMENTS = {
         hold_outside=1.0,
     ),
     'DDIMInversion': INVERSION,
+    'DirectInversion': INVERSION,
     'NegativePromptInversion': INVERSION,
     'NullTextInversion': dict(INVERSION, num_inner_steps=3),
     'StyleDiffusion': dict(INVERSION, num_inner_steps=3, attention_weight=0.0),
