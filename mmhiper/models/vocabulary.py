@@ -31,6 +31,7 @@ class Vocabulary:
         self._tokenizer = tokenizer
         self.size = len(tokenizer)
         self._rows: dict[str, range] = {}
+        self._lengths: dict[str, int] = {}  # in tokens, those of one group
         self._marker_of: dict[int, str] = {}  # by the tokenizer's own new id
 
     def copy(self) -> Vocabulary:
@@ -51,12 +52,14 @@ class Vocabulary:
         """Which of the new rows belong to a placeholder."""
         return self._rows[placeholder]
 
-    def add(self, placeholder: str, num_vectors: int) -> None:
+    def add(self, placeholder: str, num_vectors: int, groups: int = 1) -> None:
         """Adds a placeholder of some new tokens.
 
         Args:
             placeholder (str): One word, such as ``<cat-toy>``.
             num_vectors (int): How many new tokens it stands for.
+            groups (int): How many such sets of tokens it has; a text that is
+                encoded has one of them.
 
         Raises:
             ValueError: If it is empty, has spaces, is a word that exists, or
@@ -72,7 +75,8 @@ class Vocabulary:
         marker = self._tokenizer.convert_tokens_to_ids(placeholder)
         self._marker_of[marker] = placeholder
         start = self.num_rows
-        self._rows[placeholder] = range(start, start + num_vectors)
+        self._rows[placeholder] = range(start, start + groups * num_vectors)
+        self._lengths[placeholder] = num_vectors
 
     def _check_placeholder(self, placeholder: str) -> None:
         if not placeholder or any(letter.isspace() for letter in placeholder):
@@ -156,13 +160,16 @@ class Vocabulary:
         ).input_ids
         return ids
 
-    def _ids(self, text: str, lengths: Mapping[str, int]) -> list[int]:
+    def _ids(
+        self, text: str, lengths: Mapping[str, int], group: int = 0
+    ) -> list[int]:
         """The ids of a text, each placeholder as its new tokens.
 
         Args:
             text (str): Any text.
             lengths (Mapping[str, int]): How many of its tokens a placeholder
                 is, where not all.
+            group (int): Which of its sets of tokens, where it has several.
 
         Returns:
             list[int]: Without start and end marks.
@@ -173,15 +180,23 @@ class Vocabulary:
             if placeholder is None:
                 ids.append(token)
             else:
-                rows = self._rows[placeholder][: lengths.get(placeholder)]
+                rows = self._group(placeholder, group)
+                rows = rows[: lengths.get(placeholder)]
                 ids.extend(self.size + row for row in rows)
         return ids
+
+    def _group(self, placeholder: str, group: int) -> range:
+        """A set of rows of a placeholder; of one with a single set, that."""
+        rows, length = self._rows[placeholder], self._lengths[placeholder]
+        start = group * length if length < len(rows) else 0
+        return rows[start : start + length]
 
     def encode(
         self,
         texts: Sequence[str],
         max_tokens: int | None = None,
         lengths: Mapping[str, int] | None = None,
+        group: int = 0,
     ) -> Tensor:
         """Turns texts into ids, padded to all M positions.
 
@@ -191,6 +206,7 @@ class Vocabulary:
                 and end marks. Defaults to what fits, M - 2.
             lengths (Mapping[str, int], optional): How many of its tokens a
                 placeholder is, where not all.
+            group (int): Which set of tokens, of placeholders with several.
 
         Returns:
             Tensor: (B, M) int64.
@@ -202,7 +218,7 @@ class Vocabulary:
             most = min(max_tokens, most)
         rows = []
         for text in texts:
-            ids = self._ids(text, lengths or {})[:most]
+            ids = self._ids(text, lengths or {}, group)[:most]
             row = [tokenizer.bos_token_id, *ids, tokenizer.eos_token_id]
             row += [tokenizer.pad_token_id] * (positions - len(row))
             rows.append(row)

@@ -25,6 +25,7 @@ class Words:
         num_images (int): How many training pictures have a token.
         loaded (Mapping[str, Tensor]): Rows of words from files, (n, D), those
             of two text encoders side by side.
+        groups (int): How many sets of tokens each learned word has.
 
     Raises:
         ValueError: If a word cannot be one, or two cannot be told apart.
@@ -36,6 +37,7 @@ class Words:
         counts: Mapping[str, int],
         num_images: int = 0,
         loaded: Mapping[str, Tensor] | None = None,
+        groups: int = 1,
     ) -> None:
         self.learned = list(counts)
         self.of_images = [f'<|image{i}|>' for i in range(num_images)]
@@ -43,7 +45,7 @@ class Words:
         self.vocabularies = [each.copy() for each in vocabularies]
         for vocabulary in self.vocabularies:
             for word, count in counts.items():
-                vocabulary.add(word, count)
+                vocabulary.add(word, count, groups)
             for word in self.of_images:
                 vocabulary.add(word, 1)
             for word, rows in self.loaded.items():
@@ -60,7 +62,7 @@ class Words:
         return tuple(word for word in self.learned if word in found)
 
     def encode(
-        self, texts: list[str], lengths: Mapping[str, int]
+        self, texts: list[str], lengths: Mapping[str, int], group: int = 0
     ) -> list[Tensor]:
         """Token ids of texts, (B, M) per text encoder.
 
@@ -68,12 +70,14 @@ class Words:
             texts (list[str]): B texts.
             lengths (Mapping[str, int]): How many tokens a word is, where not
                 all.
+            group (int): Which set of tokens of the learned words.
 
         Returns:
             list[Tensor]: Integers.
         """
         return [
-            each.encode(texts, lengths=lengths) for each in self.vocabularies
+            each.encode(texts, lengths=lengths, group=group)
+            for each in self.vocabularies
         ]
 
 

@@ -7,8 +7,12 @@ from mmhiper.models.editors.ddim_inversion import (
 )
 from mmhiper.models.editors.denoising import EmbeddingEditor
 from mmhiper.models.editors.direct_inversion import DirectInversion
+from mmhiper.models.editors.extended_textual_inversion import (
+    ExtendedTextualInversion,
+)
 from mmhiper.models.editors.hiper import HiPer
 from mmhiper.models.editors.null_text import NullTextInversion
+from mmhiper.models.editors.prospect import ProSpect
 from mmhiper.models.editors.style_diffusion import StyleDiffusion
 from mmhiper.models.editors.textual_inversion import TextualInversion
 
@@ -17,9 +21,11 @@ __all__ = [
     'DirectInversion',
     'Editor',
     'EmbeddingEditor',
+    'ExtendedTextualInversion',
     'HiPer',
     'NegativePromptInversion',
     'NullTextInversion',
+    'ProSpect',
     'StyleDiffusion',
     'TextualInversion',
 ]
