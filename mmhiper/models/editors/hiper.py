@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from mmhiper.models.editors.denoising import EmbeddingEditor
 from mmhiper.models.embeddings import TailEmbedding
 from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.registry import MODELS
+from mmhiper.utils.arguments import is_number
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.randomness import generator_of, run_state
 
@@ -38,7 +40,10 @@ class HiPer(EmbeddingEditor):
             one for all images or one each.
         n_hiper (int): Learned positions N, in [1, M - 1]. The paper takes 5;
             its authors advise 10 for people.
-        strength (float): Default factor on the learned part in an edit.
+        strength (float or list[float]): Default factor on the learned part
+            in an edit. Several are taken one after another in as many stages
+            of the noise, the noisiest first: what is weak there leaves the
+            place and the pose to the text. The paper has one, 0.8.
         data_preprocessor (dict, optional): See :class:`EmbeddingEditor`.
         val_prompts (str or list[str], optional): More edits that previews
             show, of the first image.
@@ -84,7 +89,7 @@ class HiPer(EmbeddingEditor):
         source_text: str | list[str],
         target_text: str | list[str] | None = None,
         n_hiper: int = 5,
-        strength: float = 0.8,
+        strength: float | list[float] = 0.8,
         data_preprocessor: Preprocessing = None,
         val_prompts: str | list[str] | None = None,
         hold_outside: float = 0.0,
@@ -131,6 +136,7 @@ class HiPer(EmbeddingEditor):
         self.target_text = None if targets is None else list(targets)
         self.n_hiper = n_hiper
         self.strength = strength
+        _factors(strength)
         self.tail_dropout = tail_dropout
         # those of an image one after another, then those of the next
         texts = [
@@ -249,15 +255,16 @@ class HiPer(EmbeddingEditor):
         self,
         prompts: list[str],
         *,
-        strength: float | None = None,
+        strength: float | Sequence[float] | None = None,
         image: int = 0,
     ) -> Conditioning:
         """[prompt, strength * learned part] (eq. 5).
 
         Args:
             prompts (list[str]): B prompts.
-            strength (float, optional): Factor on the learned part; 1 with the
-                source text reconstructs, 0.8 (the default) edits.
+            strength (float or list[float], optional): Factor on the learned
+                part, or one for each stage of the noise; 1 with the source
+                text reconstructs, 0.8 (the default) edits.
             image (int): Which of the K source images.
 
         Returns:
@@ -272,9 +279,15 @@ class HiPer(EmbeddingEditor):
                 f'{image}.'
             )
         text = self.encode_content(prompts)
-        strength = self.strength if strength is None else strength
+        factors = _factors(self.strength if strength is None else strength)
         images = torch.full((len(prompts),), image, device=text.tokens.device)
-        return text.with_tokens(self.embedding(text.tokens, images, strength))
+        texts = [
+            text.with_tokens(self.embedding(text.tokens, images, factor))
+            for factor in factors
+        ]
+        if len(texts) == 1:
+            return texts[0]
+        return Conditioning.cat(texts).by_stage(len(texts))
 
     def edit_condition(
         self, data_samples: list[BaseDataElement]
@@ -307,7 +320,7 @@ class HiPer(EmbeddingEditor):
                 self.condition([source], strength=1.0),
             ),
             (
-                f'[{target}] + {self.strength:g} hiper',
+                f'[{target}] + {_words(self.strength)} hiper',
                 self.condition([target]),
             ),
             (f'[{target}]', self.encode_content([target])),
@@ -392,6 +405,24 @@ class HiPer(EmbeddingEditor):
         all_reduce(counts)
         weights = get_world_size() / counts[self._indices_there(data_samples)]
         return dict(loss=(weights * losses).sum())
+
+
+def _factors(strength: float | Sequence[float]) -> list[float]:
+    """One factor, or one for each stage, checked."""
+    given: Any = strength
+    if not isinstance(strength, list | tuple):
+        given = [strength]
+    if not given or not all(map(is_number, given)):
+        raise UserError(
+            '`strength` must be a number, or a list of numbers for as many '
+            f'stages of the noise, but got {strength!r}.'
+        )
+    return [float(factor) for factor in given]
+
+
+def _words(strength: float | Sequence[float]) -> str:
+    """As captions have it: 0.8, or 0.6, 0.8, 1."""
+    return ', '.join(f'{factor:g}' for factor in _factors(strength))
 
 
 def _generator(sample: BaseDataElement, what: str) -> torch.Generator:

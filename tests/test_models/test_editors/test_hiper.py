@@ -10,6 +10,7 @@ from mmengine.structures import BaseDataElement
 from tiny import at_step, batch_of, make_hiper, picture, train
 from tolerances import EXACT, GREY_LEVEL
 
+from mmhiper import to_diffusers
 from mmhiper.models import StableDiffusion
 from mmhiper.registry import MODELS
 
@@ -577,3 +578,55 @@ def test_dropped_positions_get_no_gradient(tiny_sd1):
 def test_wrong_texts_and_shares_are_refused(tiny_sd1, options, words):
     with pytest.raises(ValueError, match=words):
         make_hiper(tiny_sd1, **options)
+
+
+# --------------------------------------------------- a strength of each stage
+def test_a_strength_of_each_stage(tiny_sd1):
+    editor = make_hiper(tiny_sd1)
+    texts = ['a cat', 'a fox']
+    with torch.no_grad():
+        editor.embedding.tail.neg_()
+
+    varied = editor.condition(texts, strength=[0.2, 0.9, 1.0])
+
+    assert varied.tokens.shape[:3] == (2, 3, 1)
+    for stage, strength in enumerate((0.2, 0.9, 1.0)):
+        one = editor.condition(texts, strength=strength).tokens
+        assert torch.equal(varied.tokens[:, stage, 0], one)
+    same = make_hiper(tiny_sd1, strength=[0.2, 0.9, 1.0])
+    same.load_state_dict(editor.state_dict())
+    assert torch.equal(same.condition(texts).tokens, varied.tokens)
+    caption, _ = same.preview_conditions()[1]
+    assert '0.2, 0.9, 1 hiper' in caption
+
+
+def test_equal_strengths_are_one(tiny_sd1):
+    editor = make_hiper(tiny_sd1)
+
+    def draw(strength):
+        return editor.infer(
+            'a cat',
+            num_inference_steps=3,
+            show_progress=False,
+            return_type='tensor',
+            strength=strength,
+        )['samples']
+
+    assert torch.equal(draw([0.5, 0.5, 0.5]), draw(0.5))
+    assert not torch.equal(draw([0.1, 0.5, 1.0]), draw(0.5))
+
+
+@pytest.mark.parametrize('strength', [[], ['0.8'], [0.8, None], float('nan')])
+def test_a_strength_is_numbers(tiny_sd1, strength):
+    with pytest.raises(ValueError, match='`strength` must be a number'):
+        make_hiper(tiny_sd1, strength=strength)
+    with pytest.raises(ValueError, match='`strength` must be a number'):
+        make_hiper(tiny_sd1).condition(['a cat'], strength=strength)
+
+
+def test_a_pipeline_takes_one_strength(tiny_sd1):
+    pipeline = to_diffusers(make_hiper(tiny_sd1, strength=[0.5, 1.0]))
+
+    with pytest.raises(ValueError, match='one text in all steps'):
+        pipeline.embeds('a cat')
+    assert pipeline.embeds('a cat', strength=0.8)
