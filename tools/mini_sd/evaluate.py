@@ -206,6 +206,11 @@ def main() -> None:
         help='HiPer: let all texts say where the animal is',
     )
     parser.add_argument(
+        '--mask',
+        action='store_true',
+        help='HiPer: learn the animal alone, under its true mask',
+    )
+    parser.add_argument(
         '--config', type=Path, default=HIPER, help='HiPer: (%(default)s)'
     )
     parser.add_argument(

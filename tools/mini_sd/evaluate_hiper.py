@@ -22,7 +22,14 @@ from mmhiper.models import HiPer
 from mmhiper.utils.pictures import to_pil
 
 from judge import Judge, to_pixels
-from world import PLACES, POSES, Scene, draw, sample_individual
+from world import (
+    PLACES,
+    POSES,
+    Scene,
+    draw,
+    draw_with_mask,
+    sample_individual,
+)
 from world.captions import ACCESSORY_WORDS, PLACE_WORDS
 
 INDIVIDUAL_SEED = 84  # a namespace: neither the model nor the judge saw it
@@ -91,8 +98,10 @@ def learn(
     folder = args.out_dir / 'sources'
     folder.mkdir(exist_ok=True)
     paths = [str(folder / f'{i:02d}.png') for i in range(len(cases))]
-    for path, case in zip(paths, cases, strict=True):
+    masks = [path.replace('.png', '_mask.png') for path in paths]
+    for path, mask, case in zip(paths, masks, cases, strict=True):
         case.source.save(path)
+        draw_with_mask(case.scene, 512)[1].save(mask)
     cfg = Config.fromfile(args.config)
     n_hiper = n_hiper or cfg.model.n_hiper
     cfg.work_dir = str(args.out_dir / f'n{n_hiper}')
@@ -111,6 +120,7 @@ def learn(
             if several
             else None,
             'train_dataloader.dataset.img': paths,
+            'train_dataloader.dataset.mask': masks if args.mask else None,
             'train_dataloader.batch_size': len(cases),
             'train_cfg.max_iters': args.iters or cfg.train_cfg.max_iters,
             'resume': True,  # a stopped evaluation goes on where it was

@@ -141,7 +141,7 @@ def sweep_hiper(
         score,
     )
 
-    args.config, args.cfg_options = HIPER, None
+    args.config, args.cfg_options, args.mask = HIPER, None, False
     sources = [make_case(i, args.name_place) for i in range(args.individuals)]
     editor = learn(sources, args.n_hiper, args)
     for index, case in enumerate(sources):
