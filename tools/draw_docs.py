@@ -75,7 +75,7 @@ PICTURES = {
     ),
     'alignment.jpg': Picture('python docs/draw_alignment.py', 'alignment.png'),
     'interpolation_dog.jpg': Picture(
-        'python tools/train.py docs/en/examples/interpolation_dog.py',
+        'mmhiper train docs/en/examples/interpolation_dog.py',
         'previews/iter_000500.png',
         '--work-dir',
     ),
