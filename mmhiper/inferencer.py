@@ -16,7 +16,7 @@ from mmhiper.apis import find_run, load_editor
 from mmhiper.io import PictureFolder, read_state
 from mmhiper.io.record import Record
 from mmhiper.utils.errors import UserError
-from mmhiper.utils.pictures import (
+from mmhiper.utils.pixels import (
     as_return_type,
     check_return_type,
     to_pil,

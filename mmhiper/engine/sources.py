@@ -9,7 +9,7 @@ from typing import Any
 from mmengine.dataset import pseudo_collate
 from torch import Tensor
 
-from mmhiper.utils.pictures import source_panel
+from mmhiper.utils.pixels import source_panel
 from mmhiper.utils.sheet import Panel
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from mmhiper.evaluation.clip_features import ClipFeatures
 from mmhiper.models.drawing import draw
 from mmhiper.models.editors import Editor
-from mmhiper.utils.pictures import to_pil
+from mmhiper.utils.pixels import to_pil
 from mmhiper.utils.progress import progress_bar
 
 NUM_STEPS = 50  # of DDIM

@@ -71,8 +71,8 @@ def read_content(
         raise FileError(
             f'{str(path)!r} should hold tensors by their names, but holds a '
             f'bare tensor {tuple(content.shape)}. If these are rows of a '
-            "word, name it: `mmhiper convert FILE OUT --placeholder '<word>'`"
-            ", or `read_token_file(FILE, placeholder='<word>')`."
+            "word, name it (`placeholder='<word>'`) to `read_token_file` or "
+            '`mmhiper convert`.'
         )
     if not isinstance(content, Mapping):
         raise FileError(

@@ -8,8 +8,8 @@ from pathlib import Path
 from torch import Tensor
 
 from mmhiper.io.checkpoint import read_checkpoint
+from mmhiper.io.known_formats import is_foreign, read_token_file
 from mmhiper.io.kohya_format import XL_NAMES
-from mmhiper.io.token_files import is_foreign, read_token_file
 
 
 def read_state(path: str | Path) -> OrderedDict[str, Tensor]:

@@ -47,9 +47,8 @@ def single(tokens: TokenFile, format: str) -> str:
     if len(tokens.placeholders) > 1:
         raise UserError(
             f'A file of the format {format!r} holds one word, but got '
-            f'{quoted(tokens.placeholders)}. Write one file for each '
-            '(convert_embedding.py --only), or use the format '
-            "'diffusers'."
+            f'{quoted(tokens.placeholders)}. Take one of them (`only`), or '
+            "use the format 'diffusers'."
         )
     return tokens.placeholders[0]
 

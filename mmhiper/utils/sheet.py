@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
-from mmhiper.io.picture import KEY
+from mmhiper.io.picture_records import KEY
 from mmhiper.utils.errors import FileError, UserError
 from mmhiper.utils.picture_files import open_picture
 

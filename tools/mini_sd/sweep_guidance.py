@@ -35,7 +35,7 @@ from matplotlib.figure import Figure
 from mmhiper.models.guidance import Guidance
 from mmhiper.models.loading import BUNDLED, MINI_SD
 from mmhiper.utils.atomic import atomic_path
-from mmhiper.utils.pictures import to_pil
+from mmhiper.utils.pixels import to_pil
 
 from judge import DEFAULT_PATH, Judge, describe, load_judge
 

@@ -32,7 +32,7 @@ from mmhiper.models.loss_weights import check_loss_weights, snr_weights
 from mmhiper.models.pipelines import EmbedsPipeline, make_pipeline
 from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.utils.errors import UserError
-from mmhiper.utils.pictures import (
+from mmhiper.utils.pixels import (
     as_return_type,
     check_return_type,
     to_pil,

@@ -36,7 +36,7 @@ from mmhiper.models.schedulers import DDIM
 from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.utils.arguments import ValuesOf
 from mmhiper.utils.errors import UserError
-from mmhiper.utils.pictures import (
+from mmhiper.utils.pixels import (
     as_return_type,
     check_return_type,
     overlay_heat,

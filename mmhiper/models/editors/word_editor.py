@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mmhiper.io import read_token_file
-from mmhiper.io.export_format import entries_of, words_of
+from mmhiper.io.mmhiper_format import entries_of, words_of
 from mmhiper.io.token_file import quoted
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.editors.base import check_texts

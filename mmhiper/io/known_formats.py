@@ -10,9 +10,9 @@ from torch import Tensor
 from mmhiper.io import (
     a1111_format,
     diffusers_format,
-    export_format,
     kohya_format,
     mmagic_format,
+    mmhiper_format,
     original_format,
     pivotal_format,
 )
@@ -27,7 +27,7 @@ from mmhiper.utils.reading import printable
 _FORMATS: dict[str, TokenFormat] = {
     module.FORMAT.name: module.FORMAT
     for module in (
-        export_format,
+        mmhiper_format,
         mmagic_format,
         kohya_format,
         pivotal_format,
@@ -90,7 +90,7 @@ def is_foreign(path: str | Path) -> bool:
         form = _format_of(read_content(path))
     except UserError:
         return False
-    return form is not None and form is not export_format.FORMAT
+    return form is not None and form is not mmhiper_format.FORMAT
 
 
 def _format_of(content: FileContent) -> TokenFormat | None:

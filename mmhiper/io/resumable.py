@@ -44,7 +44,7 @@ def check_resumable(path: str | Path) -> None:
         raise FileError(
             f'{str(path)!r} cannot be resumed: {problem}. Take another '
             'iter_N.pth of the run, or start anew from its learned tensors '
-            '(load_from in place of --resume).'
+            '(`load_from` in place of `resume`).'
         )
 
 
