@@ -44,6 +44,7 @@ FLOORS = [
             'inversion',
             'pipelines',
             'editors.moved',
+            'editors.texts',
             'editors.base',
             'editors.denoising',
             'editors.hiper',

@@ -45,8 +45,10 @@ class ImagePreprocessor(BaseDataPreprocessor):
             )
         self.size = size
         self.random_flip = random_flip
-        self._prepared: dict[tuple, tuple[Tensor, Tensor, str]] = {}
-        self._masks: dict[tuple, tuple[Tensor, Tensor]] = {}
+        # what came, and what became of it: pixels, mask, name
+        self._prepared: dict[
+            tuple, tuple[list[Tensor], Tensor, Tensor | None, str]
+        ] = {}
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Preprocesses one batch.
@@ -75,8 +77,7 @@ class ImagePreprocessor(BaseDataPreprocessor):
             samples = [BaseDataElement() for _ in images]
         pixels = []
         for image, sample in zip(images, samples, strict=True):
-            prepared, key = self._prepare(image)
-            mask = self._prepare_mask(sample.get('mask'), image)
+            prepared, mask, key = self._prepare(image, sample.get('mask'))
             if training and self.random_flip and _heads_up(key):
                 prepared, key = prepared.flip(-1), f'{key}-mirrored'
                 mask = None if mask is None else mask.flip(-1)
@@ -86,7 +87,9 @@ class ImagePreprocessor(BaseDataPreprocessor):
                 sample.set_data(dict(loss_mask=mask))
         return dict(inputs=torch.stack(pixels), data_samples=samples)
 
-    def _prepare(self, image: Tensor) -> tuple[Tensor, str]:
+    def _prepare(
+        self, image: Tensor, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, str]:
         """Checks, names and resizes a picture when it is first seen.
 
         A dataset that keeps its pictures hands over the same tensor at every
@@ -95,48 +98,37 @@ class ImagePreprocessor(BaseDataPreprocessor):
 
         Args:
             image (Tensor): (3, H, H) uint8 in [0, 255].
+            mask (Tensor, optional): (H, H) uint8 in [0, 255].
 
         Returns:
-            tuple[Tensor, str]: (3, size, size) fp32 in [-1, 1], and its name.
+            tuple[Tensor, Tensor | None, str]: (3, size, size) fp32 in
+            [-1, 1]; (size, size) fp32 in [0, 1], soft where a pixel is in
+            part subject; and the name of the picture.
         """
-        # The entry keeps its tensor alive, so no other can have its id; the
-        # version counts changes in place.
-        entry = (id(image), image._version, self.device)
-        known = self._prepared.get(entry)
-        if known is None:
+        # The entry keeps its tensors alive, so no others can have their ids;
+        # the versions count changes in place.
+        given = [each for each in (image, mask) if each is not None]
+        entry = (self.device, *((id(each), each._version) for each in given))
+        if entry not in self._prepared:
             _check(image)
+            if mask is not None:
+                _check_mask(mask, image)
             if len(self._prepared) >= MAX_PREPARED:
                 self._prepared.clear()
-            known = (image, self._to_model(image), image_key(image))
-            self._prepared[entry] = known
-        return known[1], known[2]
+            self._prepared[entry] = (
+                given,
+                self._to_model(image),
+                None if mask is None else self._share_of(mask),
+                image_key(image),
+            )
+        return self._prepared[entry][1:]
 
-    def _prepare_mask(
-        self, mask: Tensor | None, image: Tensor
-    ) -> Tensor | None:
-        """Checks and resizes the mask of a picture when it is first seen.
-
-        Args:
-            mask (Tensor, optional): (H, H) uint8 in [0, 255].
-            image (Tensor): Its picture, (3, H, H).
-
-        Returns:
-            Tensor: (size, size) fp32 in [0, 1], soft where a pixel is in
-            part subject; None without a mask.
-        """
-        if mask is None:
-            return None
-        entry = (id(mask), mask._version, self.device)
-        known = self._masks.get(entry)
-        if known is None:
-            _check_mask(mask, image)
-            if len(self._masks) >= MAX_PREPARED:
-                self._masks.clear()
-            share = mask.to(self.device).float() / 255
-            size = self.size or len(mask)
-            share = F.interpolate(share[None, None], (size, size), mode='area')
-            known = self._masks[entry] = (mask, share[0, 0])
-        return known[1]
+    def _share_of(self, mask: Tensor) -> Tensor:
+        """How much of each pixel of the model is subject."""
+        share = mask.to(self.device).float() / 255
+        size = self.size or len(mask)
+        share = F.interpolate(share[None, None], (size, size), mode='area')
+        return share[0, 0]
 
     def _to_model(self, image: Tensor) -> Tensor:
         """Resizes and rescales one picture.

@@ -226,7 +226,7 @@ def test_training_with_a_mask(folders):
     kind = 'TextualInversion'
     editor = make(folders['sd1'], kind, hold_outside=0.5).to('meta')
     picture_and_mask = masked()  # the same tensors each time, as of a dataset
-    with Rehearsal(*ONCE, 'data_preprocessor._prepare_mask'):
+    with Rehearsal(*ONCE, 'data_preprocessor._share_of'):
         train(editor, 0, 1, lambda: dict(picture_and_mask))
 
     with Rehearsal():

@@ -22,12 +22,8 @@ from mmhiper.models.denoising import (
     masked_means,
 )
 from mmhiper.models.drawing import draw, same_noise
-from mmhiper.models.editors.base import (
-    Editor,
-    Preprocessing,
-    check_texts,
-    expand_negative,
-)
+from mmhiper.models.editors.base import Editor, Preprocessing
+from mmhiper.models.editors.texts import check_texts, expand_negative
 from mmhiper.models.loss_weights import check_loss_weights, snr_weights
 from mmhiper.models.pipelines import EmbedsPipeline, make_pipeline
 from mmhiper.models.stable_diffusion import StableDiffusion

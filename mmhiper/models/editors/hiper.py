@@ -11,8 +11,9 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor
 
 from mmhiper.models.conditioning import Conditioning
-from mmhiper.models.editors.base import Preprocessing, check_texts
+from mmhiper.models.editors.base import Preprocessing
 from mmhiper.models.editors.denoising import EmbeddingEditor
+from mmhiper.models.editors.texts import check_texts
 from mmhiper.models.embeddings import TailEmbedding
 from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.registry import MODELS

@@ -21,12 +21,8 @@ from mmhiper.models.attention import (
 )
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.edit_options import EditOptions, value_span
-from mmhiper.models.editors.base import (
-    Editor,
-    Preprocessing,
-    check_texts,
-    expand_negative,
-)
+from mmhiper.models.editors.base import Editor, Preprocessing
+from mmhiper.models.editors.texts import check_texts, expand_negative
 from mmhiper.models.guidance import Guidance
 from mmhiper.models.inversion import Inversion, invert
 from mmhiper.models.prompt import Prompt

@@ -14,8 +14,8 @@ from mmhiper.io import read_token_file
 from mmhiper.io.mmhiper_format import entries_of, words_of
 from mmhiper.io.token_file import quoted
 from mmhiper.models.conditioning import Conditioning
-from mmhiper.models.editors.base import check_texts
 from mmhiper.models.editors.denoising import EmbeddingEditor
+from mmhiper.models.editors.texts import check_texts
 from mmhiper.models.embeddings import TokenEmbedding
 from mmhiper.models.pipelines import make_pipeline
 from mmhiper.models.stable_diffusion import StableDiffusion
