@@ -124,6 +124,7 @@ class PlainAttention:
         encoder_hidden_states: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
+        """Attend, as a processor of diffusers does."""
         keys = values = hidden_states
         if encoder_hidden_states is not None:
             keys = encoder_hidden_states

@@ -30,6 +30,7 @@ class Frame:
         self.anchors: dict[str, Anchor] = {}
 
     def __call__(self, points: ArrayLike) -> np.ndarray:
+        """Points (n, 2) of the subject as points of the picture."""
         p = np.asarray(points, dtype=float)
         x = 0.5 + self._shift[0] + self._sign * self.scale * p[:, 0]
         y = self.BASE + self._shift[1] - self.scale * p[:, 1]
