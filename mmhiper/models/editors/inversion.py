@@ -24,6 +24,7 @@ from mmhiper.models.edit_options import EditOptions, value_span
 from mmhiper.models.editors.base import (
     Editor,
     Preprocessing,
+    check_differs,
     check_texts,
     expand_negative,
 )
@@ -184,6 +185,11 @@ class InversionEditor(Editor):
             return ids
 
         return Prompt.parse(text, tokenize, self.sd.num_positions)
+
+    def check_learnable(self, data_samples: list[BaseDataElement]) -> None:
+        """Refuses an edit to the text that the picture has already."""
+        if self.target_text is not None:
+            check_differs(self.sd, self.source_text, self.target_text)
 
     # ---------------------------------------------------------------- rules
     def positive(self, text: Conditioning, step: int) -> Conditioning:
