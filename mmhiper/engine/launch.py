@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import io
 import logging
-import math
 import os
 import re
 import shlex
@@ -25,8 +24,15 @@ from mmengine.dist import (
 from mmengine.runner import Runner
 from torch import distributed
 
-from mmhiper.engine.hooks import InterruptionHook, RunHook, config_of
+from mmhiper.engine.hooks import (
+    InterruptionHook,
+    LearnedHook,
+    RunHook,
+    config_of,
+)
+from mmhiper.engine.hooks.editor_of import editor_of
 from mmhiper.engine.hooks.plain_checkpoint_hook import drop_config
+from mmhiper.engine.learnable import check_learnable, check_settings
 from mmhiper.engine.processes import (
     lost_contact,
     set_up_processes,
@@ -181,7 +187,7 @@ def train(
             saved.
     """
     register_all_modules()
-    check_training(cfg)
+    check_settings(cfg)
     if cfg.get('resume'):  # as other OpenMMLab projects have it
         resume = resume or cfg.get('load_from') or 'auto'
         cfg.resume, cfg.load_from = False, None
@@ -197,9 +203,11 @@ def train(
                 stack.enter_context(run_lock(cfg.work_dir))
             plan = _begin(cfg, dataset, resume, resume_anyway)
             runner = ConciseRunner.from_cfg(cfg)
+            check_learnable(cfg, dataset, editor_of(runner))
             runner.take_dataset(dataset)
             runner.register_hook(RunHook(plan.run, plan.checkpoint))
             runner.register_hook(InterruptionHook())
+            runner.register_hook(LearnedHook())
             for level, words in plan.words:
                 runner.logger.log(level, words)
             runner.train()
@@ -248,33 +256,6 @@ def _begin(
     cfg.default_hooks = hooks
     result: Plan = plans[0]
     return result
-
-
-def check_training(cfg: Config) -> None:
-    """Refuse a training of no iterations, or at no rate.
-
-    Args:
-        cfg (Config): Config of the run.
-
-    Raises:
-        ValueError: If its length is no number of at least 1, or its learning
-            rate none of at least 0.
-    """
-    rate = cfg.optim_wrapper.get('optimizer', {}).get('lr', 0.0)
-    if not isinstance(rate, int | float) or not 0 <= rate < math.inf:
-        raise UserError(
-            '`optim_wrapper.optimizer.lr` must be a number of at least 0, '
-            f'but got {rate!r}.'
-        )
-    for name in ('max_iters', 'max_epochs'):
-        length = cfg.train_cfg.get(name)
-        if length is None:  # of a loop that knows
-            continue
-        if type(length) is not int or length < 1:
-            raise UserError(
-                f'`train_cfg.{name}` must be a whole number of at least 1, '
-                f'but got {length!r}.'
-            )
 
 
 def _told(error: Exception, cfg: Config) -> Exception:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseDataPreprocessor
@@ -12,6 +10,7 @@ from torch import Tensor
 
 from mmhiper.registry import MODELS
 from mmhiper.utils.errors import UserError
+from mmhiper.utils.pixels import image_key
 from mmhiper.utils.randomness import generator_of, run_state
 
 # One entry per source image; pictures that are made anew at every iteration
@@ -156,19 +155,6 @@ def _heads_up(key: str) -> bool:
     """Tosses the coin of a picture at this iteration of the run."""
     toss = torch.rand(1, generator=generator_of(*run_state(), key, 'flip'))
     return bool(toss < 0.5)
-
-
-def image_key(image: Tensor) -> str:
-    """Names a picture by its content.
-
-    Args:
-        image (Tensor): (3, H, W) uint8.
-
-    Returns:
-        str: 16 hexadecimal digits.
-    """
-    content = image.cpu().contiguous().numpy().tobytes()
-    return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
 def _check(image: Tensor) -> None:

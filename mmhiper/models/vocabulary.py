@@ -142,6 +142,23 @@ class Vocabulary:
         """The number of tokens of a text, without start and end marks."""
         return len(self._ids(text, {}))
 
+    def cut_off(self, text: str) -> list[str]:
+        """The placeholders of which a text has not all tokens that are read.
+
+        Args:
+            text (str): Any text; what is behind M - 2 tokens is not read.
+
+        Returns:
+            list[str]: Each once.
+        """
+        limit = self._tokenizer.model_max_length - 2
+        read = set(self._ids(text, {})[:limit])
+        return [
+            word
+            for word in dict.fromkeys(self.find(text))
+            if not read.issuperset(self.size + r for r in self._rows[word])
+        ]
+
     def find(self, text: str) -> list[str]:
         """The placeholders in a text, in the order in which they occur."""
         ids = self._tokenize(text)

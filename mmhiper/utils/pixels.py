@@ -1,7 +1,8 @@
-"""From tensors to pictures."""
+"""Pictures as tensors: their names, and what to show of them."""
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -112,3 +113,16 @@ def source_panel(
         return 'source', to_pil(pixels)
     faded = pixels * (FADED + (1 - FADED) * mask)
     return 'source (faded: not learned)', to_pil(faded)
+
+
+def image_key(image: Tensor) -> str:
+    """Names a picture by its content.
+
+    Args:
+        image (Tensor): (3, H, W) uint8.
+
+    Returns:
+        str: 16 hexadecimal digits.
+    """
+    content = image.cpu().contiguous().numpy().tobytes()
+    return hashlib.blake2b(content, digest_size=8).hexdigest()

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from mmengine.dataset import pseudo_collate
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 
-from mmhiper.engine.hooks.editor_of import editor_of
+from mmhiper.engine.fixed_losses import fixed_losses
 from mmhiper.registry import HOOKS
 from mmhiper.utils.atomic import atomic_path
 from mmhiper.utils.errors import UserError
@@ -33,7 +32,7 @@ class LossCurveHook(Hook):
 
     The loss of an iteration depends on its random timestep and noise more
     than on progress. So the editor's loss is also measured on noise that is
-    the same each time (``editor.fixed_loss``), before the first iteration
+    the same each time (``editor.fixed_losses``), before the first iteration
     and at an interval; it is handed to the visualizer as ``fixed_loss``. The
     training does not notice: nothing is drawn from its generators. A resumed
     run shows the whole curve.
@@ -93,14 +92,10 @@ class LossCurveHook(Hook):
 
     @master_only
     def _measure(self, runner: Any, step: int) -> None:
-        dataset = runner.train_dataloader.dataset
-        count = min(len(dataset), self.draws)
-        batch = pseudo_collate([dataset[i] for i in range(count)])
-        editor = editor_of(runner)
-        data = editor.data_preprocessor(batch, training=False)
-        loss = editor.fixed_loss(**data, draws=self.draws)
-        if loss is None:
+        losses = fixed_losses(runner, step, self.draws)
+        if losses is None:
             return
+        loss = losses.mean().item()
         runner.message_hub.update_scalar(LOSSES, loss)
         runner.message_hub.update_scalar(STEPS, step)
         runner.visualizer.add_scalar('fixed_loss', loss, step)

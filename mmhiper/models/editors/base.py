@@ -178,13 +178,36 @@ class Editor(KeepsArguments, BaseModel):
             list[BaseDataElement]: The same, with ``edited``, (3, S, S) uint8.
         """
 
-    def fixed_loss(
+    def check_learnable(self, data_samples: list[BaseDataElement]) -> None:
+        """Refuses a training that can learn nothing, before it starts.
+
+        Args:
+            data_samples (list[BaseDataElement]): Of all source pictures, not
+                preprocessed.
+
+        Raises:
+            ValueError: With what keeps it from learning, and the cure.
+        """
+
+    def subject_of(self, sample: BaseDataElement) -> str:
+        """What a source picture is one of several pictures of.
+
+        Args:
+            sample (BaseDataElement): Of the picture.
+
+        Returns:
+            str: The same for all pictures that are to tell one subject from
+            the rest of a picture.
+        """
+        return ''
+
+    def fixed_losses(
         self,
         inputs: Tensor,
         data_samples: list[BaseDataElement],
         draws: int = 16,
-    ) -> float | None:
-        """A loss that shows the progress of a training without noise.
+    ) -> Tensor | None:
+        """Losses that show the progress of a training without noise.
 
         Args:
             inputs (Tensor): All source pictures, (K, 3, S, S) in [-1, 1].
@@ -193,7 +216,23 @@ class Editor(KeepsArguments, BaseModel):
             draws (int): How much work to spend on it.
 
         Returns:
-            float, optional: None for an editor that has no such loss.
+            Tensor, optional: (n,), of the same draws at each call; None for
+            an editor that has no such losses.
+        """
+        return None
+
+    def losses_of_log(
+        self, history: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor] | None:
+        """The same from what a training has logged, at its ends.
+
+        Args:
+            history (Mapping[str, Tensor]): The numbers of each iteration, by
+                the names that :meth:`loss` gives them.
+
+        Returns:
+            tuple[Tensor, Tensor], optional: Before and after, (n,) each; None
+            for an editor whose steps are not of the same things.
         """
         return None
 

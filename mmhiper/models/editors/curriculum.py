@@ -210,6 +210,21 @@ class CurriculumEditor(InversionEditor):
             return ''
         return f' (timestep {int(log["timestep"])} of {self.num_steps})'
 
+    def losses_of_log(
+        self, history: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor] | None:
+        """The loss of each timestep at its first step and at its last."""
+        if not {'loss', 'timestep'} <= history.keys():
+            return None
+        count = min(len(history['loss']), len(history['timestep']))
+        ends: dict[int, list[Tensor]] = {}
+        for loss, step in zip(
+            history['loss'][-count:], history['timestep'][-count:], strict=True
+        ):
+            ends.setdefault(int(step), []).append(loss)
+        first = torch.stack([losses[0] for losses in ends.values()])
+        return first, torch.stack([losses[-1] for losses in ends.values()])
+
     # ------------------------------------------------------------- training
     def train_step(
         self, data: dict[str, Any], optim_wrapper: Any

@@ -166,7 +166,7 @@ class EmbeddingEditor(Editor):
         )
 
     def fixed_condition(self, sample: BaseDataElement) -> Conditioning:
-        """The conditioning of :meth:`fixed_loss`.
+        """The conditioning of :meth:`fixed_losses`.
 
         Args:
             sample (BaseDataElement): See :meth:`forward`.
@@ -312,13 +312,13 @@ class EmbeddingEditor(Editor):
         return f' (timestep {", ".join(map(str, timesteps.tolist()))})'
 
     @torch.no_grad()
-    def fixed_loss(
+    def fixed_losses(
         self,
         inputs: Tensor,
         data_samples: list[BaseDataElement],
         draws: int = 16,
-    ) -> float | None:
-        """The denoising loss on noise that is the same at each call.
+    ) -> Tensor | None:
+        """The denoising losses on noise that is the same at each call.
 
         The timesteps are spread evenly, so this shows the progress of a
         training, which the loss of one step hides in its random timestep.
@@ -331,8 +331,8 @@ class EmbeddingEditor(Editor):
             draws (int): Draws of noise, at least one per picture.
 
         Returns:
-            float: The mean over pictures and draws; None for an editor that
-            has no such loss.
+            Tensor: (n,), one of each draw, n a multiple of K; None for an
+            editor that has no such losses.
         """
         seed, _ = run_state()
         count = max(1, draws // len(data_samples)) * len(data_samples)
@@ -353,7 +353,7 @@ class EmbeddingEditor(Editor):
             )
             masks = [sample.get('loss_mask')]
             losses.append(masked_means(output, target, masks))
-        return torch.cat(losses).mean().item()
+        return torch.cat(losses)
 
     @torch.no_grad()
     def predict(

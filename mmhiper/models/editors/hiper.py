@@ -13,7 +13,7 @@ from torch import Tensor
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.editors.base import Preprocessing
 from mmhiper.models.editors.denoising import EmbeddingEditor
-from mmhiper.models.editors.texts import check_texts
+from mmhiper.models.editors.texts import check_differs, check_texts
 from mmhiper.models.embeddings import TailEmbedding
 from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.registry import MODELS
@@ -127,6 +127,37 @@ class HiPer(EmbeddingEditor):
         """The number of source images K."""
         return len(self.source_text)
 
+    @property
+    def content_tokens(self) -> int:
+        """The tokens of a text that fit into the content part."""
+        positions = self.sd.num_positions
+        # the last position of all is always an end mark
+        return min(positions - self.n_hiper - 1, positions - 2)
+
+    def check_learnable(self, data_samples: list[BaseDataElement]) -> None:
+        """Refuses texts without a picture, and edits that change nothing."""
+        if self.strength == 0:
+            raise UserError(
+                '`strength` must not be 0: the edits would have nothing of '
+                'what is learned in them. The papers take 0.8.'
+            )
+        indices = set(self.image_indices(data_samples).tolist())
+        if len(indices) < self.num_images:
+            raise UserError(
+                f'`source_text` has {self.num_images} texts, one for each '
+                f'picture, but the dataset has {len(indices)} picture(s): '
+                'the others would learn nothing. Name as many pictures '
+                '(`img`) as texts.'
+            )
+        for source, target in zip(
+            self.source_text, self.target_text or [], strict=False
+        ):
+            check_differs(self.sd, source, target, self.content_tokens)
+
+    def subject_of(self, sample: BaseDataElement) -> str:
+        """The text of a picture."""
+        return self.source_text[int(self.image_indices([sample]))]
+
     def encode_content(self, texts: list[str]) -> Conditioning:
         """Encodes texts, cut where they would reach the learned positions.
 
@@ -138,9 +169,7 @@ class HiPer(EmbeddingEditor):
         Returns:
             Conditioning: Tokens (B, M, D).
         """
-        limit = self.sd.num_positions - self.n_hiper - 1
-        # the last position of all is always an end mark
-        limit = min(limit, self.sd.num_positions - 2)
+        limit = self.content_tokens
         for text in texts:
             tokens = self.sd.count_tokens(text)
             if tokens > limit:

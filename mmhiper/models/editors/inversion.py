@@ -22,7 +22,11 @@ from mmhiper.models.attention import (
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.edit_options import EditOptions, value_span
 from mmhiper.models.editors.base import Editor, Preprocessing
-from mmhiper.models.editors.texts import check_texts, expand_negative
+from mmhiper.models.editors.texts import (
+    check_differs,
+    check_texts,
+    expand_negative,
+)
 from mmhiper.models.guidance import Guidance
 from mmhiper.models.inversion import Inversion, invert
 from mmhiper.models.prompt import Prompt
@@ -180,6 +184,11 @@ class InversionEditor(Editor):
             return ids
 
         return Prompt.parse(text, tokenize, self.sd.num_positions)
+
+    def check_learnable(self, data_samples: list[BaseDataElement]) -> None:
+        """Refuses an edit to the text that the picture has already."""
+        if self.target_text is not None:
+            check_differs(self.sd, self.source_text, self.target_text)
 
     # ---------------------------------------------------------------- rules
     def positive(self, text: Conditioning, step: int) -> Conditioning:

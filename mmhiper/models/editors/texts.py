@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.names import check_unicode
 
@@ -27,6 +28,37 @@ def check_texts(name: str, texts: Sequence[str]) -> None:
                 f'but got {text!r}.'
             )
         check_unicode(name, text)
+
+
+def check_differs(
+    sd: StableDiffusion,
+    source: str,
+    target: str,
+    max_tokens: int | None = None,
+) -> None:
+    """Refuses an edit to the text that the picture has already.
+
+    Args:
+        sd (StableDiffusion): The frozen model, which says what is the same.
+        source (str): What the picture shows.
+        target (str): The edit.
+        max_tokens (int, optional): Tokens of each that are read.
+
+    Raises:
+        ValueError: If the model reads the same in both.
+    """
+    ids = [sd.vocabulary.encode([t], max_tokens) for t in (source, target)]
+    if (ids[0] == ids[1]).all():
+        cut = (
+            ''
+            if max_tokens is None or source == target
+            else (f' (its first {max_tokens} tokens are read)')
+        )
+        raise UserError(
+            f'`target_text` must be another text than `source_text`, but to '
+            f'the model {target!r} is the same as {source!r}{cut}: the edit '
+            'would change nothing. Say in it what is to become of the picture.'
+        )
 
 
 def expand_negative(negative: str | Sequence[str], count: int) -> list[str]:

@@ -20,7 +20,7 @@ from mmhiper.models.editors.word_editor import WordEditor, check_range
 from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.registry import MODELS
 from mmhiper.utils.arguments import OfThisRun
-from mmhiper.utils.errors import UserError
+from mmhiper.utils.errors import UserError, shortened
 from mmhiper.utils.randomness import generator_of, run_state
 
 
@@ -201,18 +201,75 @@ class TextualInversion(WordEditor):
         checked: Sequence[str] = prompts
         return checked
 
+    def check_learnable(self, data_samples: list[BaseDataElement]) -> None:
+        """Refuses sentences in which a word, or some of it, is not read."""
+        found: set[str] = set()
+        for sample in data_samples:
+            for text in self._prompts_of(sample):
+                words = self.words.learned_in(text)
+                if not words:
+                    raise UserError(
+                        f'The template {shortened(text)} has none of the '
+                        f'words {quoted(self.words.learned)}, so a step with '
+                        'it would learn nothing. Give dataset and model the '
+                        'same placeholder.'
+                    )
+                found.update(words)
+                self._check_read('template', self._longest(text, sample))
+        missing = [word for word in self.words.learned if word not in found]
+        if missing:
+            raise UserError(
+                f'The word {quoted(missing)} is in no template of the '
+                'pictures, so nothing of it would be learned: they have '
+                f'{quoted(sorted(found))}. Give dataset and model the same '
+                'placeholders.'
+            )
+        for prompt in self.val_prompts:
+            self._check_read('validation prompt', prompt)
+
+    def _longest(self, text: str, sample: BaseDataElement) -> str:
+        """A sentence with all that training may put behind it."""
+        tokens = self.words.of_images
+        if not tokens or not self.per_image_mixing:
+            return text
+        return f'{text} with {tokens[self._image_of(sample)]}'
+
+    def _check_read(self, what: str, text: str) -> None:
+        """Refuses a text that ends before all of a word in it is read."""
+        lost = self.vocabulary.cut_off(text)
+        if lost:
+            own = quoted(lost)
+            limit = self.sd.num_positions - 2
+            raise UserError(
+                f'The {what} {shortened(text)} has '
+                f'{self.vocabulary.count(text)} tokens, of which the model '
+                f'reads the first {limit}: {own}, of '
+                f'{sum(len(self.vocabulary.rows_of(w)) for w in lost)} '
+                'vector(s), is not all among them, so not all of it is '
+                'learned. Shorten the text, or `num_vectors_per_token`.'
+            )
+
+    def _image_of(self, sample: BaseDataElement) -> int:
+        """Which of the tokens of pictures a picture has."""
+        count = len(self.words.of_images)
+        image: int = sample.get('image_index', 0)
+        if image >= count:
+            raise UserError(
+                '`per_image_tokens` must be the number of training pictures, '
+                f'but is {count}, and there is a picture number {image + 1}.'
+            )
+        return image
+
+    def subject_of(self, sample: BaseDataElement) -> str:
+        """The words of a picture."""
+        return ', '.join(self.words.learned_in(self._prompts_of(sample)[0]))
+
     def _with_image_token(self, text: str, sample: BaseDataElement) -> str:
         """Ends a text with its picture's own token, now and then."""
         tokens = self.words.of_images
         if not tokens:
             return text
-        image = sample.get('image_index', 0)
-        if image >= len(tokens):
-            raise UserError(
-                '`per_image_tokens` must be the number of training pictures, '
-                f'but is {len(tokens)}, and there is a picture number '
-                f'{image + 1}.'
-            )
+        image = self._image_of(sample)
         seed, iteration = run_state()
         generator = generator_of(seed, sample.image_key, iteration, 'mixing')
         if float(torch.rand(1, generator=generator)) >= self.per_image_mixing:
