@@ -35,10 +35,10 @@ class Picture:
     """What draws a picture.
 
     Args:
-        command (str): As a user would type it in the root of the project.
-        made (str): Which file it makes, in the folder of its results; a
-            pattern, where its name tells of a setting.
-        folder (str): The option that names this folder.
+        command: As a user would type it in the root of the project.
+        made: Which file it makes, in the folder of its results; a pattern,
+            where its name tells of a setting.
+        folder: The option that names this folder.
     """
 
     command: str

@@ -20,15 +20,14 @@ def merge_token_files(
     other: a prompt with the longer one would have both.
 
     Args:
-        files (Mapping[str, TokenFile]): By path, in the order of the result.
-        renames (Mapping, optional): Another placeholder by the path of a
-            file and the placeholder in it.
-        ask (Callable, optional): Gets path and placeholder of a word that
-            clashes, and with what; returns another placeholder for it.
-            Without it a clash is an error.
+        files: By path, in the order of the result.
+        renames: Another placeholder by the path of a file and the placeholder
+            in it.
+        ask: Gets path and placeholder of a word that clashes, and with what;
+            returns another placeholder for it. Without it a clash is an error.
 
     Returns:
-        TokenFile: All words, without metadata, which differs among files.
+        All words, without metadata, which differs among files.
 
     Raises:
         ValueError: If words clash, or the files belong to different text

@@ -131,11 +131,10 @@ def model_kind(entries: Mapping[Any, Any]) -> str | None:
     """Tells what a file is, if it is known and holds no words.
 
     Args:
-        entries (Mapping): What the file holds, by name.
+        entries: What the file holds, by name.
 
     Returns:
-        str, optional: Two sentences from 'it is' on: what it is, and where it
-        belongs.
+        Two sentences from 'it is' on: what it is, and where it belongs.
     """
     if _is_hypernetwork(entries):
         return (

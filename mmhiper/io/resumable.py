@@ -30,7 +30,7 @@ def check_resumable(path: str | Path) -> None:
     that remembers other sizes only in its first step.
 
     Args:
-        path (str or Path): A ``.pth`` file.
+        path: A ``.pth`` file.
 
     Raises:
         FileNotFoundError: If there is no such file.

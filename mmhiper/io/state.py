@@ -16,13 +16,12 @@ def read_state(path: str | Path) -> OrderedDict[str, Tensor]:
     """Reads a checkpoint or an export, or words from elsewhere.
 
     Args:
-        path (str or Path): What :func:`read_checkpoint` reads, or
-            :func:`read_token_file`.
+        path: What :func:`read_checkpoint` reads, or :func:`read_token_file`.
 
     Returns:
-        OrderedDict[str, Tensor]: As of :func:`read_checkpoint`; of words from
-        elsewhere the rows by placeholder, which say no editor or backbone.
-        With two text encoders names end in ``.clip_l`` and ``.clip_g``.
+        As of :func:`read_checkpoint`; of words from elsewhere the rows by
+        placeholder, which say no editor or backbone. With two text encoders
+        names end in ``.clip_l`` and ``.clip_g``.
 
     Raises:
         FileNotFoundError: If there is no such file.

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseDataPreprocessor
 from mmengine.structures import BaseDataElement
 from torch import Tensor
+from typing_extensions import override
 
 from mmhiper.registry import MODELS
 from mmhiper.utils.errors import UserError
@@ -27,11 +28,11 @@ class ImagePreprocessor(BaseDataPreprocessor):
     here, where the editor fills it in, and one pipeline serves them all.
 
     Args:
-        size (int, optional): Side in pixels. None means the backbone's own.
-        random_flip (bool): Whether to mirror each picture left to right in
-            half of the training iterations. It is done here and not in the
-            data pipeline, so that it too depends on (seed, picture,
-            iteration) alone.
+        size: Side in pixels. None means the backbone's own.
+        random_flip: Whether to mirror each picture left to right in half of
+            the training iterations. It is done here and not in the data
+            pipeline, so that it too depends on (seed, picture, iteration)
+            alone.
     """
 
     def __init__(
@@ -49,23 +50,24 @@ class ImagePreprocessor(BaseDataPreprocessor):
             tuple, tuple[list[Tensor], Tensor, Tensor | None, str]
         ] = {}
 
+    @override
     def forward(self, data: dict, training: bool = False) -> dict:
         """Preprocesses one batch.
 
         Args:
-            data (dict): 'inputs': (B, 3, H, W) or a list of (3, H, W), RGB
-                uint8 in [0, 255], square, sizes may differ; optionally
-                'data_samples': a list of B data elements, which may have a
-                ``mask``, (H, W) uint8, 255 for what the loss counts.
-            training (bool): Whether random flips take place.
+            data: 'inputs': (B, 3, H, W) or a list of (3, H, W), RGB uint8 in
+                [0, 255], square, sizes may differ; optionally 'data_samples':
+                a list of B data elements, which may have a ``mask``, (H, W)
+                uint8, 255 for what the loss counts.
+            training: Whether random flips take place.
 
         Returns:
-            dict: 'inputs': (B, 3, size, size) fp32 in [-1, 1]; 'data_samples':
-            the elements, each with an ``image_key``, a short hash of its
-            picture that names it wherever it lies and whatever batch it is
-            in, and, where it has a mask, a ``loss_mask``, (size, size) fp32
-            in [0, 1]. A mirrored picture is another picture; one with another
-            mask is the same.
+            'inputs': (B, 3, size, size) fp32 in [-1, 1]; 'data_samples': the
+            elements, each with an ``image_key``, a short hash of its picture
+            that names it wherever it lies and whatever batch it is in, and,
+            where it has a mask, a ``loss_mask``, (size, size) fp32 in [0, 1].
+            A mirrored picture is another picture; one with another mask is the
+            same.
 
         Raises:
             ValueError: If a picture or a mask has another type or shape.
@@ -89,21 +91,14 @@ class ImagePreprocessor(BaseDataPreprocessor):
     def _prepare(
         self, image: Tensor, mask: Tensor | None
     ) -> tuple[Tensor, Tensor | None, str]:
-        """Checks, names and resizes a picture when it is first seen.
+        """Checks, names and resizes a picture when it is first seen."""
+        # A dataset that keeps its pictures hands over the same tensor at every
+        # iteration; a photo of 12 megapixels would take longer to resize than
+        # a step of training.
+        # (3, H, H) uint8 in [0, 255] -> (3, size, size) fp32 in [-1, 1]; a
+        # mask (H, H) likewise -> (size, size) in [0, 1], soft where a pixel is
+        # in part subject
 
-        A dataset that keeps its pictures hands over the same tensor at every
-        iteration; a photo of 12 megapixels would take longer to resize than
-        a step of training.
-
-        Args:
-            image (Tensor): (3, H, H) uint8 in [0, 255].
-            mask (Tensor, optional): (H, H) uint8 in [0, 255].
-
-        Returns:
-            tuple[Tensor, Tensor | None, str]: (3, size, size) fp32 in
-            [-1, 1]; (size, size) fp32 in [0, 1], soft where a pixel is in
-            part subject; and the name of the picture.
-        """
         # The entry keeps its tensors alive, so no others can have their ids;
         # the versions count changes in place.
         given = [each for each in (image, mask) if each is not None]
@@ -130,14 +125,8 @@ class ImagePreprocessor(BaseDataPreprocessor):
         return share[0, 0]
 
     def _to_model(self, image: Tensor) -> Tensor:
-        """Resizes and rescales one picture.
-
-        Args:
-            image (Tensor): (3, H, H) uint8 in [0, 255].
-
-        Returns:
-            Tensor: (3, size, size) fp32 in [-1, 1].
-        """
+        """Resizes and rescales one picture."""
+        # (3, H, H) uint8 in [0, 255] -> (3, size, size) fp32 in [-1, 1]
         on_device = image.to(self.device, non_blocking=True)
         pixels = on_device.float() / 127.5 - 1
         if self.size is None or image.shape[-1] == self.size:
@@ -158,14 +147,7 @@ def _heads_up(key: str) -> bool:
 
 
 def _check(image: Tensor) -> None:
-    """Refuses what is not a square RGB picture.
-
-    Args:
-        image (Tensor): Should be (3, H, H) uint8.
-
-    Raises:
-        ValueError: If it is not.
-    """
+    """Refuses what is not a square RGB picture."""
     if image.ndim != 3 or len(image) != 3 or image.dtype != torch.uint8:
         raise UserError(
             'A picture must be a (3, H, W) uint8 RGB tensor in [0, 255], but '
@@ -179,15 +161,7 @@ def _check(image: Tensor) -> None:
 
 
 def _check_mask(mask: Tensor, image: Tensor) -> None:
-    """Refuses what is no mask of a picture.
-
-    Args:
-        mask (Tensor): Should be (H, H) uint8 with something of the subject.
-        image (Tensor): The picture, (3, H, H).
-
-    Raises:
-        ValueError: If it is not.
-    """
+    """Refuses what is no mask of a picture."""
     if mask.shape != image.shape[1:] or mask.dtype != torch.uint8:
         raise UserError(
             'A mask must be a uint8 tensor in [0, 255] of the size of its '

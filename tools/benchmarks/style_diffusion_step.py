@@ -82,7 +82,8 @@ def ours(folder: Path) -> Step:
 
 def stand_in_for_inversion(editor: Any, batch: dict) -> None:
     """Fills in what 30 forward passes would give: what is measured is a step
-    of training, which does not depend on the numbers."""
+    of training, which does not depend on the numbers.
+    """
     from mmhiper.models.attention import module_of
     from mmhiper.models.inversion import Inversion
 

@@ -80,11 +80,7 @@ def variant_of(row: Row) -> str:
 
 # ----------------------------------------------------------------------- cases
 class Cases:
-    """The cases that are done, a line of a file each.
-
-    Args:
-        path (Path): The file.
-    """
+    """The cases that are done, a line of a file each."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

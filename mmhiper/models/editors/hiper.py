@@ -9,6 +9,7 @@ import torch
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.structures import BaseDataElement
 from torch import Tensor
+from typing_extensions import override
 
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.editors.base import Preprocessing
@@ -31,19 +32,18 @@ class HiPer(EmbeddingEditor):
     part, scaled by ``strength``, behind it (eq. 5).
 
     Args:
-        sd (dict or StableDiffusion): The frozen model or its config.
-        source_text (str or list[str]): What the source image shows; a list of
-            K texts for K images.
-        target_text (str or list[str], optional): The edit that previews show;
-            one for all images or one each.
-        n_hiper (int): Learned positions N, in [1, M - 1]. The paper takes 5;
-            its authors advise 10 for people.
-        strength (float): Default factor on the learned part in an edit.
-        data_preprocessor (dict, optional): See :class:`EmbeddingEditor`.
-        val_prompts (str or list[str], optional): More edits that previews
-            show, of the first image.
-        hold_outside (float): See :class:`EmbeddingEditor`, as for
-            ``noise_offset``, ``min_snr_gamma`` and ``debiased``.
+        sd: The frozen model or its config.
+        source_text: What the source image shows; a list of K texts for K
+            images.
+        target_text: The edit that previews show; one for all images or one
+            each.
+        n_hiper: Learned positions N, in [1, M - 1]. The paper takes 5; its
+            authors advise 10 for people.
+        strength: Default factor on the learned part in an edit.
+        data_preprocessor: See :class:`EmbeddingEditor`.
+        val_prompts: More edits that previews show, of the first image.
+        hold_outside: See :class:`EmbeddingEditor`, as for ``noise_offset``,
+            ``min_snr_gamma`` and ``debiased``.
 
     Raises:
         ValueError: If a text is empty, the numbers of texts differ, or
@@ -134,6 +134,7 @@ class HiPer(EmbeddingEditor):
         # the last position of all is always an end mark
         return min(positions - self.n_hiper - 1, positions - 2)
 
+    @override
     def check_learnable(self, data_samples: list[BaseDataElement]) -> None:
         """Refuses texts without a picture, and edits that change nothing."""
         if self.strength == 0:
@@ -154,6 +155,7 @@ class HiPer(EmbeddingEditor):
         ):
             check_differs(self.sd, source, target, self.content_tokens)
 
+    @override
     def subject_of(self, sample: BaseDataElement) -> str:
         """The text of a picture."""
         return self.source_text[int(self.image_indices([sample]))]
@@ -164,10 +166,10 @@ class HiPer(EmbeddingEditor):
         A start mark and M - N - 1 tokens fit into the content part.
 
         Args:
-            texts (list[str]): B texts.
+            texts: B texts.
 
         Returns:
-            Conditioning: Tokens (B, M, D).
+            Tokens (B, M, D).
         """
         limit = self.content_tokens
         for text in texts:
@@ -181,32 +183,20 @@ class HiPer(EmbeddingEditor):
                 )
         return self.sd.encode_text(texts, max_tokens=limit)
 
+    @override
     def train_condition(
         self, data_samples: list[BaseDataElement]
     ) -> Conditioning:
-        """[source text, learned part], with no scale (eq. 4).
-
-        Args:
-            data_samples (list[BaseDataElement]): B elements.
-
-        Returns:
-            Conditioning: B texts.
-        """
+        """[source text, learned part], with no scale (eq. 4)."""
         images = self._indices_there(data_samples)
         source = self.plain_condition(data_samples)
         return source.with_tokens(self.embedding(source.tokens, images))
 
+    @override
     def plain_condition(
         self, data_samples: list[BaseDataElement]
     ) -> Conditioning:
-        """The plain source text of each element.
-
-        Args:
-            data_samples (list[BaseDataElement]): B elements.
-
-        Returns:
-            Conditioning: B texts.
-        """
+        """The plain source text of each element."""
         images = self._indices_there(data_samples)
         return Conditioning(self.content, self.pooled)[images]
 
@@ -215,6 +205,7 @@ class HiPer(EmbeddingEditor):
         images = self.image_indices(data_samples)
         return images.to(self.content.device, non_blocking=True)
 
+    @override
     def condition(
         self,
         prompts: list[str],
@@ -225,13 +216,13 @@ class HiPer(EmbeddingEditor):
         """[prompt, strength * learned part] (eq. 5).
 
         Args:
-            prompts (list[str]): B prompts.
-            strength (float, optional): Factor on the learned part; 1 with the
-                source text reconstructs, 0.8 (the default) edits.
-            image (int): Which of the K source images.
+            prompts: B prompts.
+            strength: Factor on the learned part; 1 with the source text
+                reconstructs, 0.8 (the default) edits.
+            image: Which of the K source images.
 
         Returns:
-            Conditioning: B texts.
+            B texts.
 
         Raises:
             ValueError: If there is no such image.
@@ -246,29 +237,20 @@ class HiPer(EmbeddingEditor):
         images = torch.full((len(prompts),), image, device=text.tokens.device)
         return text.with_tokens(self.embedding(text.tokens, images, strength))
 
+    @override
     def edit_condition(
         self, data_samples: list[BaseDataElement]
     ) -> Conditioning:
-        """[target text, strength * learned part], or the source text's.
-
-        Args:
-            data_samples (list[BaseDataElement]): B elements.
-
-        Returns:
-            Conditioning: B texts.
-        """
+        """[target text, strength * learned part], or the source text's."""
         texts = self.target_text or self.source_text
         images = self.image_indices(data_samples).tolist()
         return Conditioning.cat(
             [self.condition([texts[i]], image=i) for i in images]
         )
 
+    @override
     def preview_conditions(self) -> list[tuple[str, Conditioning]]:
-        """Reconstruction, edit, and the plain target text.
-
-        Returns:
-            list[tuple[str, Conditioning]]: Captions, and one text each.
-        """
+        """Reconstruction, edit, and the plain target text."""
         source = self.source_text[0]
         target = (self.target_text or self.source_text)[0]
         return [
@@ -283,12 +265,9 @@ class HiPer(EmbeddingEditor):
             (f'[{target}]', self.encode_content([target])),
         ]
 
+    @override
     def comparisons(self) -> list[tuple[str, Conditioning, Conditioning]]:
-        """The target texts, with the learned part and plain.
-
-        Returns:
-            list[tuple[str, Conditioning, Conditioning]]: One per image.
-        """
+        """The target texts, with the learned part and plain."""
         texts = self.target_text or self.source_text
         return [
             (
@@ -299,31 +278,19 @@ class HiPer(EmbeddingEditor):
             for i, text in enumerate(texts)
         ]
 
+    @override
     def is_about(self, number: int, sample: BaseDataElement) -> bool:
-        """Whether a target text is that of a source image.
-
-        Args:
-            number (int): Which text.
-            sample (BaseDataElement): With ``image_index``.
-
-        Returns:
-            bool: The answer.
-        """
+        """Whether a target text is that of a source image."""
         return number == int(self.image_indices([sample]))
 
+    @override
     def example_prompt(self) -> str | None:
         """The target text of the first image."""
         return self.target_text[0] if self.target_text else None
 
+    @override
     def image_indices(self, data_samples: list[BaseDataElement]) -> Tensor:
         """Which source image each data element is.
-
-        Args:
-            data_samples (list[BaseDataElement]): Elements with
-                ``image_index``; it may be missing when there is one image.
-
-        Returns:
-            Tensor: (B,) integers in [0, K).
 
         Raises:
             ValueError: If an index is missing or out of range.
@@ -340,18 +307,11 @@ class HiPer(EmbeddingEditor):
                 )
         return torch.tensor(indices)
 
+    @override
     def loss(
         self, inputs: Tensor, data_samples: list[BaseDataElement]
     ) -> dict[str, Tensor]:
-        """The sum over source images of each one's mean squared error.
-
-        Args:
-            inputs (Tensor): (B, 3, S, S) in [-1, 1].
-            data_samples (list[BaseDataElement]): B elements.
-
-        Returns:
-            dict[str, Tensor]: 'loss', a scalar.
-        """
+        """The sum over source images of each one's mean squared error."""
         losses = self.image_losses(inputs, data_samples)
         images = self.image_indices(data_samples)
         # How often each image occurs in this step, over all processes. Its

@@ -13,8 +13,7 @@ def check_texts(name: str, texts: Sequence[str]) -> None:
     """Refuses empty texts, and such that no tokenizer takes.
 
     Args:
-        name (str): Of the argument, for the message.
-        texts (Sequence[str]): Texts.
+        name: Of the argument, for the message.
 
     Raises:
         ValueError: If there is none, or one is empty or no string.
@@ -39,10 +38,10 @@ def check_differs(
     """Refuses an edit to the text that the picture has already.
 
     Args:
-        sd (StableDiffusion): The frozen model, which says what is the same.
-        source (str): What the picture shows.
-        target (str): The edit.
-        max_tokens (int, optional): Tokens of each that are read.
+        sd: The frozen model, which says what is the same.
+        source: What the picture shows.
+        target: The edit.
+        max_tokens: Tokens of each that are read.
 
     Raises:
         ValueError: If the model reads the same in both.
@@ -65,11 +64,8 @@ def expand_negative(negative: str | Sequence[str], count: int) -> list[str]:
     """One negative prompt per prompt.
 
     Args:
-        negative (str or Sequence[str]): One for all, or one each.
-        count (int): The number of prompts.
-
-    Returns:
-        list[str]: As many.
+        negative: One for all, or one each.
+        count: The number of prompts.
 
     Raises:
         ValueError: If the numbers differ.

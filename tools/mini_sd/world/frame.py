@@ -14,9 +14,9 @@ class Frame:
     """Places a subject: own frame (origin on the ground, y up) -> picture.
 
     Args:
-        flip (bool): Look to the left instead of the right.
-        scale (float): Size, 1 is usual.
-        shift (tuple[float, float]): Offset in frame units.
+        flip: Look to the left instead of the right.
+        scale: Size, 1 is usual.
+        shift: Offset in frame units.
     """
 
     BASE = 0.92  # the ground under the subject, in frame units from the top
