@@ -20,13 +20,12 @@ class Conditioning:
     passes them. Either may be 1, for what does not vary.
 
     Attributes:
-        tokens (Tensor): One vector per token position, (B, M, D) or
-            (B, S, L, M, D). For the Stable Diffusion family M is 77.
-        pooled (Tensor, optional): One vector per text, (B, P), for backbones
-            that want it; None for Stable Diffusion 1.x and 2.x.
-        values (Tensor, optional): What cross-attention takes its values from,
-            as large as the tokens; None for the tokens, which always make its
-            keys.
+        tokens: One vector per token position, (B, M, D) or (B, S, L, M, D).
+            For the Stable Diffusion family M is 77.
+        pooled: One vector per text, (B, P), for backbones that want it; None
+            for Stable Diffusion 1.x and 2.x.
+        values: What cross-attention takes its values from, as large as the
+            tokens; None for the tokens, which always make its keys.
     """
 
     tokens: Tensor
@@ -51,10 +50,10 @@ class Conditioning:
         """Texts of each layer as texts that vary.
 
         Args:
-            layers (int): L; there are L * B texts, those of a layer together.
+            layers: L; there are L * B texts, those of a layer together.
 
         Returns:
-            Conditioning: (B, 1, L, M, D). A pooled text is the mean.
+            (B, 1, L, M, D). A pooled text is the mean.
         """
         return self._varying(layers, 1)
 
@@ -62,10 +61,10 @@ class Conditioning:
         """Texts of each stage as texts that vary.
 
         Args:
-            stages (int): S; there are S * B texts, those of a stage together.
+            stages: S; there are S * B texts, those of a stage together.
 
         Returns:
-            Conditioning: (B, S, 1, M, D). A pooled text is the mean.
+            (B, S, 1, M, D). A pooled text is the mean.
         """
         return self._varying(stages, 2)
 
@@ -81,13 +80,12 @@ class Conditioning:
         """What holds at some noise.
 
         Args:
-            timesteps (Tensor): One number, or (B,), on the CPU; fractions
-                count as the integer below.
-            num_timesteps (int): They are in [0, ``num_timesteps``).
+            timesteps: One number, or (B,), on the CPU; fractions count as the
+                integer below.
+            num_timesteps: They are in [0, ``num_timesteps``).
 
         Returns:
-            Conditioning: Of one stage, (B, 1, L, M, D), or what does not
-            vary, as it is.
+            Of one stage, (B, 1, L, M, D), or what does not vary, as it is.
         """
         if not self.varies:
             return self
@@ -112,10 +110,10 @@ class Conditioning:
         """Applies one function to all tensors.
 
         Args:
-            function (callable): Tensor in, tensor out.
+            function: Tensor in, tensor out.
 
         Returns:
-            Conditioning: The results, in the same places.
+            The results, in the same places.
         """
         pooled = None if self.pooled is None else function(self.pooled)
         values = None if self.values is None else function(self.values)
@@ -133,10 +131,10 @@ class Conditioning:
         """Repeats each text, keeping copies together.
 
         Args:
-            repeats (int): Copies per text.
+            repeats: Copies per text.
 
         Returns:
-            Conditioning: B * repeats texts: a, a, b, b, ...
+            B * repeats texts: a, a, b, b, ...
         """
         return self._map(lambda tensor: tensor.repeat_interleave(repeats, 0))
 
@@ -148,10 +146,10 @@ class Conditioning:
         """Replaces the token part and keeps the pooled part.
 
         Args:
-            tokens (Tensor): (B, M, D).
+            tokens: (B, M, D).
 
         Returns:
-            Conditioning: The same texts with other token vectors.
+            The same texts with other token vectors.
         """
         return Conditioning(tokens, self.pooled)
 
@@ -159,10 +157,10 @@ class Conditioning:
         """Gives cross-attention values of their own.
 
         Args:
-            values (Tensor): (B, M, D).
+            values: (B, M, D).
 
         Returns:
-            Conditioning: The same texts with them.
+            The same texts with them.
         """
         return Conditioning(self.tokens, self.pooled, values)
 
@@ -182,12 +180,12 @@ class Conditioning:
         """Joins batches, one after another.
 
         Args:
-            parts (Sequence[Conditioning]): All with a pooled part or none;
-                where only some have values, the others' are their tokens;
-                where only some vary, the others do not in the same form.
+            parts: All with a pooled part or none; where only some have values,
+                the others' are their tokens; where only some vary, the others
+                do not in the same form.
 
         Returns:
-            Conditioning: One batch.
+            One batch.
         """
         forms = {part.tokens.shape[1:3] for part in parts if part.varies}
         if forms:

@@ -18,10 +18,10 @@ def cross_layers(unet: nn.Module) -> list[Layer]:
     """The layers that attend to the text, as a picture passes them.
 
     Args:
-        unet (UNet2DConditionModel): The U-Net.
+        unet: The U-Net.
 
     Returns:
-        list[Layer]: L of them, 16 in Stable Diffusion 1.x.
+        L of them, 16 in Stable Diffusion 1.x.
     """
     layers = [layer for layer in attention_layers(unet) if layer.cross]
     return sorted(layers, key=lambda layer: _PASSED.index(layer.part))
@@ -31,10 +31,10 @@ def in_a_row(tokens: Tensor) -> Tensor:
     """Lays the texts of all layers one behind another.
 
     Args:
-        tokens (Tensor): Of one stage, (B, 1, L, M, D).
+        tokens: Of one stage, (B, 1, L, M, D).
 
     Returns:
-        Tensor: (B, L * M, D), which the layers read after `read_own`.
+        (B, L * M, D), which the layers read after `read_own`.
     """
     return tokens.flatten(1, 3)
 
@@ -46,8 +46,8 @@ def read_own(unet: nn.Module, num_positions: int) -> None:
     with any kind of attention, and where a backward pass computes it again.
 
     Args:
-        unet (UNet2DConditionModel): The U-Net.
-        num_positions (int): M.
+        unet: The U-Net.
+        num_positions: M.
     """
     for number, layer in enumerate(cross_layers(unet)):
         module_of(unet, layer).register_forward_pre_hook(

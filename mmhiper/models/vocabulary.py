@@ -56,10 +56,10 @@ class Vocabulary:
         """Adds a placeholder of some new tokens.
 
         Args:
-            placeholder (str): One word, such as ``<cat-toy>``.
-            num_vectors (int): How many new tokens it stands for.
-            groups (int): How many such sets of tokens it has; a text that is
-                encoded has one of them.
+            placeholder: One word, such as ``<cat-toy>``.
+            num_vectors: How many new tokens it stands for.
+            groups: How many such sets of tokens it has; a text that is encoded
+                has one of them.
 
         Raises:
             ValueError: If it is empty, has spaces, is a word that exists, or
@@ -110,10 +110,10 @@ class Vocabulary:
         """The id of a word that is one token.
 
         Args:
-            word (str): A word.
+            word: A word.
 
         Returns:
-            int: Its id.
+            Its id.
 
         Raises:
             ValueError: If it is none or several tokens; the message shows
@@ -146,6 +146,23 @@ class Vocabulary:
         """The number of tokens of a text, without start and end marks."""
         return len(self._ids(text, {}))
 
+    def cut_off(self, text: str) -> list[str]:
+        """The placeholders of which a text has not all tokens that are read.
+
+        Args:
+            text: Any text; what is behind M - 2 tokens is not read.
+
+        Returns:
+            Each once.
+        """
+        limit = self._tokenizer.model_max_length - 2
+        read = set(self._ids(text, {})[:limit])
+        return [
+            word
+            for word in dict.fromkeys(self.find(text))
+            if not read.issuperset(self.size + r for r in self._rows[word])
+        ]
+
     def find(self, text: str) -> list[str]:
         """The placeholders in a text, in the order in which they occur."""
         ids = self._tokenize(text)
@@ -166,13 +183,12 @@ class Vocabulary:
         """The ids of a text, each placeholder as its new tokens.
 
         Args:
-            text (str): Any text.
-            lengths (Mapping[str, int]): How many of its tokens a placeholder
-                is, where not all.
-            group (int): Which of its sets of tokens, where it has several.
+            text: Any text.
+            lengths: How many of its tokens a placeholder is, where not all.
+            group: Which of its sets of tokens, where it has several.
 
         Returns:
-            list[int]: Without start and end marks.
+            Without start and end marks.
         """
         ids: list[int] = []
         for token in self._tokenize(text):
@@ -201,15 +217,14 @@ class Vocabulary:
         """Turns texts into ids, padded to all M positions.
 
         Args:
-            texts (Sequence[str]): B texts.
-            max_tokens (int, optional): Tokens to keep of each, without start
-                and end marks. Defaults to what fits, M - 2.
-            lengths (Mapping[str, int], optional): How many of its tokens a
-                placeholder is, where not all.
-            group (int): Which set of tokens, of placeholders with several.
+            texts: B texts.
+            max_tokens: Tokens to keep of each, without start and end marks.
+                Defaults to what fits, M - 2.
+            lengths: How many of its tokens a placeholder is, where not all.
+            group: Which set of tokens, of placeholders with several.
 
         Returns:
-            Tensor: (B, M) int64.
+            (B, M) int64.
         """
         tokenizer = self._tokenizer
         positions = tokenizer.model_max_length

@@ -19,7 +19,7 @@ from PIL import Image
 
 from mmhiper.engine.launch import train
 from mmhiper.models import HiPer
-from mmhiper.utils.pictures import to_pil
+from mmhiper.utils.pixels import to_pil
 
 from judge import Judge, to_pixels
 from world import (

@@ -35,7 +35,7 @@ from matplotlib.figure import Figure
 from mmhiper.models.guidance import Guidance
 from mmhiper.models.loading import BUNDLED, MINI_SD
 from mmhiper.utils.atomic import atomic_path
-from mmhiper.utils.pictures import to_pil
+from mmhiper.utils.pixels import to_pil
 
 from judge import DEFAULT_PATH, Judge, describe, load_judge
 
@@ -82,11 +82,7 @@ def variant_of(row: Row) -> str:
 
 # ----------------------------------------------------------------------- cases
 class Cases:
-    """The cases that are done, a line of a file each.
-
-    Args:
-        path (Path): The file.
-    """
+    """The cases that are done, a line of a file each."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

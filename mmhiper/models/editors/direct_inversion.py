@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from mmengine.structures import BaseDataElement
 from torch import Tensor
+from typing_extensions import override
 
 from mmhiper.models.editors.inversion import InversionEditor
 from mmhiper.models.inversion import Inversion
@@ -45,6 +46,7 @@ class DirectInversion(InversionEditor):
         path = torch.zeros(self.num_steps, *shape)
         self.register_buffer('path', path)
 
+    @override
     def invert(
         self, inputs: Tensor, data_samples: list[BaseDataElement]
     ) -> Inversion:
@@ -53,6 +55,7 @@ class DirectInversion(InversionEditor):
         self.path.copy_(torch.cat(found.latents[:-1]))
         return found
 
+    @override
     def mend(self, done: int, latents: Tensor) -> None:
         """Puts the source where its inversion was."""
         latents[0] = self.path[self.num_steps - done]

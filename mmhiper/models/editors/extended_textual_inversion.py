@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from typing_extensions import override
+
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.editors.varying_words import VaryingWords
 from mmhiper.models.layered_text import cross_layers
@@ -21,26 +23,28 @@ class ExtendedTextualInversion(VaryingWords):
     """
 
     @property
+    @override
     def num_groups(self) -> int:
         """The number of cross-attention layers, L."""
         return len(cross_layers(self.sd.unet))
 
+    @override
     def arrange(self, texts: Conditioning) -> Conditioning:
         """A set for each layer: (B, 1, L, M, D)."""
         return texts.by_layer(self.num_groups)
 
+    @override
     def condition(
         self, prompts: list[str], *, layers: Sequence[int] | None = None
     ) -> Conditioning:
         """Prompts with learned words, in all layers or in some.
 
         Args:
-            prompts (list[str]): B prompts.
-            layers (Sequence[int], optional): ``(first, end)``: the learned
-                words act in the layers first to end - 1, elsewhere their
-                initialisers stand for them.
+            prompts: B prompts.
+            layers: ``(first, end)``: the learned words act in the layers first
+                to end - 1, elsewhere their initialisers stand for them.
 
         Returns:
-            Conditioning: B texts.
+            B texts.
         """
         return self.condition_within(prompts, layers, 'layers')

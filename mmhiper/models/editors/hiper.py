@@ -10,10 +10,12 @@ import torch
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.structures import BaseDataElement
 from torch import Tensor
+from typing_extensions import override
 
 from mmhiper.models.conditioning import Conditioning
-from mmhiper.models.editors.base import Preprocessing, check_texts
+from mmhiper.models.editors.base import Preprocessing
 from mmhiper.models.editors.denoising import EmbeddingEditor
+from mmhiper.models.editors.texts import check_differs, check_texts
 from mmhiper.models.embeddings import TailEmbedding
 from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.registry import MODELS
@@ -33,30 +35,28 @@ class HiPer(EmbeddingEditor):
     part, scaled by ``strength``, behind it (eq. 5).
 
     Args:
-        sd (dict or StableDiffusion): The frozen model or its config.
-        source_text (str or list[str]): What the source image shows; a list of
-            K texts for K images.
-        target_text (str or list[str], optional): The edit that previews show;
-            one for all images or one each.
-        n_hiper (int): Learned positions N, in [1, M - 1]. The paper takes 5;
-            its authors advise 10 for people.
-        strength (float or list[float]): Default factor on the learned part
-            in an edit. Several are taken one after another in as many stages
-            of the noise, the noisiest first: what is weak there leaves the
-            place and the pose to the text. The paper has one, 0.8.
-        data_preprocessor (dict, optional): See :class:`EmbeddingEditor`.
-        val_prompts (str or list[str], optional): More edits that previews
-            show, of the first image.
-        hold_outside (float): See :class:`EmbeddingEditor`, as for
-            ``noise_offset``, ``min_snr_gamma`` and ``debiased``.
-        more_source_texts (list[str] or list[list[str]], optional): Other
-            true sentences about the source image; for K images, K lists.
-            Each step takes one of an image's texts, so that what some of
-            them say (a place, an object) need not be learned, and is free to
-            be changed. The paper has one text.
-        tail_dropout (float): How often, in [0, 1), a learned position is left
-            to the plain text in a training step, each by itself: so none
-            relies on all the others. The paper has 0.
+        sd: The frozen model or its config.
+        source_text: What the source image shows; a list of K texts for K
+            images.
+        target_text: The edit that previews show; one for all images or one
+            each.
+        n_hiper: Learned positions N, in [1, M - 1]. The paper takes 5; its
+            authors advise 10 for people.
+        strength: Default factor on the learned part in an edit. Several are
+            taken one after another in as many stages of the noise, the
+            noisiest first: what is weak there leaves the place and the pose to
+            the text. The paper has one, 0.8.
+        data_preprocessor: See :class:`EmbeddingEditor`.
+        val_prompts: More edits that previews show, of the first image.
+        hold_outside: See :class:`EmbeddingEditor`, as for ``noise_offset``,
+            ``min_snr_gamma`` and ``debiased``.
+        more_source_texts: Other true sentences about the source image; for K
+            images, K lists. Each step takes one of an image's texts, so that
+            what some of them say (a place, an object) need not be learned, and
+            is free to be changed. The paper has one text.
+        tail_dropout: How often, in [0, 1), a learned position is left to the
+            plain text in a training step, each by itself: so none relies on
+            all the others. The paper has 0.
 
     Raises:
         ValueError: If a text is empty, the numbers of texts differ, or
@@ -158,20 +158,51 @@ class HiPer(EmbeddingEditor):
         """The number of source images K."""
         return len(self.source_text)
 
+    @property
+    def content_tokens(self) -> int:
+        """The tokens of a text that fit into the content part."""
+        positions = self.sd.num_positions
+        # the last position of all is always an end mark
+        return min(positions - self.n_hiper - 1, positions - 2)
+
+    @override
+    def check_learnable(self, data_samples: list[BaseDataElement]) -> None:
+        """Refuses texts without a picture, and edits that change nothing."""
+        if not any(_factors(self.strength)):
+            raise UserError(
+                '`strength` must not be 0: the edits would have nothing of '
+                'what is learned in them. The papers take 0.8.'
+            )
+        indices = set(self.image_indices(data_samples).tolist())
+        if len(indices) < self.num_images:
+            raise UserError(
+                f'`source_text` has {self.num_images} texts, one for each '
+                f'picture, but the dataset has {len(indices)} picture(s): '
+                'the others would learn nothing. Name as many pictures '
+                '(`img`) as texts.'
+            )
+        for source, target in zip(
+            self.source_text, self.target_text or [], strict=False
+        ):
+            check_differs(self.sd, source, target, self.content_tokens)
+
+    @override
+    def subject_of(self, sample: BaseDataElement) -> str:
+        """The text of a picture."""
+        return self.source_text[int(self.image_indices([sample]))]
+
     def encode_content(self, texts: list[str]) -> Conditioning:
         """Encodes texts, cut where they would reach the learned positions.
 
         A start mark and M - N - 1 tokens fit into the content part.
 
         Args:
-            texts (list[str]): B texts.
+            texts: B texts.
 
         Returns:
-            Conditioning: Tokens (B, M, D).
+            Tokens (B, M, D).
         """
-        limit = self.sd.num_positions - self.n_hiper - 1
-        # the last position of all is always an end mark
-        limit = min(limit, self.sd.num_positions - 2)
+        limit = self.content_tokens
         for text in texts:
             tokens = self.sd.count_tokens(text)
             if tokens > limit:
@@ -183,17 +214,11 @@ class HiPer(EmbeddingEditor):
                 )
         return self.sd.encode_text(texts, max_tokens=limit)
 
+    @override
     def train_condition(
         self, data_samples: list[BaseDataElement]
     ) -> Conditioning:
-        """[a source text, learned part], with no scale (eq. 4).
-
-        Args:
-            data_samples (list[BaseDataElement]): B elements.
-
-        Returns:
-            Conditioning: B texts.
-        """
+        """[a source text, learned part], with no scale (eq. 4)."""
         source = self.plain_condition(data_samples)
         images = self._indices_there(data_samples)
         tokens = self.embedding(source.tokens, images)
@@ -202,17 +227,11 @@ class HiPer(EmbeddingEditor):
             tokens = torch.where(plain[..., None], source.tokens, tokens)
         return source.with_tokens(tokens)
 
+    @override
     def plain_condition(
         self, data_samples: list[BaseDataElement]
     ) -> Conditioning:
-        """A plain source text of each element, that of this step.
-
-        Args:
-            data_samples (list[BaseDataElement]): B elements.
-
-        Returns:
-            Conditioning: B texts.
-        """
+        """A plain source text of each element, that of this step."""
         return self._sources(
             [
                 self._first[image]
@@ -225,6 +244,7 @@ class HiPer(EmbeddingEditor):
             ]
         )
 
+    @override
     def fixed_condition(self, sample: BaseDataElement) -> Conditioning:
         """[the first source text, the whole learned part]."""
         (image,) = self.image_indices([sample]).tolist()
@@ -251,6 +271,7 @@ class HiPer(EmbeddingEditor):
         images = self.image_indices(data_samples)
         return images.to(self.content.device, non_blocking=True)
 
+    @override
     def condition(
         self,
         prompts: list[str],
@@ -261,14 +282,14 @@ class HiPer(EmbeddingEditor):
         """[prompt, strength * learned part] (eq. 5).
 
         Args:
-            prompts (list[str]): B prompts.
-            strength (float or list[float], optional): Factor on the learned
-                part, or one for each stage of the noise; 1 with the source
-                text reconstructs, 0.8 (the default) edits.
-            image (int): Which of the K source images.
+            prompts: B prompts.
+            strength: Factor on the learned part, or one for each stage of the
+                noise; 1 with the source text reconstructs, 0.8 (the default)
+                edits.
+            image: Which of the K source images.
 
         Returns:
-            Conditioning: B texts.
+            B texts.
 
         Raises:
             ValueError: If there is no such image.
@@ -289,29 +310,20 @@ class HiPer(EmbeddingEditor):
             return texts[0]
         return Conditioning.cat(texts).by_stage(len(texts))
 
+    @override
     def edit_condition(
         self, data_samples: list[BaseDataElement]
     ) -> Conditioning:
-        """[target text, strength * learned part], or the source text's.
-
-        Args:
-            data_samples (list[BaseDataElement]): B elements.
-
-        Returns:
-            Conditioning: B texts.
-        """
+        """[target text, strength * learned part], or the source text's."""
         texts = self.target_text or self.source_text
         images = self.image_indices(data_samples).tolist()
         return Conditioning.cat(
             [self.condition([texts[i]], image=i) for i in images]
         )
 
+    @override
     def preview_conditions(self) -> list[tuple[str, Conditioning]]:
-        """Reconstruction, edit, and the plain target text.
-
-        Returns:
-            list[tuple[str, Conditioning]]: Captions, and one text each.
-        """
+        """Reconstruction, edit, and the plain target text."""
         source = self.source_text[0]
         target = (self.target_text or self.source_text)[0]
         return [
@@ -326,12 +338,9 @@ class HiPer(EmbeddingEditor):
             (f'[{target}]', self.encode_content([target])),
         ]
 
+    @override
     def comparisons(self) -> list[tuple[str, Conditioning, Conditioning]]:
-        """The target texts, with the learned part and plain.
-
-        Returns:
-            list[tuple[str, Conditioning, Conditioning]]: One per image.
-        """
+        """The target texts, with the learned part and plain."""
         texts = self.target_text or self.source_text
         return [
             (
@@ -342,31 +351,19 @@ class HiPer(EmbeddingEditor):
             for i, text in enumerate(texts)
         ]
 
+    @override
     def is_about(self, number: int, sample: BaseDataElement) -> bool:
-        """Whether a target text is that of a source image.
-
-        Args:
-            number (int): Which text.
-            sample (BaseDataElement): With ``image_index``.
-
-        Returns:
-            bool: The answer.
-        """
+        """Whether a target text is that of a source image."""
         return number == int(self.image_indices([sample]))
 
+    @override
     def example_prompt(self) -> str | None:
         """The target text of the first image."""
         return self.target_text[0] if self.target_text else None
 
+    @override
     def image_indices(self, data_samples: list[BaseDataElement]) -> Tensor:
         """Which source image each data element is.
-
-        Args:
-            data_samples (list[BaseDataElement]): Elements with
-                ``image_index``; it may be missing when there is one image.
-
-        Returns:
-            Tensor: (B,) integers in [0, K).
 
         Raises:
             ValueError: If an index is missing or out of range.
@@ -383,18 +380,11 @@ class HiPer(EmbeddingEditor):
                 )
         return torch.tensor(indices)
 
+    @override
     def loss(
         self, inputs: Tensor, data_samples: list[BaseDataElement]
     ) -> dict[str, Tensor]:
-        """The sum over source images of each one's mean squared error.
-
-        Args:
-            inputs (Tensor): (B, 3, S, S) in [-1, 1].
-            data_samples (list[BaseDataElement]): B elements.
-
-        Returns:
-            dict[str, Tensor]: 'loss', a scalar.
-        """
+        """The sum over source images of each one's mean squared error."""
         losses = self.image_losses(inputs, data_samples)
         images = self.image_indices(data_samples)
         # How often each image occurs in this step, over all processes. Its

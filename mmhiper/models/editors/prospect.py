@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from typing_extensions import override
+
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.editors.varying_words import VaryingWords
 from mmhiper.registry import MODELS
@@ -22,7 +24,7 @@ class ProSpect(VaryingWords):
 
     Args:
         *args: See :class:`TextualInversion`.
-        num_stages (int): S; the paper has 10.
+        num_stages: S; the paper has 10.
         **options: See :class:`TextualInversion`.
 
     Raises:
@@ -40,26 +42,29 @@ class ProSpect(VaryingWords):
         super().__init__(*args, **options)
 
     @property
+    @override
     def num_groups(self) -> int:
         """The number of stages, S."""
         return self.num_stages
 
+    @override
     def arrange(self, texts: Conditioning) -> Conditioning:
         """A set for each stage: (B, S, 1, M, D)."""
         return texts.by_stage(self.num_groups)
 
+    @override
     def condition(
         self, prompts: list[str], *, stages: Sequence[int] | None = None
     ) -> Conditioning:
         """Prompts with learned words, in all stages or in some.
 
         Args:
-            prompts (list[str]): B prompts.
-            stages (Sequence[int], optional): ``(first, end)``: the learned
-                words act in the stages first to end - 1, the noisiest is 0;
-                elsewhere their initialisers stand for them.
+            prompts: B prompts.
+            stages: ``(first, end)``: the learned words act in the stages first
+                to end - 1, the noisiest is 0; elsewhere their initialisers
+                stand for them.
 
         Returns:
-            Conditioning: B texts.
+            B texts.
         """
         return self.condition_within(prompts, stages, 'stages')

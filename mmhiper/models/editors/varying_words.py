@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from typing_extensions import override
 
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.editors.textual_inversion import TextualInversion
@@ -38,10 +39,12 @@ class VaryingWords(TextualInversion):
 
     @property
     @abstractmethod
+    @override
     def num_groups(self) -> int:
         """How many sets of vectors each word has, G."""
 
     @abstractmethod
+    @override
     def arrange(self, texts: Conditioning) -> Conditioning:
         """Where the sets act; see :class:`WordEditor`."""
 
@@ -53,12 +56,12 @@ class VaryingWords(TextualInversion):
         Elsewhere their initialisers stand for them.
 
         Args:
-            prompts (list[str]): B prompts.
-            within (Sequence[int], optional): ``(first, end)``; all without.
-            name (str): Of this option, for messages.
+            prompts: B prompts.
+            within: ``(first, end)``; all without.
+            name: Of this option, for messages.
 
         Returns:
-            Conditioning: B texts.
+            B texts.
 
         Raises:
             ValueError: If there are no such places.
@@ -79,6 +82,7 @@ class VaryingWords(TextualInversion):
         here = self.arrange(Conditioning(here[:, None, None])).tokens
         return learned.with_tokens(torch.where(here, learned.tokens, plain))
 
+    @override
     def to_diffusers(self) -> Any:
         """Impossible: a plain pipeline reads one text everywhere.
 

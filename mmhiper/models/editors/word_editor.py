@@ -9,13 +9,14 @@ from typing import Annotated, Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from mmhiper.io import read_token_file
-from mmhiper.io.export_format import entries_of, words_of
+from mmhiper.io.mmhiper_format import entries_of, words_of
 from mmhiper.io.token_file import quoted
 from mmhiper.models.conditioning import Conditioning
-from mmhiper.models.editors.base import check_texts
 from mmhiper.models.editors.denoising import EmbeddingEditor
+from mmhiper.models.editors.texts import check_texts
 from mmhiper.models.embeddings import TokenEmbedding
 from mmhiper.models.pipelines import make_pipeline
 from mmhiper.models.stable_diffusion import StableDiffusion
@@ -40,15 +41,14 @@ class WordEditor(EmbeddingEditor):
     and the ways in and out. How they are learned is a subclass's.
 
     Args:
-        sd (dict or StableDiffusion): The frozen model or its config.
-        placeholder_token (str or list[str]): See :class:`TextualInversion`.
-        initialize_token (str or list, optional): Likewise.
-        num_vectors_per_token (int or list[int]): Likewise.
-        per_image_tokens (int): Likewise.
-        embedding (str, optional): Likewise.
-        directional (bool): Likewise.
-        val_prompts (str or list[str], optional): By default "a photo of" each
-            word.
+        sd: The frozen model or its config.
+        placeholder_token: See :class:`TextualInversion`.
+        initialize_token: Likewise.
+        num_vectors_per_token: Likewise.
+        per_image_tokens: Likewise.
+        embedding: Likewise.
+        directional: Likewise.
+        val_prompts: By default "a photo of" each word.
         **options: See :class:`EmbeddingEditor`.
 
     Raises:
@@ -201,11 +201,10 @@ class WordEditor(EmbeddingEditor):
         """Encodes texts in which placeholders may occur.
 
         Args:
-            texts (list[str]): B texts.
+            texts: B texts.
 
         Returns:
-            Conditioning: B texts; gradients reach the learned rows of the
-            words in them.
+            B texts; gradients reach the learned rows of the words in them.
         """
         used = {word for text in texts for word in self.vocabulary.find(text)}
         rows = [
@@ -234,23 +233,18 @@ class WordEditor(EmbeddingEditor):
         """Where the sets of rows of a text act.
 
         Args:
-            texts (Conditioning): G times B texts, those of a set together.
+            texts: G times B texts, those of a set together.
 
         Returns:
-            Conditioning: B texts.
+            B texts.
         """
         return texts
 
+    @override
     def condition(self, prompts: list[str]) -> Conditioning:
         """Prompts with the learned and the loaded words in them.
 
         Warns about a prompt in which no placeholder is, or takes effect.
-
-        Args:
-            prompts (list[str]): B prompts.
-
-        Returns:
-            Conditioning: B texts.
         """
         limit = self.sd.num_positions - 2
         for prompt in prompts:
@@ -271,15 +265,9 @@ class WordEditor(EmbeddingEditor):
                 )
         return self.encode(prompts)
 
+    @override
     def encode_negative(self, texts: list[str]) -> Conditioning:
-        """Negative prompts, in which loaded words may occur too.
-
-        Args:
-            texts (list[str]): B texts.
-
-        Returns:
-            Conditioning: B texts.
-        """
+        """Negative prompts, in which loaded words may occur too."""
         return self.encode(texts)
 
     # ------------------------------------------------------ coming and going
@@ -294,12 +282,11 @@ class WordEditor(EmbeddingEditor):
         trained, and are in no checkpoint of this editor.
 
         Args:
-            paths (Sequence[str or Path]): Files, see :mod:`mmhiper.io`.
-            rename (dict[str, str], optional): New placeholders by those in
-                the files.
+            paths: Files, see :mod:`mmhiper.io`.
+            rename: New placeholders by those in the files.
 
         Returns:
-            list[str]: The placeholders that were added.
+            The placeholders that were added.
 
         Raises:
             FileNotFoundError: If there is no such file.
@@ -338,12 +325,13 @@ class WordEditor(EmbeddingEditor):
         """How wide the rows of each text encoder are."""
         return [table.shape[1] for table in self.sd.token_tables]
 
+    @override
     def to_diffusers(self) -> Any:
         """A plain pipeline with the learned words and the loaded ones.
 
         Returns:
-            StableDiffusionPipeline: Or that of XL, with text encoders and
-            tokenizers of its own.
+            A ``StableDiffusionPipeline``, or that of XL, with text encoders
+            and tokenizers of its own.
 
         Raises:
             ValueError: If a placeholder is a sign of the vocabulary, ``*``.
@@ -363,6 +351,7 @@ class WordEditor(EmbeddingEditor):
         return {word: self.embedding.active_rows(word) for word in words}
 
     # ---------------------------------------------------------- checkpoints
+    @override
     def learned_state(self) -> dict[str, Tensor]:
         """The rows of the placeholders, named as the field names them.
 
@@ -372,7 +361,7 @@ class WordEditor(EmbeddingEditor):
         that know ``clip_l`` and ``clip_g``.
 
         Returns:
-            dict[str, Tensor]: (k, D) per word and text encoder, on the CPU.
+            (k, D) per word and text encoder, on the CPU.
         """
         return entries_of(
             {
@@ -384,6 +373,7 @@ class WordEditor(EmbeddingEditor):
             }
         )
 
+    @override
     def _load_from_state_dict(
         self,
         state_dict: dict[str, Any],
@@ -408,17 +398,9 @@ class WordEditor(EmbeddingEditor):
         )
 
     def _state_of(self, entries: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The state of the embedding with the words of a file.
-
-        There are as many vectors as in the file afterwards, at least; further
-        words of it are loaded.
-
-        Args:
-            entries (Mapping[str, Tensor]): See :func:`words_of`.
-
-        Returns:
-            dict[str, Tensor]: By the names of the embedding.
-        """
+        """The state of the embedding with the words of a file."""
+        # There are as many vectors as in the file afterwards, at least;
+        # further words of it are loaded.
         own = self.words.learned
         words = {}
         for word, parts in words_of(entries, own[0]).items():
@@ -477,11 +459,9 @@ def _are_words(entries: Mapping[str, Tensor]) -> bool:
 
 
 def _if_used(rows: Tensor, used: bool) -> Tensor:
-    """Rows, cut off from learning where no text of a step has them.
-
-    So the optimizer finds no gradient, and leaves them alone; one of zeros
-    would have it move them by its momentum.
-    """
+    """Rows, cut off from learning where no text of a step has them."""
+    # So the optimizer finds no gradient, and leaves them alone; one of zeros
+    # would have it move them by its momentum.
     return rows if used else rows.detach()
 
 
@@ -516,10 +496,10 @@ def check_range(
     """Refuses a number out of range.
 
     Args:
-        name (str): Of the option.
-        number (float): What it is.
-        least (float): What it may be.
-        most (float, optional): Likewise.
+        name: Of the option.
+        number: What it is.
+        least: What it may be.
+        most: Likewise.
 
     Raises:
         ValueError: If it is out of range.

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from mmhiper.utils.errors import UserError
 
@@ -23,18 +24,17 @@ class TokenEmbedding(nn.Module):
     which.
 
     Args:
-        initial (Mapping[str, Tensor]): Start values by word, (n, D) each.
-        image_initial (Tensor, optional): Start values of one further token
-            for each of I training pictures, (I, D).
-        norms (Sequence[tuple[int, float]], optional): For each text encoder
-            the width of its part of a row, and the norm that this part of a
-            word's rows keeps: the direction alone is learned
-            (arXiv 2512.13672).
+        initial: Start values by word, (n, D) each.
+        image_initial: Start values of one further token for each of I training
+            pictures, (I, D).
+        norms: For each text encoder the width of its part of a row, and the
+            norm that this part of a word's rows keeps: the direction alone is
+            learned (arXiv 2512.13672).
 
     Attributes:
-        counts (dict[str, int]): How many rows n each word has.
-        active (dict[str, int]): How many of them are in use: with progressive
-            vectors, those that had their turn.
+        counts: How many rows n each word has.
+        active: How many of them are in use: with progressive vectors, those
+            that had their turn.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class TokenEmbedding(nn.Module):
         """Takes so many rows of each word into use.
 
         Args:
-            most (int): At least 1; all of a word that has fewer.
+            most: At least 1; all of a word that has fewer.
         """
         self.active = {w: min(most, n) for w, n in self.counts.items()}
 
@@ -102,13 +102,12 @@ class TokenEmbedding(nn.Module):
         """A state dict of this embedding with rows from elsewhere.
 
         Args:
-            words (Mapping[str, Tensor]): Rows of every word, (k, D); where
-                they are fewer than here, the others are out of use, and where
-                they started.
+            words: Rows of every word, (k, D); where they are fewer than here,
+                the others are out of use, and where they started.
 
         Returns:
-            dict[str, Tensor]: On the CPU. Rows of another width are in it as
-            they are, and do not fit.
+            On the CPU. Rows of another width are in it as they are, and do not
+            fit.
         """
         state = {name: each.cpu() for name, each in self.state_dict().items()}
         for word, rows in words.items():
@@ -122,17 +121,15 @@ class TokenEmbedding(nn.Module):
     def drift(self, word: str) -> Tensor:
         """How far the active rows of a word are from where they started.
 
-        Args:
-            word (str): The word.
-
         Returns:
-            Tensor: Scalar, the mean over rows of the squared distance.
+            Scalar, the mean over rows of the squared distance.
         """
         rows = self.active_rows(word)
         return (
             (rows - self.initial_of(word)[: len(rows)]).square().sum(1).mean()
         )
 
+    @override
     def _save_to_state_dict(
         self, destination: Any, prefix: str, keep_vars: bool
     ) -> None:
@@ -141,14 +138,11 @@ class TokenEmbedding(nn.Module):
         active = _numbers(list(self.active.values()))
         destination[f'{prefix}num_active'] = active
 
+    @override
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any
     ) -> None:
-        """Takes these numbers up again.
-
-        Raises:
-            ValueError: If they cannot be.
-        """
+        """Takes these numbers up again."""
         found = state_dict.pop(f'{prefix}num_active', None)
         if found is None:
             missing: list[str] = args[2]  # PyTorch's own, to be added to
