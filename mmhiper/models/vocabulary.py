@@ -48,9 +48,19 @@ class Vocabulary:
         """How many new tokens there are."""
         return sum(map(len, self._rows.values()))
 
-    def rows_of(self, placeholder: str) -> range:
-        """Which of the new rows belong to a placeholder."""
-        return self._rows[placeholder]
+    def rows_of(self, placeholder: str, group: int = 0) -> range:
+        """Which of the new rows are a placeholder in a text.
+
+        Args:
+            placeholder: The word.
+            group: Which of its sets of tokens; of a word with one set, that.
+
+        Returns:
+            Indices of the new rows.
+        """
+        rows, length = self._rows[placeholder], self._lengths[placeholder]
+        start = group * length if length < len(rows) else 0
+        return rows[start : start + length]
 
     def add(self, placeholder: str, num_vectors: int, groups: int = 1) -> None:
         """Adds a placeholder of some new tokens.
@@ -160,7 +170,7 @@ class Vocabulary:
         return [
             word
             for word in dict.fromkeys(self.find(text))
-            if not read.issuperset(self.size + r for r in self._rows[word])
+            if not read.issuperset(self.size + r for r in self.rows_of(word))
         ]
 
     def find(self, text: str) -> list[str]:
@@ -196,16 +206,10 @@ class Vocabulary:
             if placeholder is None:
                 ids.append(token)
             else:
-                rows = self._group(placeholder, group)
+                rows = self.rows_of(placeholder, group)
                 rows = rows[: lengths.get(placeholder)]
                 ids.extend(self.size + row for row in rows)
         return ids
-
-    def _group(self, placeholder: str, group: int) -> range:
-        """A set of rows of a placeholder; of one with a single set, that."""
-        rows, length = self._rows[placeholder], self._lengths[placeholder]
-        start = group * length if length < len(rows) else 0
-        return rows[start : start + length]
 
     def encode(
         self,
