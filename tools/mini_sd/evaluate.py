@@ -42,7 +42,6 @@ from world import (
 )
 from world.captions import ACCESSORY_WORDS, PLACE_WORDS
 
-HIPER = Path(__file__).parents[2] / 'configs' / 'hiper' / 'dog.py'
 PROMPT_SEED, DRAWING_SEED = 81, 82  # namespaces, disjoint from training
 
 
@@ -210,9 +209,7 @@ def main() -> None:
         action='store_true',
         help='HiPer: learn the animal alone, under its true mask',
     )
-    parser.add_argument(
-        '--config', type=Path, default=HIPER, help='HiPer: (%(default)s)'
-    )
+    parser.add_argument('--config', type=Path, help="(the editor's own)")
     parser.add_argument(
         '--n-hiper', type=int, nargs='+', default=[None], help="the config's"
     )
@@ -224,7 +221,7 @@ def main() -> None:
         nargs='+',
         action=ConfigOptions,
         metavar='KEY=VALUE',
-        help='HiPer: values of the config',
+        help='values of the config',
     )
     parser.add_argument(
         '--out-dir', type=Path, default=Path('work_dirs/mini_sd/evaluation')

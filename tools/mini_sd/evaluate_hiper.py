@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from fingerprint import hash_run
 from mmengine.config import Config
 from panels import label, psnr, sheet
 from PIL import Image
@@ -32,6 +34,7 @@ from world import (
 )
 from world.captions import ACCESSORY_WORDS, PLACE_WORDS
 
+CONFIG = Path(__file__).parents[2] / 'configs' / 'hiper' / 'dog.py'
 INDIVIDUAL_SEED = 84  # a namespace: neither the model nor the judge saw it
 
 
@@ -102,9 +105,8 @@ def learn(
     for path, mask, case in zip(paths, masks, cases, strict=True):
         case.source.save(path)
         draw_with_mask(case.scene, 512)[1].save(mask)
-    cfg = Config.fromfile(args.config)
+    cfg = Config.fromfile(args.config or CONFIG)
     n_hiper = n_hiper or cfg.model.n_hiper
-    cfg.work_dir = str(args.out_dir / f'n{n_hiper}')
     cfg.experiment_name = f'hiper_n{n_hiper}'  # runs of one process
     several = cfg.model.get('more_source_texts')
     cfg.merge_from_dict(
@@ -132,6 +134,9 @@ def learn(
         for hook in cfg.custom_hooks
         if hook['type'] == 'PlainCheckpointHook'
     ]
+    # what other weights or settings have learned is not taken for these
+    key = hash_run(cfg, args.pretrained)
+    cfg.work_dir = str(args.out_dir / f'n{cfg.model.n_hiper}-{key}')
     editor: HiPer = train(cfg).model
     return editor.eval()
 

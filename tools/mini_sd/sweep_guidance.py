@@ -39,9 +39,7 @@ from mmhiper.utils.pixels import to_pil
 
 from judge import DEFAULT_PATH, Judge, describe, load_judge
 
-CONFIGS = Path(__file__).parents[2] / 'configs'
-CONFIG = CONFIGS / 'style_diffusion' / 'dog.py'
-HIPER = CONFIGS / 'hiper' / 'dog.py'
+CONFIG = Path(__file__).parents[2] / 'configs/style_diffusion/dog.py'
 SCALES = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.5)
 # What decides a setting, besides the method.
 SETTING = ('guidance_scale', 'guidance_rescale', 'guidance_interval')
@@ -137,7 +135,7 @@ def sweep_hiper(
         score,
     )
 
-    args.config, args.cfg_options, args.mask = HIPER, None, False
+    args.config, args.cfg_options, args.mask = None, None, False
     sources = [make_case(i, args.name_place) for i in range(args.individuals)]
     editor = learn(sources, args.n_hiper, args)
     for index, case in enumerate(sources):
