@@ -36,11 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command.
 
     Args:
-        argv (Sequence[str], optional): Its name and its options, by default
-            those of the process.
+        argv: Its name and its options, by default those of the process.
 
     Returns:
-        int: The exit code, 0 if all is fine.
+        The exit code, 0 if all is fine.
 
     Raises:
         SystemExit: With code 1 after a user's mistake, 2 if the command line
@@ -88,15 +87,7 @@ def _front_parser() -> argparse.ArgumentParser:
 
 
 def _parser_of(name: str, command: Any) -> argparse.ArgumentParser:
-    """The parser of a command.
-
-    Args:
-        name (str): The command.
-        command (module): Its module.
-
-    Returns:
-        argparse.ArgumentParser: With an example below the options.
-    """
+    """The parser of a command."""
     parser = argparse.ArgumentParser(
         f'mmhiper {name}',
         description=command.__doc__,

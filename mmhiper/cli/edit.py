@@ -85,10 +85,10 @@ def crop_of(text: str) -> str | tuple[int, ...]:
     """Reads ``--crop``.
 
     Args:
-        text (str): A word or four numbers, see :class:`SquareCrop`.
+        text: A word or four numbers, see :class:`SquareCrop`.
 
     Returns:
-        str or tuple[int, ...]: What that class takes.
+        What that class takes.
 
     Raises:
         argparse.ArgumentTypeError: If it is neither.
@@ -108,11 +108,10 @@ def make_config(args: argparse.Namespace, out_dir: Path) -> Config:
     """The config of dog.py with the options in it.
 
     Args:
-        args (argparse.Namespace): The options.
-        out_dir (Path): Folder of the results.
+        out_dir: Folder of the results.
 
     Returns:
-        Config: Of the personalisation.
+        Of the personalisation.
     """
     cfg = read_config(CONFIG)
     cfg.merge_from_dict(
@@ -163,8 +162,7 @@ def edit(args: argparse.Namespace, out_dir: Path) -> None:
     """See :func:`run`.
 
     Args:
-        args (argparse.Namespace): The options.
-        out_dir (Path): Folder of the results, which no other run has.
+        out_dir: Folder of the results, which no other run has.
     """
     start = time.monotonic()
     guidance = guidance_given(args)  # a mistake should not cost a training
@@ -201,13 +199,12 @@ def draw(
     """Draws the reconstruction and the edits, and saves each at once.
 
     Args:
-        runner (Runner): Of the personalisation.
-        checkpoint (str): Its last one.
-        args (argparse.Namespace): The options.
-        out_dir (Path): Folder of the results.
+        runner: Of the personalisation.
+        checkpoint: Its last one.
+        out_dir: Folder of the results.
 
     Returns:
-        list[Panel]: Captions and pictures, the source first.
+        Captions and pictures, the source first.
 
     Raises:
         KeyboardInterrupt: At Ctrl-C; it says what is saved.

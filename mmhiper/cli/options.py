@@ -31,7 +31,7 @@ def add_guidance(parser: Any) -> None:
     """Describes what pictures are guided by.
 
     Args:
-        parser (argparse.ArgumentParser): Or a group of options.
+        parser: Or a group of options.
     """
     parser.add_argument(
         '--guidance-scale',
@@ -60,11 +60,8 @@ def add_guidance(parser: Any) -> None:
 def guidance_given(args: argparse.Namespace) -> dict[str, Any]:
     """The options of :func:`add_guidance` that were given.
 
-    Args:
-        args (argparse.Namespace): All options.
-
     Returns:
-        dict[str, Any]: Options of an editor's ``infer``.
+        Options of an editor's ``infer``.
 
     Raises:
         ValueError: If one is out of its range, before anything is trained or
@@ -103,10 +100,10 @@ class ConfigOptions(argparse.Action):
         """Adds values to the namespace.
 
         Args:
-            parser (argparse.ArgumentParser): Ends with what is wrong.
-            namespace (argparse.Namespace): Changed in place.
-            values (Sequence[str]): ``KEY=VALUE`` each.
-            option_string (str, optional): Such as ``--cfg-options``.
+            parser: Ends with what is wrong.
+            namespace: Changed in place.
+            values: ``KEY=VALUE`` each.
+            option_string: Such as ``--cfg-options``.
         """
         options = dict(getattr(namespace, self.dest, None) or {})
         for each in values:
@@ -128,10 +125,10 @@ def read_value(text: str) -> Any:
     """Reads a value, see :class:`ConfigOptions`.
 
     Args:
-        text (str): Of the command line.
+        text: Of the command line.
 
     Returns:
-        Any: A plain value.
+        A plain value.
 
     Raises:
         argparse.ArgumentTypeError: If it is all in square brackets, but is
@@ -162,7 +159,7 @@ def show_options(options: Mapping[str, Any] | None) -> None:
     """Prints what was understood, for ``--debug``.
 
     Args:
-        options (Mapping[str, Any], optional): Of :class:`ConfigOptions`.
+        options: Of :class:`ConfigOptions`.
     """
     for key, value in (options or {}).items():
         print(f'{key} = {value!r} ({type(value).__name__})')

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import io
 import logging
-import math
 import os
 import re
 import shlex
@@ -24,9 +23,17 @@ from mmengine.dist import (
 )
 from mmengine.runner import Runner
 from torch import distributed
+from typing_extensions import override
 
-from mmhiper.engine.hooks import InterruptionHook, RunHook, config_of
+from mmhiper.engine.hooks import (
+    InterruptionHook,
+    LearnedHook,
+    RunHook,
+    config_of,
+)
+from mmhiper.engine.hooks.editor_of import editor_of
 from mmhiper.engine.hooks.plain_checkpoint_hook import drop_config
+from mmhiper.engine.learnable import check_learnable, check_settings
 from mmhiper.engine.processes import (
     lost_contact,
     set_up_processes,
@@ -56,12 +63,10 @@ _OWN_AFFAIRS = re.compile(
 
 
 def _is_for_user(record: logging.LogRecord) -> bool:
-    """Whether a log record is shown on the console.
-
-    Of mmengine's INFO lines (environment, whole config, list of hooks ...)
-    only the progress of the training is; of other packages all are, also
-    through mmengine's ``print_log``.
-    """
+    """Whether a log record is shown on the console."""
+    # Of mmengine's INFO lines (environment, whole config, list of hooks ...)
+    # only the progress of the training is; of other packages all are, also
+    # through mmengine's ``print_log``.
     if _OWN_AFFAIRS.match(record.getMessage()):
         return False
     return (
@@ -73,11 +78,9 @@ def _is_for_user(record: logging.LogRecord) -> bool:
 
 
 def _survive_a_full_disk(handler: logging.FileHandler) -> None:
-    """Says once, in a line, that a log cannot be written.
-
-    Python would print a traceback at each line. The run goes on: it is the
-    next checkpoint that matters.
-    """
+    """Says once, in a line, that a log cannot be written."""
+    # Python would print a traceback at each line. The run goes on: it is the
+    # next checkpoint that matters.
 
     def say(record: logging.LogRecord) -> None:
         handler.handleError = lambda record: None  # type: ignore[method-assign]
@@ -101,6 +104,7 @@ class ConciseRunner(Runner):
 
     _train_dataloader: Any  # its config, until the training begins
 
+    @override
     def build_logger(self, *args: Any, **kwargs: Any) -> logging.Logger:
         """Build the logger, with a filter on its console handler."""
         logger = super().build_logger(*args, **kwargs)
@@ -111,6 +115,7 @@ class ConciseRunner(Runner):
                 handler.addFilter(_is_for_user)
         return logger
 
+    @override
     @master_only
     def dump_config(self) -> None:
         """Write the config to the work_dir, in one step.
@@ -132,6 +137,7 @@ class ConciseRunner(Runner):
             'dataset': dataset,
         }
 
+    @override
     def wrap_model(self, model_wrapper_cfg: Any, model: Any) -> Any:
         """Wrap the editor so that steps may leave parameters alone."""
         if model_wrapper_cfg and getattr(model, 'may_skip_parameters', False):
@@ -141,6 +147,7 @@ class ConciseRunner(Runner):
             }
         return super().wrap_model(model_wrapper_cfg, model)
 
+    @override
     def load_checkpoint(self, filename: str, *args: Any, **more: Any) -> Any:
         """Load a checkpoint without mmengine's print on how it reads it.
 
@@ -164,14 +171,14 @@ def train(
     """Run the training that a config describes.
 
     Args:
-        cfg (Config): The config, with ``work_dir``.
-        launcher (str): See :func:`set_up_processes`.
-        resume (str, optional): See :func:`make_plan`.
-        resume_anyway (bool): Whether to resume a checkpoint of another
-            picture, text or model all the same.
+        cfg: The config, with ``work_dir``.
+        launcher: See :func:`set_up_processes`.
+        resume: See :func:`make_plan`.
+        resume_anyway: Whether to resume a checkpoint of another picture, text
+            or model all the same.
 
     Returns:
-        Runner: The runner after training; its ``model`` is the editor.
+        The runner after training; its ``model`` is the editor.
 
     Raises:
         ValueError: If an option or an input file is wrong, or a number of
@@ -181,7 +188,7 @@ def train(
             saved.
     """
     register_all_modules()
-    check_training(cfg)
+    check_settings(cfg)
     if cfg.get('resume'):  # as other OpenMMLab projects have it
         resume = resume or cfg.get('load_from') or 'auto'
         cfg.resume, cfg.load_from = False, None
@@ -197,9 +204,11 @@ def train(
                 stack.enter_context(run_lock(cfg.work_dir))
             plan = _begin(cfg, dataset, resume, resume_anyway)
             runner = ConciseRunner.from_cfg(cfg)
+            check_learnable(cfg, dataset, editor_of(runner))
             runner.take_dataset(dataset)
             runner.register_hook(RunHook(plan.run, plan.checkpoint))
             runner.register_hook(InterruptionHook())
+            runner.register_hook(LearnedHook())
             for level, words in plan.words:
                 runner.logger.log(level, words)
             runner.train()
@@ -219,17 +228,9 @@ def train(
 def _begin(
     cfg: Config, dataset: Any, resume: str | None, anyway: bool
 ) -> Plan:
-    """Decides what the run is, and has its folder say so.
-
-    Args:
-        cfg (Config): Config of the run, changed in place.
-        dataset (Dataset): Its pictures.
-        resume (str, optional): See :func:`make_plan`.
-        anyway (bool): Likewise.
-
-    Returns:
-        Plan: The same in all processes: the first one decides.
-    """
+    """Decides what the run is, and has its folder say so."""
+    # the same in all processes, as the first one decides; `cfg` is changed in
+    # place
     plans: list[Any] = [None]
     if is_main_process():
         plan = make_plan(cfg, dataset, resume, anyway)
@@ -250,43 +251,8 @@ def _begin(
     return result
 
 
-def check_training(cfg: Config) -> None:
-    """Refuse a training of no iterations, or at no rate.
-
-    Args:
-        cfg (Config): Config of the run.
-
-    Raises:
-        ValueError: If its length is no number of at least 1, or its learning
-            rate none of at least 0.
-    """
-    rate = cfg.optim_wrapper.get('optimizer', {}).get('lr', 0.0)
-    if not isinstance(rate, int | float) or not 0 <= rate < math.inf:
-        raise UserError(
-            '`optim_wrapper.optimizer.lr` must be a number of at least 0, '
-            f'but got {rate!r}.'
-        )
-    for name in ('max_iters', 'max_epochs'):
-        length = cfg.train_cfg.get(name)
-        if length is None:  # of a loop that knows
-            continue
-        if type(length) is not int or length < 1:
-            raise UserError(
-                f'`train_cfg.{name}` must be a whole number of at least 1, '
-                f'but got {length!r}.'
-            )
-
-
 def _told(error: Exception, cfg: Config) -> Exception:
-    """What a user is told of an error.
-
-    Args:
-        error (Exception): Of the run.
-        cfg (Config): Its config.
-
-    Returns:
-        Exception: The same where there is nothing to add.
-    """
+    """What a user is told of an error."""
     if lost_contact(error):
         return UserError(
             'Another process of this run has ended, or did not answer for '
@@ -315,14 +281,7 @@ def _told(error: Exception, cfg: Config) -> Exception:
 
 
 def _what_is_saved(runner: Runner | None) -> str:
-    """What a run that was stopped leaves, and how it goes on.
-
-    Args:
-        runner (Runner, optional): None if it was stopped before it was built.
-
-    Returns:
-        str: A sentence or two.
-    """
+    """What a run that was stopped leaves, and how it goes on."""
     last = runner and runner.message_hub.get_info('last_ckpt', None)
     if not runner or not last:
         return 'Nothing is saved yet.'

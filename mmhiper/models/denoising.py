@@ -30,7 +30,7 @@ class LatentCache:
     """Latents of pictures, each encoded when it is first seen in a run.
 
     Args:
-        sd (Backbone): The frozen model.
+        sd: The frozen model.
     """
 
     def __init__(self, sd: Backbone) -> None:
@@ -43,12 +43,12 @@ class LatentCache:
         """A sample of a picture's posterior; of seed and picture alone.
 
         Args:
-            pixels (Tensor): (3, S, S) in [-1, 1].
-            sample (BaseDataElement): With ``image_key``.
-            seed (int): The seed of the run.
+            pixels: (3, S, S) in [-1, 1].
+            sample: With ``image_key``.
+            seed: The seed of the run.
 
         Returns:
-            Tensor: (1, 4, h, w) fp32.
+            (1, 4, h, w) fp32.
 
         Raises:
             ValueError: If the picture has no ``image_key``.
@@ -82,9 +82,9 @@ class Draw:
     """What a step denoises.
 
     Attributes:
-        latents (Tensor): Clean ones, (B, 4, h, w).
-        noise (Tensor): Likewise, on the same device.
-        timesteps (Tensor): (B,) on the CPU, see :class:`NoiseProcess`.
+        latents: Clean ones, (B, 4, h, w).
+        noise: Likewise, on the same device.
+        timesteps: (B,) on the CPU, see :class:`NoiseProcess`.
     """
 
     latents: Tensor
@@ -102,15 +102,15 @@ def draw_step(
     """Draws noise and timesteps of a training step.
 
     Args:
-        latents (Sequence[Tensor]): B times (1, 4, h, w).
-        keys (Sequence[str]): B ``image_key``.
-        run (tuple[int, int]): Seed and iteration.
-        process (NoiseProcess): Of the model; it draws the timesteps.
-        noise_offset (float): Share of one more normal number for each picture
-            and channel.
+        latents: B times (1, 4, h, w).
+        keys: B ``image_key``.
+        run: Seed and iteration.
+        process: Of the model; it draws the timesteps.
+        noise_offset: Share of one more normal number for each picture and
+            channel.
 
     Returns:
-        Draw: Of B pictures.
+        Of B pictures.
     """
     noises, timesteps = [], []
     for z, key in zip(latents, keys, strict=True):
@@ -139,15 +139,15 @@ def draw_fixed(
     """One of some draws that are the same at each iteration.
 
     Args:
-        latents (Tensor): (1, 4, h, w).
-        key (str): The ``image_key``.
-        seed (int): Of the run.
-        number (int): Which of them, in [0, ``count``).
-        count (int): How many; their timesteps are spread evenly.
-        process (NoiseProcess): Of the model.
+        latents: (1, 4, h, w).
+        key: The ``image_key``.
+        seed: Of the run.
+        number: Which of them, in [0, ``count``).
+        count: How many; their timesteps are spread evenly.
+        process: Of the model.
 
     Returns:
-        Draw: Of one picture.
+        Of one picture.
     """
     generator = generator_of(seed, key, 'fixed', number)
     noise = torch.randn(latents.shape, generator=generator)
@@ -164,12 +164,12 @@ def denoise(
     """Noises latents and has the model undo it.
 
     Args:
-        sd (Backbone): The frozen model.
-        draw (Draw): Of B pictures.
-        conditioning (Conditioning): B texts; gradients reach them.
+        sd: The frozen model.
+        draw: Of B pictures.
+        conditioning: B texts; gradients reach them.
 
     Returns:
-        tuple[Tensor, Tensor]: Output and target, both (B, 4, h, w) fp32.
+        Output and target, both (B, 4, h, w) fp32.
     """
     sd.lay_out(torch.channels_last)
     drawn = (draw.latents, draw.noise, draw.timesteps)
@@ -184,14 +184,14 @@ def masked_means(
     """The mean squared error of each picture, over its subject.
 
     Args:
-        output (Tensor): (B, 4, h, w) fp32.
-        target (Tensor): Likewise.
-        masks (Sequence[Tensor | None]): B times (S, S) in [0, 1]: a latent
-            counts by the share of its pixels that is subject. None counts
-            all; of an empty mask the mean is 0.
+        output: (B, 4, h, w) fp32.
+        target: Likewise.
+        masks: B times (S, S) in [0, 1]: a latent counts by the share of its
+            pixels that is subject. None counts all; of an empty mask the mean
+            is 0.
 
     Returns:
-        Tensor: (B,).
+        (B,).
     """
     errors = (output - target).square()
     means = errors.flatten(1).mean(1)

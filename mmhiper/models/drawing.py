@@ -23,12 +23,12 @@ def latent_shape(
     """The shape of one picture's latents, its size checked.
 
     Args:
-        sd (Backbone): The frozen model.
-        height (int, optional): In pixels, by default the model's own.
-        width (int, optional): Likewise.
+        sd: The frozen model.
+        height: In pixels, by default the model's own.
+        width: Likewise.
 
     Returns:
-        tuple[int, int, int]: (4, h, w).
+        (4, h, w).
 
     Raises:
         ValueError: If a side is no multiple of ``vae_factor``.
@@ -48,12 +48,12 @@ def same_noise(sd: Backbone, count: int, seed: int) -> Tensor:
     """Noise for pictures that differ by their conditioning alone.
 
     Args:
-        sd (Backbone): The frozen model.
-        count (int): Pictures B.
-        seed (int): Of the noise.
+        sd: The frozen model.
+        count: Pictures B.
+        seed: Of the noise.
 
     Returns:
-        Tensor: (B, 4, h, w), B times the same.
+        (B, 4, h, w), B times the same.
     """
     shape = latent_shape(sd)
     noise = draw_noise((1, *shape), torch.Generator().manual_seed(seed))
@@ -80,25 +80,23 @@ def draw_latents(
     """Draws pictures of a conditioning, up to the autoencoder.
 
     Args:
-        sd (Backbone): The frozen model.
-        conditioning (Conditioning): B texts.
-        guidance (Guidance): How far they are followed.
-        negative (Conditioning, optional): B texts to move away from, by
-            default the empty text.
-        height (int, optional): In pixels, by default the model's own.
-        width (int, optional): Likewise.
-        num_inference_steps (int): Steps of the scheduler.
-        eta (float): Noise added per step, in [0, 1].
-        generator (torch.Generator or list of them, optional): Randomness.
-        latents (Tensor, optional): Noise to start from, (B, 4, h, w).
-        seed (int): Where no generator is given: picture i draws from one of
-            its own, seeded with ``seed + i``.
-        scheduler (str or dict, optional): See
-            :meth:`Diffusion.make_sampler`.
-        callback (callable, optional): See :func:`run_scheduler`.
+        sd: The frozen model.
+        conditioning: B texts.
+        guidance: How far they are followed.
+        negative: B texts to move away from, by default the empty text.
+        height: In pixels, by default the model's own.
+        width: Likewise.
+        num_inference_steps: Steps of the scheduler.
+        eta: Noise added per step, in [0, 1].
+        generator: Randomness.
+        latents: Noise to start from, (B, 4, h, w).
+        seed: Where no generator is given: picture i draws from one of its own,
+            seeded with ``seed + i``.
+        scheduler: See :meth:`Diffusion.make_sampler`.
+        callback: See :func:`run_scheduler`.
 
     Returns:
-        Tensor: (B, 4, h, w) fp32.
+        (B, 4, h, w) fp32.
 
     Raises:
         ValueError: If sizes or shapes do not fit.
@@ -148,14 +146,14 @@ def draw(
     """Draws pictures of a conditioning.
 
     Args:
-        sd (Backbone): The frozen model.
-        conditioning (Conditioning): B texts.
-        guidance (Guidance): How far they are followed.
-        negative (Conditioning, optional): See :func:`draw_latents`.
+        sd: The frozen model.
+        conditioning: B texts.
+        guidance: How far they are followed.
+        negative: See :func:`draw_latents`.
         **options: Likewise.
 
     Returns:
-        Tensor: (B, 3, H, W) in [-1, 1] fp32.
+        (B, 3, H, W) in [-1, 1] fp32.
 
     Raises:
         ValueError: If sizes or shapes do not fit.

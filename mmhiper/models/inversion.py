@@ -20,11 +20,10 @@ class Inversion:
     """What DDIM inversion leaves of a picture.
 
     Attributes:
-        image_key (str): Names the picture.
-        latents (list[Tensor]): z*_0 (the picture) .. z*_T (noise), each
-            (1, 4, h, w).
-        maps (list[dict[str, Tensor]]): Per step, (1, heads, P, M) by layer;
-            entry k was seen on the way from z*_k to z*_{k+1}.
+        image_key: Names the picture.
+        latents: z*_0 (the picture) .. z*_T (noise), each (1, 4, h, w).
+        maps: Per step, (1, heads, P, M) by layer; entry k was seen on the way
+            from z*_k to z*_{k+1}.
     """
 
     image_key: str
@@ -45,16 +44,16 @@ def invert(
     """Inverts a picture at guidance 1 (arXiv 2211.09794, sec. 3.2).
 
     Args:
-        sd (StableDiffusion): The frozen model, with controllable attention.
-        pixels (Tensor): (1, 3, S, S) in [-1, 1].
-        image_key (str): Names it.
-        text (Conditioning): What it shows, one text.
-        num_steps (int): DDIM steps T.
-        layers (Sequence[Layer]): All attention of the U-Net at this size.
-        kept (Sequence[Layer]): Cross-attention whose maps are kept.
+        sd: The frozen model, with controllable attention.
+        pixels: (1, 3, S, S) in [-1, 1].
+        image_key: Names it.
+        text: What it shows, one text.
+        num_steps: DDIM steps T.
+        layers: All attention of the U-Net at this size.
+        kept: Cross-attention whose maps are kept.
 
     Returns:
-        Inversion: Of the mean of the picture's posterior.
+        Of the mean of the picture's posterior.
 
     Note:
         What the U-Net says is taken at the timestep that it was asked at.

@@ -42,10 +42,10 @@ class PartSource:
     """Where a single part of a model comes from.
 
     Attributes:
-        pretrained (str, optional): Hub id or folder.
-        subfolder (str, optional): In it.
-        variant (str, optional): Of its files, such as 'fp16'.
-        revision (str, optional): Of the hub.
+        pretrained: Hub id or folder.
+        subfolder: In it.
+        variant: Of its files, such as 'fp16'.
+        revision: Of the hub.
     """
 
     pretrained: str | None = None
@@ -59,9 +59,9 @@ class PartKind:
     """What a part of a family is, and where its models have it.
 
     Attributes:
-        folder (str): In the diffusers layout, also its name in the index.
-        kind (str): The dotted name of its class.
-        optional (bool): Whether a model may lack it.
+        folder: In the diffusers layout, also its name in the index.
+        kind: The dotted name of its class.
+        optional: Whether a model may lack it.
     """
 
     folder: str
@@ -80,11 +80,11 @@ class ModelSource:
     """A model that is to be loaded, before any weight is read.
 
     Attributes:
-        name (str): As the config says it.
-        path (str): Hub id, folder or single file.
-        single_file (bool): Whether it is the last.
-        index (Mapping[str, Any]): Its ``model_index.json``; of a single file
-            that of its folder, empty where there is none.
+        name: As the config says it.
+        path: Hub id, folder or single file.
+        single_file: Whether it is the last.
+        index: Its ``model_index.json``; of a single file that of its folder,
+            empty where there is none.
     """
 
     name: str
@@ -116,7 +116,7 @@ def check_model_name(name: str) -> None:
     What it may name is read as data: weights-only, by classes of our choice.
 
     Args:
-        name (str): From a file.
+        name: From a file.
 
     Raises:
         ValueError: If it is neither a bundled model, nor a hub id, nor a
@@ -149,12 +149,11 @@ def choose_backbone(pretrained: str, without_cuda: str | None) -> str:
     """Decides what this machine loads, and says so once.
 
     Args:
-        pretrained (str): What the config names.
-        without_cuda (str, optional): The substitute for machines with no CUDA
-            device.
+        pretrained: What the config names.
+        without_cuda: The substitute for machines with no CUDA device.
 
     Returns:
-        str: One of the two.
+        One of the two.
     """
     if without_cuda is None or torch.cuda.is_available():
         return pretrained
@@ -171,10 +170,10 @@ def backbone_folder(backbone: str) -> Path | None:
     """The folder of a backbone that lies on this machine.
 
     Args:
-        backbone (str): As ``Backbone.backbone``.
+        backbone: As ``Backbone.backbone``.
 
     Returns:
-        Path, optional: None for single files and hub ids.
+        None for single files and hub ids.
     """
     path = Path(BUNDLED.get(backbone, backbone)).expanduser()
     return path if path.is_dir() else None
@@ -184,10 +183,10 @@ def find_source(backbone: str) -> ModelSource:
     """Finds a model, and reads what it says it is.
 
     Args:
-        backbone (str): As ``pretrained`` of :class:`StableDiffusion`.
+        backbone: As ``pretrained`` of :class:`StableDiffusion`.
 
     Returns:
-        ModelSource: Of which nothing else is read yet.
+        Of which nothing else is read yet.
 
     Raises:
         FileNotFoundError: If a local path does not exist.
@@ -237,15 +236,14 @@ def load_parts(
     """Loads the parts of a family, and nothing else.
 
     Args:
-        source (ModelSource): The model.
-        kinds (Mapping[str, PartKind]): The parts, by the names they get.
-        dtype (torch.dtype): Precision of the weights.
-        overrides (Mapping): By the same names None or a dict, see
-            :class:`Backbone`.
-        read (Mapping[str, Any]): What a single file had.
+        source: The model.
+        kinds: The parts, by the names they get.
+        dtype: Precision of the weights.
+        overrides: By the same names None or a dict, see :class:`Backbone`.
+        read: What a single file had.
 
     Returns:
-        dict: The parts by name, without optional ones that the model lacks;
+        The parts by name, without optional ones that the model lacks;
         'scheduler', a config of any class.
 
     Raises:
@@ -282,9 +280,9 @@ def loading(
     Nothing but calls of the library belongs inside.
 
     Args:
-        source (str): What it is loaded from.
-        what (str): Which part of it.
-        remedies (str): What to do about it.
+        source: What it is loaded from.
+        what: Which part of it.
+        remedies: What to do about it.
 
     Yields:
         None
@@ -312,8 +310,8 @@ def check_weights(source: str, subfolder: str = '') -> None:
     take more memory than they have bytes.
 
     Args:
-        source (str): A folder, or the id of a hub, which is left alone.
-        subfolder (str): The part in it.
+        source: A folder, or the id of a hub, which is left alone.
+        subfolder: The part in it.
 
     Raises:
         ValueError: If a file is no such one.
@@ -330,7 +328,7 @@ def check_weight_file(path: Path) -> None:
     """Refuses a file of weights that is more than tensors, or none.
 
     Args:
-        path (Path): A ``.safetensors`` file, or one of PyTorch.
+        path: A ``.safetensors`` file, or one of PyTorch.
 
     Raises:
         ValueError: If it is.
@@ -354,10 +352,10 @@ def load_part(
     """Loads one part from a folder or the hub.
 
     Args:
-        kind (PartKind): The part, with its default subfolder.
-        source (str): Folder or hub id of the whole model.
-        dtype (torch.dtype): Precision of the weights.
-        override (dict, optional): See :class:`Backbone`.
+        kind: The part, with its default subfolder.
+        source: Folder or hub id of the whole model.
+        dtype: Precision of the weights.
+        override: See :class:`Backbone`.
 
     Returns:
         The part; for 'scheduler' its config.
@@ -424,10 +422,10 @@ def check_vocabulary(
     a word, and every text would then mean the same.
 
     Args:
-        backbone (str): For the message.
+        backbone: For the message.
         tokenizer: A tokenizer.
         text_encoder: A text model.
-        multiple (int): What the size of its table is rounded up to.
+        multiple: What the size of its table is rounded up to.
 
     Raises:
         ValueError: If the sizes of their vocabularies differ.

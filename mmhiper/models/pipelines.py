@@ -104,13 +104,20 @@ class EmbedsPipeline:
             (P, pooled width), too.
 
         Raises:
-            ValueError: If a prompt is empty or an option out of its range.
+            ValueError: If a prompt is empty, an option out of its range, or
+                the text is to vary over the steps.
         """
         # a pipeline that was moved has taken the frozen model along
         self.editor.to(self.pipeline.device)
         text, negative = self.editor.condition_pair(
             prompt, negative_prompt, **options
         )
+        if text.varies:
+            raise UserError(
+                'A pipeline of diffusers reads one text in all steps, but '
+                f'here it varies ({options or "by the config"}). Give one '
+                'number, or draw with `editor.infer`.'
+            )
         arguments = _named(text, '') | _named(negative, 'negative_')
         parts = self.pipeline.components
         dtype = (parts.get('unet') or parts['transformer']).dtype

@@ -34,8 +34,8 @@ def scheduler_names() -> list[str]:
     """The schedulers of diffusers that sample from a Stable Diffusion.
 
     Returns:
-        list[str]: Names of classes, sorted. Those that need a library which
-        is not installed are missing.
+        Names of classes, sorted. Those that need a library which is not
+        installed are missing.
     """
     return sorted(filter(_fits, _candidates()))
 
@@ -65,13 +65,13 @@ def split_type(
     """Checks what a user calls a scheduler.
 
     Args:
-        scheduler (str or Mapping): The name of a class, or a mapping with it
-            as 'type' and values of its config.
-        usual (str): The one where none is named: :data:`DDIM` or, of a model
-            of flow matching, :data:`FLOW`. It says which others there are.
+        scheduler: The name of a class, or a mapping with it as 'type' and
+            values of its config.
+        usual: The one where none is named: :data:`DDIM` or, of a model of flow
+            matching, :data:`FLOW`. It says which others there are.
 
     Returns:
-        tuple[str, dict]: Name and values.
+        Name and values.
 
     Raises:
         ValueError: If there is no such scheduler, or it has no such value.
@@ -100,8 +100,8 @@ def check_recorded(name: str, values: Mapping[str, Any]) -> None:
     """Checks a scheduler that a file names, before anything is made of it.
 
     Args:
-        name (str): The name of a class.
-        values (Mapping[str, Any]): Values of its config.
+        name: The name of a class.
+        values: Values of its config.
 
     Raises:
         ValueError: If there is no such scheduler, or a value is unknown, of a
@@ -127,8 +127,8 @@ def make_scheduler(config: Mapping, scheduler: str | Mapping) -> Any:
     """Makes a scheduler that a model can be sampled with.
 
     Args:
-        config (Mapping): The scheduler config of the model, of any class.
-        scheduler (str or Mapping): See :func:`split_type`.
+        config: The scheduler config of the model, of any class.
+        scheduler: See :func:`split_type`.
 
     Returns:
         A new scheduler; two runs never share their state.
@@ -149,8 +149,8 @@ def make_flow_scheduler(config: Mapping, scheduler: str | Mapping) -> Any:
     """Makes a scheduler that a model of flow matching can be sampled with.
 
     Args:
-        config (Mapping): The scheduler config of the model.
-        scheduler (str or Mapping): See :func:`split_type`.
+        config: The scheduler config of the model.
+        scheduler: See :func:`split_type`.
 
     Returns:
         A new scheduler.

@@ -23,8 +23,8 @@ class TextEncoders(nn.Module):
     besides.
 
     Args:
-        models (Sequence): They; the last of several is a CLIP text model with
-            its projection.
+        models: They; the last of several is a CLIP text model with its
+            projection.
     """
 
     def __init__(self, models: Sequence[Any]) -> None:
@@ -50,14 +50,13 @@ class TextEncoders(nn.Module):
         """Encodes token ids; gradients reach the new rows.
 
         Args:
-            ids (Sequence[Tensor]): For each encoder, (B, M) integers; id
-                V + r, with V known tokens, is row r of ``rows``.
-            rows (Tensor, optional): New rows of all tables side by side,
-                (R, D_1 + ... + D_E).
+            ids: For each encoder, (B, M) integers; id V + r, with V known
+                tokens, is row r of ``rows``.
+            rows: New rows of all tables side by side, (R, D_1 + ... + D_E).
 
         Returns:
-            Conditioning: Tokens (B, M, D) in fp32, and with several encoders
-            the pooled text (B, P) in fp32.
+            Tokens (B, M, D) in fp32, and with several encoders the pooled text
+            (B, P) in fp32.
         """
         outputs = self._outputs(ids, rows)
         if len(outputs) == 1:
@@ -100,12 +99,12 @@ class JointTextEncoders(TextEncoders):
     side by side, padded to the width of T5, and those of T5.
 
     Args:
-        models (Sequence): The CLIP models, with projections, and T5, which
-            may be missing: then its part is zeros.
-        shape (tuple[int, int]): Positions and width of T5's part.
-        order (Sequence[int]): Which position of both parts each is that comes
-            out. The model does not tell positions of a text apart.
-        learns_t5 (bool): Whether new rows are of T5's table too.
+        models: The CLIP models, with projections, and T5, which may be
+            missing: then its part is zeros.
+        shape: Positions and width of T5's part.
+        order: Which position of both parts each is that comes out. The model
+            does not tell positions of a text apart.
+        learns_t5: Whether new rows are of T5's table too.
     """
 
     order: Tensor
@@ -157,9 +156,9 @@ def _replaced_rows(
     A hook, because CLIP's text encoder takes ids and no embeddings.
 
     Args:
-        text_encoder (nn.Module): With a table of token embeddings.
-        new (Tensor): Where, (B, M) bool.
-        picked (Tensor): What, (B, M, D).
+        text_encoder: With a table of token embeddings.
+        new: Where, (B, M) bool.
+        picked: What, (B, M, D).
 
     Yields:
         None

@@ -28,14 +28,14 @@ class Vocabulary:
 
     Args:
         tokenizer: A tokenizer of transformers.
-        num_positions (int, optional): M, where its text encoder has other
-            than the tokenizer says.
-        size (int, optional): V, where the table of the text encoder has more
-            rows than the tokenizer has tokens.
+        num_positions: M, where its text encoder has other than the tokenizer
+            says.
+        size: V, where the table of the text encoder has more rows than the
+            tokenizer has tokens.
 
     Attributes:
-        size (int): Known tokens V.
-        num_positions (int): Positions of a text M.
+        size: Known tokens V.
+        num_positions: Positions of a text M.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class Vocabulary:
             )
         self._start, self._end = marks[:-1], marks[-1]
         self._rows: dict[str, range] = {}
+        self._lengths: dict[str, int] = {}  # in tokens, those of one group
         self._marker_of: dict[int, str] = {}  # by the tokenizer's own new id
 
     def copy(self) -> Vocabulary:
@@ -74,16 +75,28 @@ class Vocabulary:
         """How many new tokens there are."""
         return sum(map(len, self._rows.values()))
 
-    def rows_of(self, placeholder: str) -> range:
-        """Which of the new rows belong to a placeholder."""
-        return self._rows[placeholder]
+    def rows_of(self, placeholder: str, group: int = 0) -> range:
+        """Which of the new rows are a placeholder in a text.
 
-    def add(self, placeholder: str, num_vectors: int) -> None:
+        Args:
+            placeholder: The word.
+            group: Which of its sets of tokens; of a word with one set, that.
+
+        Returns:
+            Indices of the new rows.
+        """
+        rows, length = self._rows[placeholder], self._lengths[placeholder]
+        start = group * length if length < len(rows) else 0
+        return rows[start : start + length]
+
+    def add(self, placeholder: str, num_vectors: int, groups: int = 1) -> None:
         """Adds a placeholder of some new tokens.
 
         Args:
-            placeholder (str): One word, such as ``<cat-toy>``.
-            num_vectors (int): How many new tokens it stands for.
+            placeholder: One word, such as ``<cat-toy>``.
+            num_vectors: How many new tokens it stands for.
+            groups: How many such sets of tokens it has; a text that is encoded
+                has one of them.
 
         Raises:
             ValueError: If it is empty, has spaces, is a word that exists, or
@@ -99,7 +112,8 @@ class Vocabulary:
         marker = self._tokenizer.convert_tokens_to_ids(placeholder)
         self._marker_of[marker] = placeholder
         start = self.num_rows
-        self._rows[placeholder] = range(start, start + num_vectors)
+        self._rows[placeholder] = range(start, start + groups * num_vectors)
+        self._lengths[placeholder] = num_vectors
 
     def _check_placeholder(self, placeholder: str) -> None:
         if not placeholder or any(letter.isspace() for letter in placeholder):
@@ -133,10 +147,10 @@ class Vocabulary:
         """The id of a word that is one token.
 
         Args:
-            word (str): A word.
+            word: A word.
 
         Returns:
-            int: Its id.
+            Its id.
 
         Raises:
             ValueError: If it is none or several tokens; the message shows
@@ -174,6 +188,22 @@ class Vocabulary:
         """The number of tokens of a text, without start and end marks."""
         return len(self._ids(text, {}))
 
+    def cut_off(self, text: str) -> list[str]:
+        """The placeholders of which a text has not all tokens that are read.
+
+        Args:
+            text: Any text; what does not fit is not read.
+
+        Returns:
+            Each once.
+        """
+        read = set(self._ids(text, {})[: self.room()])
+        return [
+            word
+            for word in dict.fromkeys(self.find(text))
+            if not read.issuperset(self.size + r for r in self.rows_of(word))
+        ]
+
     def find(self, text: str) -> list[str]:
         """The placeholders in a text, in the order in which they occur."""
         ids = self._tokenize(text)
@@ -183,11 +213,11 @@ class Vocabulary:
         """How many tokens of a text fit between the marks.
 
         Args:
-            free (int): Positions at the end that they are not to reach; the
-                end mark may.
+            free: Positions at the end that they are not to reach; the end mark
+                may.
 
         Returns:
-            int: At least 0.
+            At least 0.
         """
         left = self.num_positions - len(self._start) - max(free, 1)
         return max(left, 0)
@@ -201,16 +231,18 @@ class Vocabulary:
         ).input_ids
         return ids
 
-    def _ids(self, text: str, lengths: Mapping[str, int]) -> list[int]:
+    def _ids(
+        self, text: str, lengths: Mapping[str, int], group: int = 0
+    ) -> list[int]:
         """The ids of a text, each placeholder as its new tokens.
 
         Args:
-            text (str): Any text.
-            lengths (Mapping[str, int]): How many of its tokens a placeholder
-                is, where not all.
+            text: Any text.
+            lengths: How many of its tokens a placeholder is, where not all.
+            group: Which of its sets of tokens, where it has several.
 
         Returns:
-            list[int]: Without start and end marks.
+            Without start and end marks.
         """
         ids: list[int] = []
         for token in self._tokenize(text):
@@ -218,7 +250,8 @@ class Vocabulary:
             if placeholder is None:
                 ids.append(token)
             else:
-                rows = self._rows[placeholder][: lengths.get(placeholder)]
+                rows = self.rows_of(placeholder, group)
+                rows = rows[: lengths.get(placeholder)]
                 ids.extend(self.size + row for row in rows)
         return ids
 
@@ -227,25 +260,26 @@ class Vocabulary:
         texts: Sequence[str],
         max_tokens: int | None = None,
         lengths: Mapping[str, int] | None = None,
+        group: int = 0,
     ) -> Tensor:
         """Turns texts into ids, padded to all M positions.
 
         Args:
-            texts (Sequence[str]): B texts.
-            max_tokens (int, optional): Tokens to keep of each, without start
-                and end marks. Defaults to what fits.
-            lengths (Mapping[str, int], optional): How many of its tokens a
-                placeholder is, where not all.
+            texts: B texts.
+            max_tokens: Tokens to keep of each, without start and end marks.
+                Defaults to what fits.
+            lengths: How many of its tokens a placeholder is, where not all.
+            group: Which set of tokens, of placeholders with several.
 
         Returns:
-            Tensor: (B, M) int64.
+            (B, M) int64.
         """
         most = self.room()
         if max_tokens is not None:
             most = min(max_tokens, most)
         rows = []
         for text in texts:
-            ids = self._ids(text, lengths or {})[:most]
+            ids = self._ids(text, lengths or {}, group)[:most]
             row = [*self._start, *ids, self._end]
             padding = self.num_positions - len(row)
             row += [self._tokenizer.pad_token_id] * padding
@@ -257,5 +291,5 @@ class PlainVocabulary(Vocabulary):
     """One without new words: a placeholder is read as it is spelled."""
 
     @override
-    def add(self, placeholder: str, num_vectors: int) -> None:
+    def add(self, placeholder: str, num_vectors: int, groups: int = 1) -> None:
         """Nothing."""

@@ -42,8 +42,8 @@ class Argument:
     """What a constructor takes under one name.
 
     Attributes:
-        annotation (Any): Its type, ``Any`` where there is none.
-        default (Any): Its default.
+        annotation: Its type, ``Any`` where there is none.
+        default: Its default.
     """
 
     annotation: Any
@@ -88,8 +88,8 @@ class KeepsArguments:
         """The values of the constructor, defaults too.
 
         Returns:
-            dict[str, Any]: Texts, numbers, booleans, None, lists and dicts of
-            them, by name; without those that are none of these.
+            Texts, numbers, booleans, None, lists and dicts of them, by name;
+            without those that are none of these.
         """
         return dict(self._given)
 
@@ -98,10 +98,10 @@ def arguments_of(kind: type) -> dict[str, Argument]:
     """What a constructor takes, through all ``**options`` to the parents.
 
     Args:
-        kind (type): A class.
+        kind: A class.
 
     Returns:
-        dict[str, Argument]: By name.
+        By name.
     """
     found: dict[str, Argument] = {}
     for base in kind.__mro__:
@@ -137,12 +137,12 @@ def plain(value: Any, annotation: Any = Any) -> Any:
     """A copy of a value for a file.
 
     Args:
-        value (Any): Anything.
-        annotation (Any): What the constructor says about it.
+        value: Anything.
+        annotation: What the constructor says about it.
 
     Returns:
-        Any: Texts, numbers, booleans, None, lists and dicts of them; a marker
-        for everything else, such as a config of something to be built.
+        Texts, numbers, booleans, None, lists and dicts of them; a marker for
+        everything else, such as a config of something to be built.
     """
     if value is None or isinstance(value, bool):
         return value
@@ -173,10 +173,10 @@ def is_number(value: Any) -> bool:
     """Whether a value can be calculated with.
 
     Args:
-        value (Any): Anything.
+        value: Anything.
 
     Returns:
-        bool: True for finite real numbers; a boolean is none.
+        True for finite real numbers; a boolean is none.
     """
     real = isinstance(value, Real) and not isinstance(value, bool)
     return real and math.isfinite(value)
@@ -186,10 +186,10 @@ def only_plain(values: Mapping[str, Any]) -> dict[str, Any]:
     """Those values of which :func:`plain` made a copy.
 
     Args:
-        values (Mapping[str, Any]): By name.
+        values: By name.
 
     Returns:
-        dict[str, Any]: Likewise.
+        Likewise.
     """
     return {k: v for k, v in values.items() if v is not _NOT_PLAIN}
 
@@ -198,7 +198,7 @@ def check_plain(value: Any) -> None:
     """Refuses what is not plain data of reasonable size.
 
     Args:
-        value (Any): From a file; it may refer to itself.
+        value: From a file; it may refer to itself.
 
     Raises:
         ValueError: With what is wrong with it.
@@ -260,8 +260,8 @@ def check_arguments(
     """Checks values by name and type against a constructor.
 
     Args:
-        values (Mapping[str, Any]): Plain data.
-        known (Mapping[str, Argument]): See :func:`arguments_of`.
+        values: Plain data.
+        known: See :func:`arguments_of`.
 
     Raises:
         ValueError: With the field, what was wanted and what was got.

@@ -11,6 +11,21 @@ class UserError(ValueError):
     """
 
 
+def shortened(text: str, ends: int = 40) -> str:
+    """A text for a message, of a long one both ends.
+
+    Args:
+        text: Any text.
+        ends: Letters at each end.
+
+    Returns:
+        In quotes.
+    """
+    if len(text) > 2 * ends + 5:
+        text = f'{text[:ends]} ... {text[-ends:]}'
+    return repr(text)
+
+
 class MissingFileError(UserError, FileNotFoundError):
     """A file or folder that a user named is not there."""
 

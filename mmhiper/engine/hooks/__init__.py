@@ -7,6 +7,7 @@ from .export_hook import ExportHook
 from .finite_hook import FiniteHook
 from .interruption_hook import InterruptionHook
 from .lazy_runtime_info_hook import LazyRuntimeInfoHook
+from .learned_hook import LearnedHook
 from .loss_curve_hook import LossCurveHook
 from .next_steps_hook import NextStepsHook
 from .plain_checkpoint_hook import PlainCheckpointHook, to_plain
@@ -21,6 +22,7 @@ __all__ = [
     'FiniteHook',
     'InterruptionHook',
     'LazyRuntimeInfoHook',
+    'LearnedHook',
     'LossCurveHook',
     'NextStepsHook',
     'PlainCheckpointHook',

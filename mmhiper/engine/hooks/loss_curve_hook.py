@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from mmengine.dataset import pseudo_collate
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
+from typing_extensions import override
 
-from mmhiper.engine.hooks.editor_of import editor_of
+from mmhiper.engine.fixed_losses import fixed_losses
 from mmhiper.registry import HOOKS
 from mmhiper.utils.atomic import atomic_path
 from mmhiper.utils.errors import UserError
@@ -33,16 +33,16 @@ class LossCurveHook(Hook):
 
     The loss of an iteration depends on its random timestep and noise more
     than on progress. So the editor's loss is also measured on noise that is
-    the same each time (``editor.fixed_loss``), before the first iteration
+    the same each time (``editor.fixed_losses``), before the first iteration
     and at an interval; it is handed to the visualizer as ``fixed_loss``. The
     training does not notice: nothing is drawn from its generators. A resumed
     run shows the whole curve.
 
     Args:
-        interval (int): Iterations between two measurements. Defaults to 100.
-        draws (int): Draws of noise in each, spread over the pictures and,
-            evenly, over the timesteps. A draw costs one pass through the
-            U-Net without gradients. Defaults to 16.
+        interval: Iterations between two measurements. Defaults to 100.
+        draws: Draws of noise in each, spread over the pictures and, evenly,
+            over the timesteps. A draw costs one pass through the U-Net without
+            gradients. Defaults to 16.
 
     Raises:
         ValueError: If a number is less than 1.
@@ -62,15 +62,13 @@ class LossCurveHook(Hook):
         self.interval = interval
         self.draws = draws
 
+    @override
     def before_train(self, runner: Any) -> None:
-        """Measure where the training starts.
-
-        Args:
-            runner (Runner): The runner.
-        """
+        """Measure where the training starts."""
         if runner.iter == 0:
             self._measure(runner, 0)
 
+    @override
     def after_train_iter(
         self,
         runner: Any,
@@ -78,14 +76,7 @@ class LossCurveHook(Hook):
         data_batch: Any = None,
         outputs: Any = None,
     ) -> None:
-        """Measure at every ``interval`` iterations and at the last one.
-
-        Args:
-            runner (Runner): The runner.
-            batch_idx (int): Iteration, from 0.
-            data_batch (Any): Unused.
-            outputs (Any): Unused.
-        """
+        """Measure at every ``interval`` iterations and at the last one."""
         if self.every_n_train_iters(
             runner, self.interval
         ) or self.is_last_train_iter(runner):
@@ -93,25 +84,18 @@ class LossCurveHook(Hook):
 
     @master_only
     def _measure(self, runner: Any, step: int) -> None:
-        dataset = runner.train_dataloader.dataset
-        count = min(len(dataset), self.draws)
-        batch = pseudo_collate([dataset[i] for i in range(count)])
-        editor = editor_of(runner)
-        data = editor.data_preprocessor(batch, training=False)
-        loss = editor.fixed_loss(**data, draws=self.draws)
-        if loss is None:
+        losses = fixed_losses(runner, step, self.draws)
+        if losses is None:
             return
+        loss = losses.mean().item()
         runner.message_hub.update_scalar(LOSSES, loss)
         runner.message_hub.update_scalar(STEPS, step)
         runner.visualizer.add_scalar('fixed_loss', loss, step)
 
+    @override
     @master_only
     def after_train(self, runner: Any) -> None:
-        """Draw the curves.
-
-        Args:
-            runner (Runner): The runner.
-        """
+        """Draw the curves."""
         history = runner.message_hub.log_scalars
         if 'train/loss' not in history:  # resumed after the end
             return
@@ -130,11 +114,11 @@ def draw_curves(losses: Curve, fixed: Curve | None = None) -> Figure:
     """Draw the loss of each iteration, and that on fixed noise beside it.
 
     Args:
-        losses (tuple[np.ndarray, np.ndarray]): Iterations and losses, (n,).
-        fixed (tuple[np.ndarray, np.ndarray], optional): Likewise, (m,).
+        losses: Iterations and losses, (n,).
+        fixed: Likewise, (m,).
 
     Returns:
-        matplotlib.figure.Figure: 1000 x 400 pixels with both, else 600 x 400.
+        1000 x 400 pixels with both, else 600 x 400.
     """
     from matplotlib.figure import Figure
 

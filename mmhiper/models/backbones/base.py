@@ -50,37 +50,37 @@ class Backbone(KeepsArguments, nn.Module):
     Which one a model is of is read from the model's own index.
 
     Args:
-        pretrained (str): A hub id, a local folder in the diffusers layout, a
-            single ``.safetensors`` or ``.ckpt`` file, or ``'mini-sd'``, the
-            small model that comes with this package.
-        without_cuda (str, optional): What a machine with no CUDA device loads
-            instead. None keeps ``pretrained`` everywhere.
-        dtype (str): Precision of the frozen weights: 'fp32', 'bf16', 'fp16'.
+        pretrained: A hub id, a local folder in the diffusers layout, a single
+            ``.safetensors`` or ``.ckpt`` file, or ``'mini-sd'``, the small
+            model that comes with this package.
+        without_cuda: What a machine with no CUDA device loads instead. None
+            keeps ``pretrained`` everywhere.
+        dtype: Precision of the frozen weights: 'fp32', 'bf16', 'fp16'.
             Conditionings, latents and predictions are fp32 in every case.
-        unet, vae, text_encoder (dict, optional): Overrides of single parts:
-            ``pretrained`` and ``subfolder`` say where that part comes from,
-            other keys are passed to its ``from_pretrained``.
-        scheduler (dict, optional): The same two keys for the scheduler, and
-            ``type``, the scheduler of diffusers that pictures are sampled
-            with; other keys are values of its config
+        unet, vae, text_encoder: Overrides of single parts: ``pretrained`` and
+            ``subfolder`` say where that part comes from, other keys are passed
+            to its ``from_pretrained``.
+        scheduler: The same two keys for the scheduler, and ``type``, the
+            scheduler of diffusers that pictures are sampled with; other keys
+            are values of its config
             (``dict(type='DPMSolverMultistepScheduler',
             use_karras_sigmas=True)``).
-        vae_tiling (bool): Whether the autoencoder takes pictures that are
-            larger than it was trained on tile by tile.
-        offload (bool): Whether text encoders and autoencoder stay on the CPU
-            and are copied to the device for as long as they compute. In
-            Textual Inversion that is in each step.
-        gradient_checkpointing (bool): Whether the U-Net computes most of what
-            a gradient needs a second time, in place of keeping it.
+        vae_tiling: Whether the autoencoder takes pictures that are larger than
+            it was trained on tile by tile.
+        offload: Whether text encoders and autoencoder stay on the CPU and are
+            copied to the device for as long as they compute. In Textual
+            Inversion that is in each step.
+        gradient_checkpointing: Whether the U-Net computes most of what a
+            gradient needs a second time, in place of keeping it.
 
     Attributes:
-        title (str): Of the family, for messages.
-        kinds (dict[str, PartKind]): Its parts, by the names they have here.
-        usual_guidance (float): Its scale where nothing says another.
-        backbone (str): What was really loaded.
-        process (NoiseProcess): Its noise, in training and sampling.
-        guidance_scale (float): What pictures are drawn with where nobody says
-            a scale, see :func:`own_scale`.
+        title: Of the family, for messages.
+        kinds: Its parts, by the names they have here.
+        usual_guidance: Its scale where nothing says another.
+        backbone: What was really loaded.
+        process: Its noise, in training and sampling.
+        guidance_scale: What pictures are drawn with where nobody says a scale,
+            see :func:`own_scale`.
 
     Raises:
         FileNotFoundError: If a local path does not exist.
@@ -195,11 +195,10 @@ class Backbone(KeepsArguments, nn.Module):
         """Whether a model is of this family, by the parts that it has.
 
         Args:
-            source (ModelSource): The model, of which its index is known.
+            source: The model, of which its index is known.
 
         Returns:
-            bool: Whether it has all parts of the family, and no part of
-            another.
+            Whether it has all parts of the family, and no part of another.
         """
         own = {kind.folder for kind in cls.kinds.values()}
         needed = {k.folder for k in cls.kinds.values() if not k.optional}
@@ -218,12 +217,12 @@ class Backbone(KeepsArguments, nn.Module):
         """Reads a model from one file; a family that has none refuses.
 
         Args:
-            source (ModelSource): The file.
-            dtype (torch.dtype): Precision of the weights.
+            source: The file.
+            dtype: Precision of the weights.
 
         Returns:
-            dict[str, Any]: Parts by name, 'scheduler' a config. Those that
-            are not in it come from the folder of the file.
+            Parts by name, 'scheduler' a config. Those that are not in it come
+            from the folder of the file.
 
         Raises:
             ValueError: If it cannot be read.
@@ -238,10 +237,10 @@ class Backbone(KeepsArguments, nn.Module):
         """Makes one module of the text encoders.
 
         Args:
-            models (Sequence): They, in the order of their names.
+            models: They, in the order of their names.
 
         Returns:
-            nn.Module: As :class:`TextEncoders`.
+            As :class:`TextEncoders`.
         """
         return TextEncoders(models)
 
@@ -253,7 +252,7 @@ class Backbone(KeepsArguments, nn.Module):
             model: The text encoder.
 
         Returns:
-            Vocabulary: Without new words.
+            Without new words.
 
         Raises:
             ValueError: If they do not belong together.
@@ -267,11 +266,11 @@ class Backbone(KeepsArguments, nn.Module):
         """The noise that the model was trained with.
 
         Args:
-            config (Mapping): In the scheduler's folder.
-            changes (Mapping): What the option ``scheduler`` says.
+            config: In the scheduler's folder.
+            changes: What the option ``scheduler`` says.
 
         Returns:
-            NoiseProcess: Denoising diffusion, unless a family says else.
+            Denoising diffusion, unless a family says else.
         """
         return Diffusion(config, changes, self.backbone)
 
@@ -285,14 +284,14 @@ class Backbone(KeepsArguments, nn.Module):
         """Runs the model; gradients reach the conditioning.
 
         Args:
-            latents (Tensor): Noised latents, (B, C, h, w).
-            times (Tensor): One number, or (B,), on any device.
-            conditioning (Conditioning): Tokens (B, M, D), with the pooled
-                text where the family has one, and values where
+            latents: Noised latents, (B, C, h, w).
+            times: One number, or (B,), on any device.
+            conditioning: Tokens (B, M, D), or of many stages and layers, with
+                the pooled text where the family has one, and values where
                 cross-attention can take them (inside ``attention_control``).
 
         Returns:
-            Tensor: (B, C, h, w) fp32, the raw output.
+            (B, C, h, w) fp32, the raw output.
         """
 
     @abstractmethod
@@ -302,8 +301,8 @@ class Backbone(KeepsArguments, nn.Module):
         """Makes the unmodified pipeline of diffusers of this family.
 
         Args:
-            tokenizers (Sequence): Of the pipeline's text encoders.
-            models (Sequence): These text encoders.
+            tokenizers: Of the pipeline's text encoders.
+            models: These text encoders.
 
         Returns:
             A pipeline that shares the other parts.
@@ -314,16 +313,29 @@ class Backbone(KeepsArguments, nn.Module):
         """The U-Net, if its attention to the text can be controlled."""
         return None
 
+    @property
+    def text_layers(self) -> int:
+        """How many layers can each read a text of their own.
+
+        Raises:
+            ValueError: If the text and the picture are read together.
+        """
+        raise UserError(
+            f'In a {self.title} such as {self.backbone!r} no layer reads the '
+            'text alone, so none can be given a text of its own. '
+            'TextualInversion and ProSpect work with it.'
+        )
+
     # ------------------------------------------------- families and records
     @classmethod
     def family_of(cls, source: ModelSource) -> type[Backbone]:
         """The family of a model, this one or one that goes by its name.
 
         Args:
-            source (ModelSource): The model, of which its index is known.
+            source: The model, of which its index is known.
 
         Returns:
-            type: Its class.
+            Its class.
 
         Raises:
             ValueError: If it is of another family.
@@ -406,7 +418,7 @@ class Backbone(KeepsArguments, nn.Module):
         from the diffusers pipelines, so pictures are drawn in their layout.
 
         Args:
-            memory_format (torch.memory_format): ``torch.channels_last`` or
+            memory_format: ``torch.channels_last`` or
                 ``torch.contiguous_format``.
         """
         if self._memory_format != memory_format:
@@ -428,11 +440,11 @@ class Backbone(KeepsArguments, nn.Module):
         """The shape of the latents of one picture.
 
         Args:
-            height (int): In pixels, a multiple of ``vae_factor``.
-            width (int): Likewise.
+            height: In pixels, a multiple of ``vae_factor``.
+            width: Likewise.
 
         Returns:
-            tuple[int, int, int]: (C, h, w).
+            (C, h, w).
         """
         channels = self.vae.config.latent_channels
         return channels, height // self.vae_factor, width // self.vae_factor
@@ -472,10 +484,10 @@ class Backbone(KeepsArguments, nn.Module):
         """What the token tables have of a word.
 
         Args:
-            word (str): One token of each of them.
+            word: One token of each of them.
 
         Returns:
-            Tensor: Its rows side by side, (D,) fp32.
+            Its rows side by side, (D,) fp32.
 
         Raises:
             ValueError: If it is several tokens.
@@ -492,10 +504,10 @@ class Backbone(KeepsArguments, nn.Module):
         """How many of the last positions are free in each text encoder.
 
         Args:
-            free (int): Of the whole text.
+            free: Of the whole text.
 
         Returns:
-            list[int]: The same in all, unless a family says else.
+            The same in all, unless a family says else.
         """
         return [free] * len(self.vocabularies)
 
@@ -503,10 +515,10 @@ class Backbone(KeepsArguments, nn.Module):
         """How many tokens of a text fit.
 
         Args:
-            free (int): Positions at the end of all that it is not to reach.
+            free: Positions at the end of all that it is not to reach.
 
         Returns:
-            int: Without start and end marks.
+            Without start and end marks.
         """
         pairs = zip(self.vocabularies, self.free_in(free), strict=True)
         return min(vocabulary.room(each) for vocabulary, each in pairs)
@@ -516,12 +528,12 @@ class Backbone(KeepsArguments, nn.Module):
         """Encodes texts, padded to all M positions and cut to what fits.
 
         Args:
-            texts (list[str]): B texts; '' is the unconditional one.
-            free (int): Positions N at the end that no token of a text may
-                reach; 0 leaves the last one to the end mark.
+            texts: B texts; '' is the unconditional one.
+            free: Positions N at the end that no token of a text may reach; 0
+                leaves the last one to the end mark.
 
         Returns:
-            Conditioning: As :meth:`encode_ids`.
+            As :meth:`encode_ids`.
         """
         pairs = zip(self.vocabularies, self.free_in(free), strict=True)
         return self.encode_ids(
@@ -533,10 +545,10 @@ class Backbone(KeepsArguments, nn.Module):
         """What guidance moves away from where no negative prompt is given.
 
         Args:
-            count (int): Rows B.
+            count: Rows B.
 
         Returns:
-            Conditioning: The empty text B times.
+            The empty text B times.
         """
         return self.encode_text(['']).repeat_interleave(count)
 
@@ -548,14 +560,14 @@ class Backbone(KeepsArguments, nn.Module):
         Entry A of docs/en/method.md: before the text encoder.
 
         Args:
-            ids (Sequence[Tensor]): For each text encoder, (B, M) integers; id
-                V + r, with V known tokens, is row r of ``rows``.
-            rows (Tensor, optional): New rows of the token tables, side by
-                side where there are several, (R, D).
+            ids: For each text encoder, (B, M) integers; id V + r, with V known
+                tokens, is row r of ``rows``.
+            rows: New rows of the token tables, side by side where there are
+                several, (R, D).
 
         Returns:
-            Conditioning: Tokens (B, M, D) in fp32, with the pooled text
-            (B, P) where the family has one.
+            Tokens (B, M, D) in fp32, with the pooled text (B, P) where the
+            family has one.
         """
         ids = [each.to(self.device, non_blocking=True) for each in ids]
         encoded: Conditioning = self._run(
@@ -576,12 +588,12 @@ class Backbone(KeepsArguments, nn.Module):
         """Encodes pictures into scaled latents.
 
         Args:
-            pixels (Tensor): (B, 3, H, W) in [-1, 1].
-            generator (torch.Generator, optional): Draws a sample of the
-                posterior (on the generator's device). None takes its mean.
+            pixels: (B, 3, H, W) in [-1, 1].
+            generator: Draws a sample of the posterior (on the generator's
+                device). None takes its mean.
 
         Returns:
-            Tensor: (B, C, h, w) fp32, as the U-Net sees them.
+            (B, C, h, w) fp32, as the U-Net sees them.
         """
         posterior = self._run(
             self.vae, 'encode', pixels.to(self.device, self.vae.dtype)
@@ -598,10 +610,10 @@ class Backbone(KeepsArguments, nn.Module):
         """Decodes scaled latents into pictures, one after another.
 
         Args:
-            latents (Tensor): (B, C, h, w).
+            latents: (B, C, h, w).
 
         Returns:
-            Tensor: (B, 3, H, W) fp32, about [-1, 1], not clamped.
+            (B, 3, H, W) fp32, about [-1, 1], not clamped.
         """
         unscaled = latents / self.vae.config.scaling_factor
         unscaled = unscaled + self._latent_shift

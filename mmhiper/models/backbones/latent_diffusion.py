@@ -25,9 +25,9 @@ class LatentDiffusion(StableDiffusion):
     editors work with it.
 
     Args:
-        pretrained (str): The diffusers folder of such a model, or its hub id;
-            or the original ``model.ckpt``, put into a copy of that folder
-            with the small files alone, which say how to read it.
+        pretrained: The diffusers folder of such a model, or its hub id; or the
+            original ``model.ckpt``, put into a copy of that folder with the
+            small files alone, which say how to read it.
         **options: See :class:`Backbone`.
 
     Note:

@@ -25,10 +25,14 @@ class NoiseProcess(Protocol):
     Times are in the units that :meth:`Backbone.predict` takes.
 
     Attributes:
-        samples_with (str): The scheduler of diffusers for pictures.
+        samples_with: The scheduler of diffusers for pictures.
     """
 
     samples_with: str
+
+    @property
+    def num_timesteps(self) -> int:
+        """T; times lie in [0, T]."""
 
     def draw_time(self, generator: torch.Generator) -> Tensor:
         """Draws the time of a training step, (1,), as the model's own did."""
@@ -57,14 +61,14 @@ class Diffusion:
     """Denoising diffusion in discrete steps (arXiv 2006.11239).
 
     Args:
-        config (Mapping): The scheduler config of the model, of any class.
-        changes (Mapping): ``type``, the scheduler that pictures are sampled
-            with, and values of its config.
-        backbone (str): Whose it is, for messages.
+        config: The scheduler config of the model, of any class.
+        changes: ``type``, the scheduler that pictures are sampled with, and
+            values of its config.
+        backbone: Whose it is, for messages.
 
     Attributes:
-        scheduler (DDIMScheduler): Noises pictures in training, and inverts
-            them, whatever samples.
+        scheduler: Noises pictures in training, and inverts them, whatever
+            samples.
 
     Raises:
         ValueError: If there is no such scheduler, or it has no such value.
@@ -94,10 +98,10 @@ class Diffusion:
         """Draws a timestep, all alike.
 
         Args:
-            generator (torch.Generator): On the CPU.
+            generator: On the CPU.
 
         Returns:
-            Tensor: (1,) integer in [0, T).
+            (1,) integer in [0, T).
         """
         return torch.randint(self.num_timesteps, (1,), generator=generator)
 
@@ -105,11 +109,11 @@ class Diffusion:
         """One of some timesteps that are spread evenly.
 
         Args:
-            number (int): Which, in [0, ``count``).
-            count (int): Of how many.
+            number: Which, in [0, ``count``).
+            count: Of how many.
 
         Returns:
-            Tensor: (1,) integer in [0, T).
+            (1,) integer in [0, T).
         """
         middle = (2 * number + 1) * self.num_timesteps // (2 * count)
         return torch.tensor([middle])
@@ -118,17 +122,15 @@ class Diffusion:
         """Makes a scheduler with the noise schedule of this model.
 
         Args:
-            scheduler (str or Mapping, optional): The name of a class of
-                diffusers, or a mapping with it as ``type`` and values of its
-                config. Defaults to what the config of this model names, and
-                that to DDIM.
+            scheduler: The name of a class of diffusers, or a mapping with it
+                as ``type`` and values of its config. Defaults to what the
+                config of this model names, and that to DDIM.
 
         Returns:
             A new scheduler.
 
         Raises:
-            ValueError: If there is no such scheduler, or it has no such
-                value.
+            ValueError: If there is no such scheduler, or it has no such value.
         """
         return make_scheduler(self._config, scheduler or self.samples_with)
 
@@ -138,12 +140,12 @@ class Diffusion:
         """Noises clean latents (arXiv 2006.11239, eq. 4).
 
         Args:
-            latents (Tensor): (B, C, h, w), scaled.
-            noise (Tensor): (B, C, h, w), unit normal.
-            times (Tensor): (B,) integers, on any device.
+            latents: (B, C, h, w), scaled.
+            noise: (B, C, h, w), unit normal.
+            times: (B,) integers, on any device.
 
         Returns:
-            Tensor: (B, C, h, w).
+            (B, C, h, w).
         """
         times = times.to(latents.device, non_blocking=True)
         return self.scheduler.add_noise(latents, noise, times)
@@ -152,13 +154,13 @@ class Diffusion:
         """What the model should put out for noised latents.
 
         Args:
-            latents (Tensor): (B, C, h, w), scaled.
-            noise (Tensor): (B, C, h, w), unit normal.
-            times (Tensor): (B,) integers, on any device.
+            latents: (B, C, h, w), scaled.
+            noise: (B, C, h, w), unit normal.
+            times: (B,) integers, on any device.
 
         Returns:
-            Tensor: (B, C, h, w): the noise for models that predict epsilon,
-            the velocity (arXiv 2202.00512, app. D) for v-prediction.
+            (B, C, h, w): the noise for models that predict epsilon, the
+            velocity (arXiv 2202.00512, app. D) for v-prediction.
 
         Raises:
             ValueError: If the model predicts something else.
@@ -181,12 +183,12 @@ class Diffusion:
         """What the error at a timestep counts, see :func:`snr_weights`.
 
         Args:
-            times (Tensor): (B,) integers.
-            min_snr_gamma (float, optional): None weighs all alike.
-            debiased (bool): Whether to weigh by 1 / sqrt(SNR).
+            times: (B,) integers.
+            min_snr_gamma: None weighs all alike.
+            debiased: Whether to weigh by 1 / sqrt(SNR).
 
         Returns:
-            Tensor: (B,) fp32, on the CPU.
+            (B,) fp32, on the CPU.
         """
         return snr_weights(
             self.scheduler.alphas_cumprod,
@@ -205,12 +207,12 @@ class Diffusion:
         at, whatever noise the latents really hold.
 
         Args:
-            output (Tensor): Of :meth:`Backbone.predict`, (B, C, h, w).
-            latents (Tensor): What it was given, (B, C, h, w).
-            timestep (Tensor): At which timestep, one integer.
+            output: Of :meth:`Backbone.predict`, (B, C, h, w).
+            latents: What it was given, (B, C, h, w).
+            timestep: At which timestep, one integer.
 
         Returns:
-            Tensor: epsilon, (B, C, h, w).
+            epsilon, (B, C, h, w).
         """
         kind = self.prediction_type
         if kind == 'epsilon':
@@ -231,12 +233,12 @@ class Flow:
     towards noise as the model's own schedule is (sec. 5.3.2).
 
     Args:
-        config (Mapping): The scheduler config of the model.
-        changes (Mapping): See :class:`Diffusion`.
+        config: The scheduler config of the model.
+        changes: See :class:`Diffusion`.
 
     Raises:
-        ValueError: If there is no such scheduler, it has no such value, or
-            its shift depends on the size of a picture.
+        ValueError: If there is no such scheduler, it has no such value, or its
+            shift depends on the size of a picture.
     """
 
     def __init__(self, config: Mapping[str, Any], changes: Mapping) -> None:
@@ -261,10 +263,10 @@ class Flow:
         """Draws a time, logit-normal.
 
         Args:
-            generator (torch.Generator): On the CPU.
+            generator: On the CPU.
 
         Returns:
-            Tensor: (1,) in (0, T].
+            (1,) in (0, T].
         """
         return self._at(torch.randn(1, generator=generator))
 
@@ -273,16 +275,21 @@ class Flow:
         share = torch.tensor([(2 * number + 1) / (2 * count)])
         return self._at(torch.special.ndtri(share))
 
+    @property
+    def num_timesteps(self) -> int:
+        """How many times a training has, T."""
+        return len(self._schedule)
+
     def _at(self, logit: Tensor) -> Tensor:
         """The time that a normal number stands for."""
-        count = len(self._schedule)
+        count = self.num_timesteps
         index = (logit.sigmoid() * count).long().clamp(max=count - 1)
         return self._schedule[index]
 
     def _sigma(self, times: Tensor, latents: Tensor) -> Tensor:
         """The share of noise at times (B,), (B, 1, 1, 1)."""
         times = times.to(latents.device, non_blocking=True)
-        return (times / len(self._schedule)).view(-1, 1, 1, 1)
+        return (times / self.num_timesteps).view(-1, 1, 1, 1)
 
     def add_noise(
         self, latents: Tensor, noise: Tensor, times: Tensor
@@ -305,16 +312,16 @@ class Flow:
         noise, and SNR is ``((1 - sigma) / sigma)^2``.
 
         Args:
-            times (Tensor): (B,) in (0, T].
-            min_snr_gamma (float, optional): None weighs all alike.
-            debiased (bool): Whether to weigh by 1 / sqrt(SNR).
+            times: (B,) in (0, T].
+            min_snr_gamma: None weighs all alike.
+            debiased: Whether to weigh by 1 / sqrt(SNR).
 
         Returns:
-            Tensor: (B,) fp32, on the CPU.
+            (B,) fp32, on the CPU.
         """
         if min_snr_gamma is None and not debiased:
             return torch.ones(len(times))
-        sigma = times.cpu().double() / len(self._schedule)
+        sigma = times.cpu().double() / self.num_timesteps
         if debiased:
             return (sigma * (1 - sigma)).float()
         assert min_snr_gamma is not None

@@ -20,8 +20,8 @@ class RecordedOptions:
 
     Attributes:
         dtype, unet, vae, text_encoder, vae_tiling: Of :class:`Backbone`.
-        scheduler (dict, optional): Likewise, without its ``type``.
-        sampler (str): That type.
+        scheduler: Likewise, without its ``type``.
+        sampler: That type.
         tail, t5_words: Of :class:`StableDiffusion3`.
     """
 
@@ -40,10 +40,10 @@ def without_source(scheduler: Mapping[str, Any]) -> dict[str, Any]:
     """The option ``scheduler`` but for where its config comes from.
 
     Args:
-        scheduler (Mapping): See :class:`Backbone`.
+        scheduler: See :class:`Backbone`.
 
     Returns:
-        dict[str, Any]: ``type`` and values of its config.
+        ``type`` and values of its config.
     """
     return {k: v for k, v in scheduler.items() if k not in _SOURCE}
 
@@ -52,10 +52,10 @@ def recorded(given: Mapping[str, Any]) -> dict[str, Any]:
     """Of the values of a constructor those that are recorded.
 
     Args:
-        given (Mapping[str, Any]): Plain data.
+        given: Plain data.
 
     Returns:
-        dict[str, Any]: Without what is off, and of parts where they are from.
+        Without what is off, and of parts where they are from.
     """
     values = dict(given)
     for part in ('unet', 'vae', 'text_encoder'):
@@ -77,10 +77,10 @@ def config_of_record(options: Mapping[str, Any]) -> dict[str, Any]:
     """The constructor values that a file has recorded.
 
     Args:
-        options (Mapping[str, Any]): See :class:`RecordedOptions`.
+        options: See :class:`RecordedOptions`.
 
     Returns:
-        dict[str, Any]: All but ``pretrained``.
+        All but ``pretrained``.
 
     Raises:
         ValueError: If one is unknown, of a wrong type or out of range.

@@ -54,12 +54,12 @@ def read_stable_diffusion(
     recognises the model and fetches its small config files from the hub.
 
     Args:
-        source (ModelSource): A ``.safetensors`` or ``.ckpt`` file.
-        kinds (Mapping[str, PartKind]): The parts of its family.
-        dtype (torch.dtype): Precision of the weights.
+        source: A ``.safetensors`` or ``.ckpt`` file.
+        kinds: The parts of its family.
+        dtype: Precision of the weights.
 
     Returns:
-        dict[str, Any]: They, and the scheduler's config.
+        They, and the scheduler's config.
 
     Raises:
         ValueError: If it cannot be loaded.
@@ -108,13 +108,13 @@ def read_latent_diffusion(
     """Loads the weights of the original text-to-image ``model.ckpt``.
 
     Args:
-        source (ModelSource): A ``.ckpt`` or ``.safetensors`` file in a
-            diffusers folder, whose configs say how to read it.
-        kinds (Mapping[str, PartKind]): The parts of its family.
-        dtype (torch.dtype): Precision of the weights.
+        source: A ``.ckpt`` or ``.safetensors`` file in a diffusers folder,
+            whose configs say how to read it.
+        kinds: The parts of its family.
+        dtype: Precision of the weights.
 
     Returns:
-        dict[str, Any]: They, but for the tokenizer, which is in the folder.
+        They, but for the tokenizer, which is in the folder.
 
     Raises:
         ValueError: If it cannot be loaded.

@@ -16,6 +16,7 @@ from mmhiper.models.backbones.noise import Diffusion
 from mmhiper.models.backbones.single_file import read_stable_diffusion
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.guidance import OF_STABLE_DIFFUSION, OF_XL
+from mmhiper.models.layered_text import cross_layers, in_a_row, read_own
 from mmhiper.models.loading import ModelSource, PartKind
 from mmhiper.registry import MODELS
 
@@ -28,7 +29,7 @@ class StableDiffusion(Backbone):
     one, this is a backbone of that family.
 
     Args:
-        pretrained (str): See :class:`Backbone`, as for the others.
+        pretrained: See :class:`Backbone`, as for the others.
 
     Note:
         The scheduler is a ``DDIMScheduler`` with the config of the model's
@@ -48,6 +49,7 @@ class StableDiffusion(Backbone):
     )
     usual_guidance = OF_STABLE_DIFFUSION
     process: Diffusion
+    _layers_read_own = False
 
     @classmethod
     @override
@@ -82,6 +84,7 @@ class StableDiffusion(Backbone):
     def predict(
         self, latents: Tensor, times: Tensor, conditioning: Conditioning
     ) -> Tensor:
+        conditioning = self._as_layers_read(conditioning, times)
         options = self._added(latents, conditioning)
         if conditioning.values is not None:
             # the U-Net's own attention would ignore them
@@ -95,6 +98,24 @@ class StableDiffusion(Backbone):
             return_dict=False,
             **options,
         )[0].float()
+
+    @property
+    @override
+    def text_layers(self) -> int:
+        return len(cross_layers(self.unet))
+
+    def _as_layers_read(
+        self, conditioning: Conditioning, times: Tensor
+    ) -> Conditioning:
+        """What holds at some times, the texts of all layers in a row."""
+        if not conditioning.varies:
+            return conditioning
+        if not self._layers_read_own:
+            read_own(self.unet, self.num_positions)
+            self._layers_read_own = True
+        now = conditioning.at(times, self.process.num_timesteps)
+        values = None if now.values is None else in_a_row(now.values)
+        return Conditioning(in_a_row(now.tokens), now.pooled, values)
 
     def _added(
         self, latents: Tensor, conditioning: Conditioning
@@ -127,7 +148,7 @@ class StableDiffusionXL(StableDiffusion):
     sizes of a picture. Attention is not controlled.
 
     Args:
-        pretrained (str): See :class:`Backbone`, as for the others.
+        pretrained: See :class:`Backbone`, as for the others.
     """
 
     title = 'Stable Diffusion XL'

@@ -13,6 +13,7 @@ from mmhiper.models.backbones.base import Backbone
 from mmhiper.models.backbones.noise import Flow
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.guidance import OF_STABLE_DIFFUSION_3
+from mmhiper.models.layered_text import in_a_row
 from mmhiper.models.loading import (
     SCHEDULER,
     PartKind,
@@ -38,15 +39,15 @@ class StableDiffusion3(Backbone):
     controlled.
 
     Args:
-        pretrained (str): See :class:`Backbone`; a folder or hub id. It may
-            lack the third text encoder and its tokenizer.
-        without_cuda (str, optional): Likewise.
-        tail (str): Which part of the text has the last positions, those that
-            HiPer learns: 'clip', 't5', or 'both' by turns, the last of all of
-            T5. The transformer does not tell the order of a text, so its
-            positions come out in that order, and mean the same.
-        t5_words (bool): Whether new words have rows in T5's table too. If
-            not, T5 reads a placeholder as it is spelled.
+        pretrained: See :class:`Backbone`; a folder or hub id. It may lack the
+            third text encoder and its tokenizer.
+        without_cuda: Likewise.
+        tail: Which part of the text has the last positions, those that HiPer
+            learns: 'clip', 't5', or 'both' by turns, the last of all of T5.
+            The transformer does not tell the order of a text, so its positions
+            come out in that order, and mean the same.
+        t5_words: Whether new words have rows in T5's table too. If not, T5
+            reads a placeholder as it is spelled.
         **options: See :class:`Backbone`.
 
     Note:
@@ -141,11 +142,13 @@ class StableDiffusion3(Backbone):
         self, latents: Tensor, times: Tensor, conditioning: Conditioning
     ) -> Tensor:
         assert conditioning.pooled is not None
+        now = conditioning.at(times, self.process.num_timesteps)
+        tokens = in_a_row(now.tokens) if now.varies else now.tokens
         times = times.to(latents.device, non_blocking=True)
         return self.unet(
             hidden_states=latents.to(self.dtype),
             timestep=times.expand(len(latents)),
-            encoder_hidden_states=conditioning.tokens.to(self.dtype),
+            encoder_hidden_states=tokens.to(self.dtype),
             pooled_projections=conditioning.pooled.to(self.dtype),
             return_dict=False,
         )[0].float()

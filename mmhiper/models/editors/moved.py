@@ -52,12 +52,12 @@ def refusing_moved(init: Callable[..., None]) -> Callable[..., None]:
     """Has a constructor refuse keywords of mmagic's.
 
     Args:
-        init (Callable): An ``__init__``; a keyword that it names is its own
-            affair, and one that nobody knows stays Python's ``TypeError``.
+        init: An ``__init__``; a keyword that it names is its own affair, and
+            one that nobody knows stays Python's ``TypeError``.
 
     Returns:
-        Callable: The same, which raises a ValueError that says where each of
-        them lives here.
+        The same, which raises a ValueError that says where each of them lives
+        here.
     """
     own = inspect.signature(init).parameters
 

@@ -18,11 +18,13 @@ from torch import Tensor
 import mmhiper
 from mmhiper.models import Backbone, HiPer, StableDiffusion
 from mmhiper.models.backbones import Diffusion
+from mmhiper.models.editors import ExtendedTextualInversion
 from mmhiper.models.loading import PartKind
 from mmhiper.models.text_encoders import TextEncoders
 from mmhiper.models.vocabulary import Vocabulary
 
 PAGE = (REPO / 'docs' / 'en' / 'add_a_backbone.md').read_text()
+JOINT = Backbone.text_layers
 QUICK = dict(num_inference_steps=2, show_progress=False, return_type='tensor')
 
 
@@ -143,6 +145,18 @@ def check_attention(folder, tmp_path):
         make_inversion(folder, 'DDIMInversion', sd=other)
 
 
+def check_text_layers(folder, tmp_path):
+    def build(sd):
+        return ExtendedTextualInversion(sd, '<toy>', 'x')
+
+    plain, other = variants(folder, text_layers=5)
+    assert build(plain).num_groups == plain.text_layers == 4
+    assert build(other).num_groups == 5
+    joint = type('Joint', (StableDiffusion,), dict(text_layers=JOINT))
+    with pytest.raises(ValueError, match='no layer reads the text alone'):
+        build(joint(str(folder)))
+
+
 def check_fits(folder, tmp_path):
     class Other(StableDiffusion):
         kinds = dict(StableDiffusion.kinds)
@@ -255,10 +269,10 @@ def check_spread_time(folder, tmp_path):
         return torch.tensor([7])
 
     losses = [
-        editor.fixed_loss(**step_of(editor), draws=2)
+        editor.fixed_losses(**step_of(editor), draws=2)
         for editor in map(edit, noises(folder, spread_time=spread_time))
     ]
-    assert losses[0] != losses[1]
+    assert not torch.equal(*losses)
 
 
 def check_add_noise(folder, tmp_path):

@@ -25,7 +25,7 @@ import mmhiper
 from mmhiper.apis import load_editor
 from mmhiper.io import read_token_file
 from mmhiper.io.export import write_export
-from mmhiper.models import StableDiffusion
+from mmhiper.models import Conditioning, StableDiffusion
 from mmhiper.models.backbones import Flow, StableDiffusion3
 from mmhiper.models.guidance import noise_level
 from mmhiper.utils.errors import UserError
@@ -355,6 +355,41 @@ def test_hiper_leaves_for_the_pipeline(tiny_sd3):
 
     ours = editor.infer('a cat', **QUICK)['samples']
     close(ours / 2 + 0.5, theirs)
+
+
+def test_a_text_may_vary_over_the_noise(tiny_sd3):
+    sd = StableDiffusion(str(tiny_sd3))
+    texts = sd.encode_text(['a dog', 'x'])
+    z = noise(0, 1, 16, 8, 8)
+
+    varied = texts.by_stage(2)  # the first one in the noisier half
+    for time, row in ((1000.0, 0), (700.0, 0), (300.0, 1), (1.0, 1)):
+        mean = Conditioning(texts.tokens[row : row + 1], varied.pooled)
+        t = torch.tensor(time)
+        assert torch.equal(sd.predict(z, t, varied), sd.predict(z, t, mean))
+
+    editor = make_hiper(tiny_sd3, sd=config(tiny_sd3), strength=[0.2, 1.0])
+    randomise(editor)
+    both, weak, strong = (
+        editor.infer('a cat', strength=s, **QUICK)['samples']
+        for s in (None, 0.2, 1.0)
+    )
+    assert not torch.equal(both, weak) and not torch.equal(both, strong)
+
+
+def test_layers_have_no_text_of_their_own(tiny_sd3):
+    options = dict(type='mmhiper.ExtendedTextualInversion')
+    with pytest.raises(ValueError, match='no layer reads the text alone'):
+        make_word(tiny_sd3, **options)
+
+
+def test_positions_may_be_left_to_the_text(tiny_sd3):
+    editor = make_hiper(
+        tiny_sd3, sd=config(tiny_sd3, tail='both'), tail_dropout=0.5
+    )
+    tail = train(editor, [picture(0)], 2)
+
+    assert tail.shape == (1, 3, 96)
 
 
 def test_editors_that_control_attention_refuse_it(tiny_sd3):

@@ -1,0 +1,141 @@
+"""What a training cannot learn from, said before it starts."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import defaultdict
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.dist import get_world_size
+from mmengine.logging import print_log
+from mmengine.structures import BaseDataElement
+from torch import Tensor
+
+from mmhiper.utils.errors import UserError
+from mmhiper.utils.pixels import image_key
+
+MOST_LOOKED_AT = 1000  # pictures of a dataset
+
+
+def check_settings(cfg: Config) -> None:
+    """Refuses a training of no iterations, at no rate, or without a gradient.
+
+    Args:
+        cfg: Config of the run.
+
+    Raises:
+        ValueError: If its length is no number of at least 1, or its learning
+            rate, or the norm that gradients are cut to, none above 0.
+    """
+    optimizer = cfg.optim_wrapper.get('optimizer', {})
+    _check_above_0('optimizer.lr', optimizer.get('lr', 1.0))
+    clip = cfg.optim_wrapper.get('clip_grad') or {}
+    for name in ('max_norm', 'clip_value'):
+        _check_above_0(f'clip_grad.{name}', clip.get(name, 1.0))
+    for name in ('max_iters', 'max_epochs'):
+        length = cfg.train_cfg.get(name)
+        if length is None:  # of a loop that knows
+            continue
+        if type(length) is not int or length < 1:
+            raise UserError(
+                f'`train_cfg.{name}` must be a whole number of at least 1, '
+                f'but got {length!r}.'
+            )
+
+
+def _check_above_0(name: str, number: Any) -> None:
+    """Refuses a setting of the optimiser with which it moves nothing."""
+    real = isinstance(number, int | float) and not isinstance(number, bool)
+    if not real or not 0 < number < math.inf:
+        remedy = ''
+        if real and number == 0:
+            remedy = ' With 0 nothing is ever learned.'
+        raise UserError(
+            f'`optim_wrapper.{name}` must be a number above 0, but got '
+            f'{number!r}.{remedy}'
+        )
+
+
+def check_learnable(cfg: Config, dataset: Any, editor: Any) -> None:
+    """Refuses a training from which nothing can come, before it starts.
+
+    Says too where a batch costs more than it brings.
+
+    Args:
+        cfg: Config of the run.
+        dataset: Its pictures.
+        editor: What is to be trained.
+
+    Raises:
+        ValueError: If a mask leaves nothing of a picture, all pictures of a
+            subject are the same one, or the editor has its own reason, see
+            :meth:`Editor.check_learnable`.
+    """
+    count = min(len(dataset), MOST_LOOKED_AT)
+    items = [dataset[index] for index in range(count)]
+    samples: list[BaseDataElement] = [each['data_samples'] for each in items]
+    pictures: list[Tensor] = [each['inputs'] for each in items]
+    for sample in samples:
+        _check_mask(sample, editor.data_preprocessor.size)
+    editor.check_learnable(samples)
+    _check_different(pictures, samples, editor)
+    _tell_batch(cfg, len(dataset))
+
+
+def _check_mask(sample: BaseDataElement, size: int | None) -> None:
+    """Refuses a mask of which crop or model size leaves nothing."""
+    mask = sample.get('mask')
+    if mask is None:
+        return
+    seen = float(mask.float().mean()) / 255 * (size or len(mask)) ** 2
+    if seen < 1:
+        raise UserError(
+            f'The mask of {sample.get("img_path", "a picture")!r} leaves '
+            'nothing to learn: of what the crop keeps of the picture, less '
+            'than one pixel that the model sees is white. Crop around the '
+            "subject (crop='subject' or a box), or paint it white in the mask."
+        )
+
+
+def _check_different(
+    pictures: list[Tensor], samples: list[BaseDataElement], editor: Any
+) -> None:
+    """Refuses several pictures of a subject that are all the same one."""
+    seen: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    paths: dict[str, list[str]] = defaultdict(list)
+    for picture, sample in zip(pictures, samples, strict=True):
+        subject = editor.subject_of(sample)
+        mask = sample.get('mask')
+        key = '' if mask is None else image_key(mask)
+        seen[subject].append((image_key(picture), key))
+        paths[subject].append(str(sample.get('img_path', '')))
+    for subject, keys in seen.items():
+        if len(keys) > 1 and len(set(keys)) == 1:
+            names = ', '.join(dict.fromkeys(paths[subject]))
+            raise UserError(
+                f'All {len(keys)} pictures of {subject or "the subject"!r} '
+                f'are the same one ({names:.200}): nothing tells what is the '
+                'subject from what is this picture. Take different ones, or '
+                'name it once.'
+            )
+
+
+def _tell_batch(cfg: Config, count: int) -> None:
+    """Says where a batch has more rows than there are pictures."""
+    # Noise and timestep depend on seed, picture and iteration alone, so a
+    # picture that is twice in a step is the same work twice.
+    rows = cfg.train_dataloader.get('batch_size') or 1
+    processes = get_world_size()
+    if rows * processes > count:
+        each = f' in each of {processes} processes' if processes > 1 else ''
+        print_log(
+            f'A step has {rows} row(s){each} (`train_dataloader.batch_size`) '
+            f'for {count} picture(s): the same picture has the same noise in '
+            f'all rows of a step, so this costs {rows * processes / count:g} '
+            f'times as much and learns no more. Take {count}'
+            f'{" and one process" if processes > 1 else ""}.',
+            logger='current',
+            level=logging.WARNING,
+        )
