@@ -12,6 +12,7 @@ from typing import NoReturn
 
 import torch
 
+from mmhiper.cli.unknown_type import describe_unknown_type
 from mmhiper.interruption import STOP
 from mmhiper.utils.errors import UserError
 
@@ -57,7 +58,8 @@ def _mistake(error: Exception) -> str | None:
         return f'{words}, of `custom_imports`: is its folder on PYTHONPATH?'
     if isinstance(error, KeyError) and ' registry' in words:
         # of mmengine: an unknown `type` in a config
-        return str(error.args[0])
+        said = str(error.args[0])
+        return describe_unknown_type(said) or said
     return None
 
 

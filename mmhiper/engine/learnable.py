@@ -7,14 +7,13 @@ import math
 from collections import defaultdict
 from typing import Any
 
+import torch
 from mmengine.config import Config
 from mmengine.dist import get_world_size
 from mmengine.logging import print_log
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 
-from mmhiper.models.data_preprocessor import image_key
-from mmhiper.models.editors import Editor
 from mmhiper.utils.errors import UserError
 
 MOST_LOOKED_AT = 1000  # pictures of a dataset
@@ -59,7 +58,7 @@ def _check_above_0(name: str, number: Any) -> None:
         )
 
 
-def check_learnable(cfg: Config, dataset: Any, editor: Editor) -> None:
+def check_learnable(cfg: Config, dataset: Any, editor: Any) -> None:
     """Refuses a training from which nothing can come, before it starts.
 
     Says too where a batch costs more than it brings.
@@ -106,26 +105,34 @@ def _check_mask(sample: BaseDataElement, size: int | None) -> None:
 
 
 def _check_different(
-    pictures: list[Tensor], samples: list[BaseDataElement], editor: Editor
+    pictures: list[Tensor], samples: list[BaseDataElement], editor: Any
 ) -> None:
     """Refuses several pictures of a subject that are all the same one."""
-    seen: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    paths: dict[str, list[str]] = defaultdict(list)
-    for picture, sample in zip(pictures, samples, strict=True):
-        subject = editor.subject_of(sample)
-        mask = sample.get('mask')
-        key = '' if mask is None else image_key(mask)
-        seen[subject].append((image_key(picture), key))
-        paths[subject].append(str(sample.get('img_path', '')))
-    for subject, keys in seen.items():
-        if len(keys) > 1 and len(set(keys)) == 1:
-            names = ', '.join(dict.fromkeys(paths[subject]))
+    of_subject: dict[str, list[int]] = defaultdict(list)
+    for index, sample in enumerate(samples):
+        of_subject[editor.subject_of(sample)].append(index)
+    for subject, (first, *others) in of_subject.items():
+        if others and all(
+            torch.equal(pictures[first], pictures[other])
+            and _same_mask(samples[first], samples[other])
+            for other in others
+        ):
+            paths = [samples[i].get('img_path', '') for i in (first, *others)]
+            names = ', '.join(dict.fromkeys(paths))
             raise UserError(
-                f'All {len(keys)} pictures of {subject or "the subject"!r} '
+                f'All {len(paths)} pictures of {subject or "the subject"!r} '
                 f'are the same one ({names:.200}): nothing tells what is the '
                 'subject from what is this picture. Take different ones, or '
                 'name it once.'
             )
+
+
+def _same_mask(one: BaseDataElement, other: BaseDataElement) -> bool:
+    """Whether two pictures have one mask, or none."""
+    first, second = one.get('mask'), other.get('mask')
+    if first is None or second is None:
+        return first is second
+    return torch.equal(first, second)
 
 
 def _tell_batch(cfg: Config, count: int) -> None:

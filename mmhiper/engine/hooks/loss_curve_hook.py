@@ -11,6 +11,7 @@ from mmengine.hooks import Hook
 
 from mmhiper.engine.fixed_losses import fixed_losses
 from mmhiper.registry import HOOKS
+from mmhiper.utils.arguments import ChecksArguments
 from mmhiper.utils.atomic import atomic_path
 from mmhiper.utils.errors import UserError
 
@@ -27,7 +28,7 @@ Curve = tuple[np.ndarray, np.ndarray]
 
 
 @HOOKS.register_module()
-class LossCurveHook(Hook):
+class LossCurveHook(ChecksArguments, Hook):
     """Draw ``<work_dir>/loss.png`` at the end of a run.
 
     The loss of an iteration depends on its random timestep and noise more

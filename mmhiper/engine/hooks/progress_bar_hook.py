@@ -8,11 +8,12 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 
 from mmhiper.registry import HOOKS
+from mmhiper.utils.arguments import ChecksArguments
 from mmhiper.utils.progress import progress_bar
 
 
 @HOOKS.register_module()
-class ProgressBarHook(Hook):
+class ProgressBarHook(ChecksArguments, Hook):
     """Show the iterations as one progress bar with the time left.
 
     Args:
