@@ -12,9 +12,9 @@ from typing import NoReturn
 
 import torch
 
-from mmhiper.cli.unknown_type import describe_unknown_type
 from mmhiper.interruption import STOP
 from mmhiper.utils.errors import UserError
+from mmhiper.utils.registries import describe_unknown_type
 
 # of the operating system, to write
 _REFUSALS = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections import defaultdict
 from typing import Any
 
@@ -17,45 +16,6 @@ from torch import Tensor
 from mmhiper.utils.errors import UserError
 
 MOST_LOOKED_AT = 1000  # pictures of a dataset
-
-
-def check_settings(cfg: Config) -> None:
-    """Refuses a training of no iterations, at no rate, or without a gradient.
-
-    Args:
-        cfg (Config): Config of the run.
-
-    Raises:
-        ValueError: If its length is no number of at least 1, or its learning
-            rate, or the norm that gradients are cut to, none above 0.
-    """
-    optimizer = cfg.optim_wrapper.get('optimizer', {})
-    _check_above_0('optimizer.lr', optimizer.get('lr', 1.0))
-    clip = cfg.optim_wrapper.get('clip_grad') or {}
-    for name in ('max_norm', 'clip_value'):
-        _check_above_0(f'clip_grad.{name}', clip.get(name, 1.0))
-    for name in ('max_iters', 'max_epochs'):
-        length = cfg.train_cfg.get(name)
-        if length is None:  # of a loop that knows
-            continue
-        if type(length) is not int or length < 1:
-            raise UserError(
-                f'`train_cfg.{name}` must be a whole number of at least 1, '
-                f'but got {length!r}.'
-            )
-
-
-def _check_above_0(name: str, number: Any) -> None:
-    """Refuses a setting of the optimiser with which it moves nothing."""
-    real = isinstance(number, int | float) and not isinstance(number, bool)
-    if not real or not 0 < number < math.inf:
-        remedy = ''
-        if real and number == 0:
-            remedy = ' With 0 nothing is ever learned.'
-        raise UserError(
-            f'`optim_wrapper.{name}` must be a number above 0, but got '
-            f'{number!r}.{remedy}'
-        )
 
 
 def check_learnable(cfg: Config, dataset: Any, editor: Any) -> None:

@@ -398,7 +398,7 @@ def check_arguments(
                 check_arguments(value, arguments_of(inner))
             except ValueError as error:
                 raise ValueError(f'`{name}`: {error}') from None
-        elif not _fits(value, annotation):
+        elif not fits(value, annotation):
             raise ValueError(
                 f'`{name}` must be {_words_for(annotation)}, but got '
                 f'{value!r:.80}.'
@@ -445,7 +445,7 @@ def _check_type(
     name: str, value: Any, annotation: Any, whose: str = ''
 ) -> None:
     """Refuses a value of another type, with what to write in its place."""
-    if not _fits(value, annotation):
+    if not fits(value, annotation):
         raise UserError(
             f'`{name}`{whose and f" of {whose}"} must be '
             f'{_plain_words(annotation)}, but got {value!r:.80}.'
@@ -493,7 +493,7 @@ def _cure(value: Any, annotation: Any) -> str:
     if isinstance(value, str):
         for number in (int, float):
             try:
-                if _fits(number(value), annotation):
+                if fits(number(value), annotation):
                     return f' Write it without quotes: {number(value)!r}.'
             except ValueError:
                 continue
@@ -503,10 +503,10 @@ def _cure(value: Any, annotation: Any) -> str:
             return ' It must be finite.'
         if not isinstance(value, Integral) and float(value).is_integer():
             whole = int(float(value))
-            return f' Write {whole}.' if _fits(whole, annotation) else ''
+            return f' Write {whole}.' if fits(whole, annotation) else ''
         if isinstance(value, Integral) and not _is_whole(value):
             return ' It must be between -2**63 and 2**63 - 1.'
-    if isinstance(value, Real) and _fits('', annotation):
+    if isinstance(value, Real) and fits('', annotation):
         return f" Write it in quotes: '{value}'."
     return ''
 
@@ -525,15 +525,26 @@ def _values_of(annotation: Any) -> type | None:
     return None
 
 
-def _fits(value: Any, wanted: Any) -> bool:
-    """Whether a value is of a type; what cannot be told is."""
+def fits(value: Any, wanted: Any) -> bool:
+    """Whether a value is of a type.
+
+    Lists and tuples are alike, whole numbers are numbers, and truth values
+    are not.
+
+    Args:
+        value (Any): Anything.
+        wanted (Any): An annotation.
+
+    Returns:
+        bool: The answer; True where it cannot be told.
+    """
     origin, inner = typing.get_origin(wanted), typing.get_args(wanted)
     if wanted is Any or wanted is inspect.Parameter.empty:
         return True
     if origin is typing.Annotated:
-        return _fits(value, inner[0])
+        return fits(value, inner[0])
     if origin in (typing.Union, UnionType):
-        return any(_fits(value, each) for each in inner)
+        return any(fits(value, each) for each in inner)
     if origin is typing.Literal:
         return any(
             value == each and type(value) is type(each) for each in inner
@@ -553,8 +564,9 @@ def _fits(value: Any, wanted: Any) -> bool:
         return isinstance(value, kind) and not issubclass(kind, Sequence)
     if isinstance(value, Mapping):
         items = inner[1] if len(inner) == 2 else Any
-        fits = issubclass(kind, Mapping)
-        return fits and all(_fits(each, items) for each in value.values())
+        return issubclass(kind, Mapping) and all(
+            fits(each, items) for each in value.values()
+        )
     if issubclass(kind, Sequence):
         return _is_sequence_of(value, kind, inner)
     if kind is os.PathLike or issubclass(kind, Path):
@@ -567,9 +579,9 @@ def _is_sequence_of(value: Any, kind: type, inner: Sequence[Any]) -> bool:
     if not isinstance(value, Sequence) or isinstance(value, bytes):
         return False
     if kind is tuple and inner and inner[-1] is not ...:
-        return len(value) == len(inner) and all(map(_fits, value, inner))
+        return len(value) == len(inner) and all(map(fits, value, inner))
     items = inner[0] if inner else Any
-    return all(_fits(each, items) for each in value)
+    return all(fits(each, items) for each in value)
 
 
 def _words_for(annotation: Any) -> str:
