@@ -40,6 +40,7 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
+from mmhiper.cli.config_values import merge_options
 from mmhiper.cli.errors import user_errors
 from mmhiper.cli.options import (
     ConfigOptions,
@@ -120,7 +121,7 @@ def make_config(case: Case, args: argparse.Namespace) -> Config:
         for option in ('num_steps', 'num_inner_steps', 'inner_steps'):
             cfg.model.pop(option, None)
     if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
+        merge_options(cfg, args.cfg_options, args.cfg_options_texts)
     if other:
         for option in ('image_encoder', 'attention_weight'):
             cfg.model.pop(option, None)

@@ -14,6 +14,7 @@ import torch
 
 from mmhiper.interruption import STOP
 from mmhiper.utils.errors import UserError
+from mmhiper.utils.registries import describe_unknown_type
 
 # of the operating system, to write
 _REFUSALS = {
@@ -50,7 +51,8 @@ def _mistake(error: Exception) -> str | None:
         return f'{words}, of `custom_imports`: is its folder on PYTHONPATH?'
     if isinstance(error, KeyError) and ' registry' in words:
         # of mmengine: an unknown `type` in a config
-        return str(error.args[0])
+        said = str(error.args[0])
+        return describe_unknown_type(said) or said
     return None
 
 

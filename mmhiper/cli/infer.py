@@ -86,6 +86,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'Inversion; diffusers, A1111, kohya and other formats)',
     )
     parser.add_argument(
+        '--rename',
+        nargs='+',
+        action='extend',
+        default=[],
+        metavar='OLD=NEW',
+        help='call a word of an embedding file something else, where its own '
+        'name is a common word, has blanks or is taken',
+    )
+    parser.add_argument(
         '--out-dir', help='folder of the pictures (infer/ by the checkpoint)'
     )
 
@@ -110,6 +119,7 @@ def run(args: argparse.Namespace) -> None:
         checkpoint,
         embeddings=args.embedding,
         backbone=args.backbone,
+        rename=names_of(args.rename),
     )
     if inferencer.words:
         print(f'Words: {", ".join(inferencer.words)}')
@@ -135,6 +145,30 @@ def run(args: argparse.Namespace) -> None:
         f'{len(result["files"])} picture(s) and grid.png in {out_dir}, drawn '
         f'in {plain_time(time.monotonic() - start)}'
     )
+
+
+def names_of(renames: list[str]) -> dict[str, str]:
+    """Reads ``--rename``.
+
+    Args:
+        renames: ``OLD=NEW`` each.
+
+    Returns:
+        New by old.
+
+    Raises:
+        ValueError: If one is none of these.
+    """
+    names = {}
+    for text in renames:
+        old, _, new = (part.strip() for part in text.rpartition('='))
+        if not old or not new:
+            raise UserError(
+                f'--rename must be OLD=NEW, the word of a file and what to '
+                f'call it, but got {text!r}.'
+            )
+        names[old] = new
+    return names
 
 
 def draw_grid(result: dict[str, Any], num_prompts: int) -> Image.Image:

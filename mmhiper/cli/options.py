@@ -106,6 +106,7 @@ class ConfigOptions(argparse.Action):
             option_string: Such as ``--cfg-options``.
         """
         options = dict(getattr(namespace, self.dest, None) or {})
+        texts = dict(getattr(namespace, f'{self.dest}_texts', None) or {})
         for each in values:
             key, sign, text = each.partition('=')
             if not sign or not key.strip():
@@ -114,11 +115,14 @@ class ConfigOptions(argparse.Action):
                     'with blanks needs quotes around it for the shell: '
                     "KEY='a standing dog'."
                 )
+            texts[key.strip()] = text.strip()
             try:
                 options[key.strip()] = read_value(text)
             except argparse.ArgumentTypeError as error:
                 parser.error(f'{option_string}: {key.strip()}: {error}')
         setattr(namespace, self.dest, options)
+        # as they were written, see `merge_options`
+        setattr(namespace, f'{self.dest}_texts', texts)
 
 
 def read_value(text: str) -> Any:

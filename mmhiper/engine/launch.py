@@ -33,7 +33,7 @@ from mmhiper.engine.hooks import (
 )
 from mmhiper.engine.hooks.editor_of import editor_of
 from mmhiper.engine.hooks.plain_checkpoint_hook import drop_config
-from mmhiper.engine.learnable import check_learnable, check_settings
+from mmhiper.engine.learnable import check_learnable
 from mmhiper.engine.processes import (
     lost_contact,
     set_up_processes,
@@ -41,6 +41,7 @@ from mmhiper.engine.processes import (
 )
 from mmhiper.engine.resuming import Plan, checkpoint_folder, make_plan
 from mmhiper.engine.run_lock import run_lock
+from mmhiper.engine.settings import check_settings
 from mmhiper.interruption import STOP
 from mmhiper.io import read_checkpoint
 from mmhiper.registry import DATASETS

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mmhiper.utils.errors import UserError
+from mmhiper.utils.names import same_word
 from mmhiper.utils.reading import printable
 
 # (width of the first text encoder, of the second one) -> who has them
@@ -149,10 +150,17 @@ class TokenFile:
             The same rows, renamed.
 
         Raises:
-            ValueError: If two words would get one placeholder.
+            ValueError: If two words would get one placeholder, or there is no
+                word of an old one.
         """
+        unknown = [old for old in names if old not in self.placeholders]
+        if unknown:
+            raise UserError(
+                f'There is no word {quoted(unknown)} to rename in the file; '
+                f'it has {quoted(self.placeholders)}.'
+            )
         names = {old: names.get(old, old) for old in self.placeholders}
-        if len(set(names.values())) < len(names):
+        if len(set(map(same_word, names.values()))) < len(names):
             raise UserError(
                 'Each word needs a placeholder of its own, but got '
                 f'{quoted(names.values())}.'
