@@ -82,7 +82,7 @@ class TextualInversionDataset(SourceImageDataset):
         for folder, words, sentences, mask_folder in concepts:
             words = [words] if isinstance(words, str) else list(words)
             about = Sentences(sentences, words)
-            found = _pictures_in(
+            found = pictures_in(
                 or_shipped(Path(data_root, folder)), about.has_captions
             )
             for word in words:
@@ -156,7 +156,7 @@ def _one_each(
     return list(zip(folders, words, templates, masks, strict=True))
 
 
-def _pictures_in(folder: Path, captions: bool) -> list[str]:
+def pictures_in(folder: Path, captions: bool) -> list[str]:
     """The pictures of a folder, sorted by name.
 
     Args:
@@ -200,9 +200,8 @@ def _pictures_in(folder: Path, captions: bool) -> list[str]:
         )
     if not pictures:
         raise UserError(
-            f'The folder {str(folder)!r} holds no picture. Put 3 to 5 '
-            'pictures of the concept into it (PNG, JPEG or what Pillow '
-            'reads).'
+            f'The folder {str(folder)!r} holds no picture. Put some into it, '
+            '3 to 5 of a concept (PNG, JPEG or what Pillow reads).'
         )
     return [str(path) for path in pictures]
 
