@@ -10,7 +10,12 @@ from typing import Any
 from PIL import Image
 
 from mmhiper.apis import find_run
-from mmhiper.cli.options import add_guidance, guidance_given
+from mmhiper.cli.options import (
+    add_guidance,
+    add_scheduler,
+    guidance_given,
+    scheduler_given,
+)
 from mmhiper.inferencer import EditInferencer
 from mmhiper.io import write_picture
 from mmhiper.utils.atomic import check_writable
@@ -77,6 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "less follows the text more freely (the config's)",
     )
     add_guidance(parser)
+    add_scheduler(parser)
     parser.add_argument(
         '--embedding',
         nargs='+',
@@ -105,6 +111,7 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(
             f'--num-images must be at least 1, but got {args.num_images}.'
         )
+    options = guidance_given(args) | scheduler_given(args)
     source, checkpoint = find_run(args.config, args.checkpoint)
     if checkpoint is None:
         raise UserError(
@@ -124,7 +131,6 @@ def run(args: argparse.Namespace) -> None:
     if inferencer.words:
         print(f'Words: {", ".join(inferencer.words)}')
     once = inferencer.editor.deterministic
-    options = guidance_given(args)
     if args.strength is not None:
         options['strength'] = args.strength
     start = time.monotonic()

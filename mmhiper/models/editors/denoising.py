@@ -446,11 +446,11 @@ class EmbeddingEditor(Editor):
     @override
     def further_options(cls) -> dict[str, Argument] | None:
         """The keywords of :meth:`condition`, if it names them all."""
-        parameters = inspect.signature(cls.condition).parameters.values()
+        parameters = [*inspect.signature(cls.condition).parameters.values()]
         if any(each.kind is each.VAR_KEYWORD for each in parameters):
             return None
         options = parameters_of(cls.condition)
-        del options[next(iter(options))]  # the prompts
+        options.pop(parameters[1].name, None)  # the prompts
         return options
 
     def condition_pair(
