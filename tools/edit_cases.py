@@ -79,8 +79,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--editor',
         help='another type than that of the config, to compare: '
-        'NullTextInversion, NegativePromptInversion or DDIMInversion, each '
-        'with as many steps as its own paper takes',
+        'NullTextInversion, NegativePromptInversion, DirectInversion or '
+        'DDIMInversion, each with as many steps as its own paper takes',
     )
     parser.add_argument(
         '--cfg-options', nargs='+', action=ConfigOptions, metavar='KEY=VALUE'

@@ -13,6 +13,7 @@ from mmhiper.models.attention import has_split_attention
 from mmhiper.models.autocast import no_autocast
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.guidance import own_scale
+from mmhiper.models.layered_text import in_a_row, read_own
 from mmhiper.models.loading import (
     DTYPES,
     PartSource,
@@ -170,6 +171,7 @@ class StableDiffusion(KeepsArguments, nn.Module):
             check_vocabulary(self.backbone, *pair)
         self.vocabularies = [Vocabulary(each) for each in self.tokenizers]
         self._memory_format = torch.contiguous_format
+        self._layers_read_own = False
         self.offload = offload
         if vae_tiling:
             self.vae.enable_tiling()
@@ -539,13 +541,15 @@ class StableDiffusion(KeepsArguments, nn.Module):
         Args:
             latents (Tensor): Noised latents, (B, 4, h, w).
             timesteps (Tensor): One number, or (B,), on any device.
-            conditioning (Conditioning): Tokens (B, M, D), for Stable
-                Diffusion XL with the pooled text, and values where
-                cross-attention can take them (inside ``attention_control``).
+            conditioning (Conditioning): Tokens (B, M, D), or of many stages
+                and layers, for Stable Diffusion XL with the pooled text, and
+                values where cross-attention can take them (inside
+                ``attention_control``).
 
         Returns:
             Tensor: (B, 4, h, w) fp32, the raw output: epsilon or v.
         """
+        conditioning = self._as_layers_read(conditioning, timesteps)
         options: dict[str, Any] = {}
         if conditioning.pooled is not None:
             options['added_cond_kwargs'] = dict(
@@ -564,6 +568,20 @@ class StableDiffusion(KeepsArguments, nn.Module):
             return_dict=False,
             **options,
         )[0].float()
+
+    def _as_layers_read(
+        self, conditioning: Conditioning, timesteps: Tensor
+    ) -> Conditioning:
+        """What holds at some timesteps, the texts of all layers in a row."""
+        if not conditioning.varies:
+            return conditioning
+        if not self._layers_read_own:
+            read_own(self.unet, self.num_positions)
+            self._layers_read_own = True
+        steps = self.scheduler.config.num_train_timesteps
+        now = conditioning.at(timesteps, steps)
+        values = None if now.values is None else in_a_row(now.values)
+        return Conditioning(in_a_row(now.tokens), now.pooled, values)
 
     def _time_ids(self, latents: Tensor) -> Tensor:
         """What Stable Diffusion XL is told about the size of a picture.

@@ -43,6 +43,7 @@ EDITORS = (
     'StyleDiffusion',
     'NullTextInversion',
     'NegativePromptInversion',
+    'DirectInversion',
     'DDIMInversion',
 )
 SHOWN = 12  # edits on the sheet: all four of three pictures

@@ -135,6 +135,7 @@ def sweep_hiper(
         score,
     )
 
+    args.config, args.cfg_options, args.mask = None, None, False
     sources = [make_case(i, args.name_place) for i in range(args.individuals)]
     editor = learn(sources, args.n_hiper, args)
     for index, case in enumerate(sources):
@@ -354,6 +355,7 @@ def parse_args(words: list[str] | None = None) -> argparse.Namespace:
         default=[
             'DDIMInversion',
             'NegativePromptInversion',
+            'DirectInversion',
             'StyleDiffusion',
             'NullTextInversion',
         ],

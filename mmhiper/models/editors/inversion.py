@@ -58,7 +58,8 @@ class InversionEditor(Editor):
     """Inverts one picture and edits it by prompt-to-prompt.
 
     As it is, this is plain DDIM inversion; a subclass improves on it by what
-    it learns, through :meth:`positive` or :meth:`negative`.
+    it learns, through :meth:`positive` or :meth:`negative`, or by what it
+    knows, through :meth:`mend`.
 
     Args:
         sd: The frozen model or its config.
@@ -220,6 +221,15 @@ class InversionEditor(Editor):
             B texts.
         """
         return text
+
+    def mend(self, done: int, latents: Tensor) -> None:
+        """Changes the latents after a step, in place; here it does not.
+
+        Args:
+            done: Steps done, in [1, T].
+            latents: The source, and behind it the edit if there is one: (1 or
+                2, 4, h, w).
+        """
 
     def condition(self, prompts: list[str]) -> Conditioning:
         """Plain texts; what an edit adds to them depends on the step.
@@ -560,6 +570,7 @@ class InversionEditor(Editor):
 
             def after_step(done: int, t: Tensor, z: Tensor) -> None:
                 bar.update()
+                self.mend(done, z)
                 if callback is not None:
                     callback(done, t, z)
 

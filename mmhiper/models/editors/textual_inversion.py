@@ -63,6 +63,10 @@ class TextualInversion(WordEditor):
         embedding: A file of words to start from, of any known format. Words
             that it does not have start as ever. The regulariser pulls to the
             initialiser all the same.
+        directional: Learn the direction of the vectors alone, as Directional
+            Textual Inversion does (arXiv 2512.13672): their norm stays the
+            median of the vocabulary's. Off, as in the original, where it grows
+            to several times that.
 
     Raises:
         FileNotFoundError: If there is no file ``embedding``.
@@ -88,6 +92,13 @@ class TextualInversion(WordEditor):
         they are the same. A picture's own token is one vector here; there it
         is as many as the placeholder. Random starts there are uniform in
         [0, 1), far outside of CLIP's table.
+
+    Note:
+        Directional Textual Inversion walks the sphere by Riemannian descent
+        and has a prior on the direction besides. Here any optimizer moves a
+        vector of any length, which is brought to its norm wherever it is
+        used, so its gradients are tangential; for a prior there is
+        ``embedding_reg_weight``.
     """
 
     def __init__(
@@ -107,6 +118,7 @@ class TextualInversion(WordEditor):
         debiased: bool = False,
         per_image_mixing: float = 0.25,
         embedding: Annotated[str | None, OfThisRun()] = None,
+        directional: bool = False,
     ) -> None:
         super().__init__(
             sd,
@@ -115,6 +127,7 @@ class TextualInversion(WordEditor):
             num_vectors_per_token=num_vectors_per_token,
             per_image_tokens=per_image_tokens,
             embedding=embedding,
+            directional=directional,
             data_preprocessor=data_preprocessor,
             val_prompts=val_prompts,
             hold_outside=hold_outside,

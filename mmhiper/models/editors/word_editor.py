@@ -47,6 +47,7 @@ class WordEditor(EmbeddingEditor):
         num_vectors_per_token: Likewise.
         per_image_tokens: Likewise.
         embedding: Likewise.
+        directional: Likewise.
         val_prompts: By default "a photo of" each word.
         **options: See :class:`EmbeddingEditor`.
 
@@ -67,6 +68,7 @@ class WordEditor(EmbeddingEditor):
         num_vectors_per_token: int | list[int] = 1,
         per_image_tokens: int = 0,
         embedding: Annotated[str | None, OfThisRun()] = None,
+        directional: bool = False,
         val_prompts: str | list[str] | None = None,
         **options: Any,
     ) -> None:
@@ -86,6 +88,7 @@ class WordEditor(EmbeddingEditor):
         self.initialize_token = initialize_token
         self.num_vectors_per_token = num_vectors_per_token
         self.per_image_tokens = per_image_tokens
+        self.directional = directional
         self._initializers = _one_each(
             'initialize_token', initialize_token, words
         )
@@ -106,12 +109,27 @@ class WordEditor(EmbeddingEditor):
         loaded: Mapping[str, Tensor] | None = None,
     ) -> None:
         """Makes tokens of the words, and rows of the learned ones."""
-        images = self.per_image_tokens
-        self.words = Words(self.sd.vocabularies, counts, images, loaded)
-        self.embedding = TokenEmbedding(
-            {word: self._initial_rows(word, n) for word, n in counts.items()},
-            self._random_rows(images, 'images') if images else None,
+        images, groups = self.per_image_tokens, self.num_groups
+        self.words = Words(
+            self.sd.vocabularies, counts, images, loaded, groups
         )
+        self.embedding = TokenEmbedding(
+            {
+                word: self._initial_rows(word, groups * n)
+                for word, n in counts.items()
+            },
+            self._random_rows(images, 'images') if images else None,
+            self._usual_norms() if self.directional else None,
+        )
+
+    @property
+    def num_groups(self) -> int:
+        """How many sets of rows each word has, G.
+
+        An editor whose words vary has more than one; row g * n + i is the
+        i-th of n in set g.
+        """
+        return 1
 
     @property
     def placeholders(self) -> list[str]:
@@ -139,6 +157,13 @@ class WordEditor(EmbeddingEditor):
         )
         row = torch.cat([each[token].float() for each in self.sd.token_tables])
         return row.repeat(count, 1).to(self.sd.device)
+
+    def _usual_norms(self) -> list[tuple[int, float]]:
+        """The width of each token table, and the median norm of its rows."""
+        return [
+            (table.shape[1], float(table.float().norm(dim=1).median()))
+            for table in self.sd.token_tables
+        ]
 
     def _random_rows(self, count: int, origin: str) -> Tensor:
         """Random rows like those of the tables, (count, D)."""
@@ -172,7 +197,7 @@ class WordEditor(EmbeddingEditor):
                     f'{path!r} has {len(start)} vectors of it to start from. '
                     f'Set it to {len(start)} or more.'
                 )
-            self.embedding.rows_of(word)[: len(start)] = start
+            self.embedding.parameter_of(word)[: len(start)] = start
 
     # --------------------------------------------------------- conditioning
     def encode(self, texts: list[str]) -> Conditioning:
@@ -196,8 +221,27 @@ class WordEditor(EmbeddingEditor):
             each.to(rows[0], non_blocking=True)
             for each in self.words.loaded.values()
         ]
-        ids = self.words.encode(texts, self.embedding.active)
-        return self.sd.encode_ids(ids, torch.cat(rows))
+        groups = zip(
+            *(
+                self.words.encode(texts, self.embedding.active, group)
+                for group in range(self.num_groups)
+            ),
+            strict=True,
+        )
+        # all sets in one batch, (G * B, M) for each text encoder
+        ids = [torch.cat(each) for each in groups]
+        return self.arrange(self.sd.encode_ids(ids, torch.cat(rows)))
+
+    def arrange(self, texts: Conditioning) -> Conditioning:
+        """Where the sets of rows of a text act.
+
+        Args:
+            texts: G times B texts, those of a set together.
+
+        Returns:
+            B texts.
+        """
+        return texts
 
     @override
     def condition(self, prompts: list[str]) -> Conditioning:
@@ -277,10 +321,17 @@ class WordEditor(EmbeddingEditor):
         """Makes tokens of loaded words."""
         self.words = Words(
             self.sd.vocabularies,
-            self.embedding.counts,
+            self._counts,
             self.per_image_tokens,
             {**self.words.loaded, **rows},
+            self.num_groups,
         )
+
+    @property
+    def _counts(self) -> dict[str, int]:
+        """How many tokens each learned word is in a text, n."""
+        rows = self.embedding.counts
+        return {word: rows[word] // self.num_groups for word in rows}
 
     @property
     def _widths(self) -> list[int]:
@@ -390,13 +441,20 @@ class WordEditor(EmbeddingEditor):
             (sum(self._widths),)
         }:
             return self.embedding.state_with(found)  # which does not fit
+        odd = [w for w in own if len(found[w]) % self.num_groups]
+        if odd:
+            raise UserError(
+                f'The word {odd[0]!r} must have a multiple of '
+                f'{self.num_groups} vectors, one set for each place where it '
+                f'acts, but has {len(found[odd[0]])}.'
+            )
         counts = {
-            word: max(count, len(found[word]))
-            for word, count in self.embedding.counts.items()
+            word: max(count, len(found[word]) // self.num_groups)
+            for word, count in self._counts.items()
         }
         others = {} if len(words) == 1 else words.keys() - own
         loaded = {**self.words.loaded, **{w: words[w] for w in others}}
-        if counts != self.embedding.counts:
+        if counts != self._counts:
             self._set_words(counts, loaded)
             numbers = list(counts.values())
             single = isinstance(self.placeholder_token, str)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -27,6 +27,9 @@ class TokenEmbedding(nn.Module):
         initial: Start values by word, (n, D) each.
         image_initial: Start values of one further token for each of I training
             pictures, (I, D).
+        norms: For each text encoder the width of its part of a row, and the
+            norm that this part of a word's rows keeps: the direction alone is
+            learned (arXiv 2512.13672).
 
     Attributes:
         counts: How many rows n each word has.
@@ -38,14 +41,17 @@ class TokenEmbedding(nn.Module):
         self,
         initial: Mapping[str, Tensor],
         image_initial: Tensor | None = None,
+        norms: Sequence[tuple[int, float]] | None = None,
     ) -> None:
         super().__init__()
+        self._norms = norms
         self._suffixes = {w: _suffix(w, len(initial)) for w in initial}
         self.counts = {word: len(rows) for word, rows in initial.items()}
         self.active = dict(self.counts)
         for word, suffix in self._suffixes.items():
             rows = initial[word].detach().float().clone()
             assert rows.ndim == 2, rows.shape
+            rows = self._at_norm(rows)
             self.register_parameter(f'rows{suffix}', nn.Parameter(rows))
             # the config makes them again, so they are in no checkpoint
             self.register_buffer(
@@ -57,10 +63,23 @@ class TokenEmbedding(nn.Module):
                 image_initial.detach().float().clone()
             )
 
-    def rows_of(self, word: str) -> nn.Parameter:
-        """The rows of a word, (n, D)."""
+    def parameter_of(self, word: str) -> nn.Parameter:
+        """What is learned of a word, (n, D)."""
         rows: nn.Parameter = getattr(self, f'rows{self._suffixes[word]}')
         return rows
+
+    def rows_of(self, word: str) -> Tensor:
+        """The rows of a word, (n, D)."""
+        return self._at_norm(self.parameter_of(word))
+
+    def _at_norm(self, rows: Tensor) -> Tensor:
+        """Rows at the norms that they are to have."""
+        if self._norms is None:
+            return rows
+        widths, norms = zip(*self._norms, strict=True)
+        parts = rows.split(widths, dim=1)
+        scaled = map(_scaled, parts, norms)
+        return torch.cat(list(scaled), dim=1)
 
     def initial_of(self, word: str) -> Tensor:
         """Where the rows of a word started, (n, D)."""
@@ -146,6 +165,17 @@ class TokenEmbedding(nn.Module):
                     )
                 self.active[word] = number
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _scaled(rows: Tensor, norm: float) -> Tensor:
+    """Rows (n, D) at a norm; those that have it already, to the bit.
+
+    So rows that come back from a file are those that went there.
+    """
+    scale = norm / rows.norm(dim=1, keepdim=True)
+    there = (scale.detach() - 1).abs() < 1e-6
+    # one in value, and with the gradient of the scale
+    return rows * torch.where(there, scale + (1 - scale).detach(), scale)
 
 
 def _numbers(numbers: list[int]) -> Tensor:
