@@ -14,6 +14,7 @@ from mmhiper.io.checkpoint import SUFFIXES, forget_backbone
 from mmhiper.io.record import Record
 from mmhiper.registry import MODELS, SCOPE
 from mmhiper.utils.config_file import read_config
+from mmhiper.utils.devices import best_device
 from mmhiper.utils.errors import FileError, MissingFileError, UserError
 from mmhiper.utils.work_dir import find_checkpoint
 
@@ -53,8 +54,8 @@ def load_editor(
             words from elsewhere, see :func:`mmhiper.io.read_token_file`.
             Defaults to the newest checkpoint of the work_dir; with a config
             and no checkpoint the editor is untrained.
-        device (str or torch.device, optional): Defaults to CUDA where there
-            is a device, else the CPU.
+        device (str or torch.device, optional): Defaults to the accelerator
+            that PyTorch offers (CUDA, mps, xpu ...), else the CPU.
         backbone (str, optional): The frozen model, in place of the one that
             the checkpoint or the config names: a hub id, folder or file.
 
@@ -87,9 +88,7 @@ def load_editor(
         if backbone is not None:  # the user says that it is the same
             forget_backbone(state)
         editor.load_state_dict(state)
-    if device is None:
-        device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    editor.to(device)
+    editor.to(best_device() if device is None else device)
     editor.eval()
     return editor
 

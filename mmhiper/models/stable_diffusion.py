@@ -38,6 +38,7 @@ from mmhiper.utils.arguments import (
     only_plain,
     plain,
 )
+from mmhiper.utils.devices import usable_dtype
 from mmhiper.utils.errors import UserError
 
 _SOURCE = ('pretrained', 'subfolder')  # of a scheduler
@@ -75,10 +76,13 @@ class StableDiffusion(KeepsArguments, nn.Module):
         pretrained (str): A hub id, a local folder in the diffusers layout, a
             single ``.safetensors`` or ``.ckpt`` file, or ``'mini-sd'``, the
             small model that comes with this package.
-        without_cuda (str, optional): What a machine with no CUDA device loads
-            instead. None keeps ``pretrained`` everywhere.
+        without_cuda (str, optional): What a machine loads instead that has
+            no accelerator to hold ``pretrained``: neither CUDA nor another
+            that PyTorch knows (Apple's mps, Intel's xpu). None keeps
+            ``pretrained`` everywhere.
         dtype (str): Precision of the frozen weights: 'fp32', 'bf16', 'fp16'.
-            Conditionings, latents and predictions are fp32 in every case.
+            Conditionings, latents and predictions are fp32 in every case. A
+            device that does not compute in it takes fp32, and says so.
         unet, vae, text_encoder (dict, optional): Overrides of single parts:
             ``pretrained`` and ``subfolder`` say where that part comes from,
             other keys are passed to its ``from_pretrained``.
@@ -139,7 +143,8 @@ class StableDiffusion(KeepsArguments, nn.Module):
         overrides = dict(
             unet=unet, vae=vae, text_encoder=text_encoder, scheduler=scheduler
         )
-        parts = load_parts(self.backbone, DTYPES[dtype], overrides)
+        precision = usable_dtype(DTYPES[dtype])
+        parts = load_parts(self.backbone, precision, overrides)
         self.tokenizers = parts['tokenizers']
         self.text_encoders = TextEncoders(parts['text_encoders'])
         self.vae = parts['vae']

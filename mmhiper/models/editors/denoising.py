@@ -489,7 +489,7 @@ class EmbeddingEditor(Editor):
         if any(each.kind is each.VAR_KEYWORD for each in parameters):
             return None
         options = parameters_of(cls.condition)
-        del options[next(iter(options))]  # the prompts
+        options.pop(next(iter(options), ''), None)  # the prompts
         return options
 
     def condition_pair(
