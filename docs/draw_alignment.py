@@ -12,7 +12,7 @@ from mmengine.config import Config
 
 from mmhiper.registry import DATASETS, MODELS
 from mmhiper.utils import register_all_modules
-from mmhiper.utils.pictures import to_pil
+from mmhiper.utils.pixels import to_pil
 from mmhiper.utils.sheet import draw_sheet
 
 ROOT = Path(__file__).parents[1]

@@ -26,7 +26,7 @@ def list_editors() -> list[str]:
     """Names the editors there are, those of installed packages too.
 
     Returns:
-        list[str]: Their types, sorted.
+        Their types, sorted.
     """
     from mmhiper.models.editors import from_record
 
@@ -45,22 +45,22 @@ def load_editor(
     code: it runs when it is named here, and is not looked at otherwise.
 
     Args:
-        config (str, Path, Config or Record): A checkpoint or export alone; the
+        config: A checkpoint or export alone; the
             work_dir of a training run, or the name of an editor, see
             :func:`list_editors`, for the same; a config, its file, or the
             name of one that comes with the project ('hiper/dog').
-        checkpoint (str or Path, optional): A ``.pth`` checkpoint or a
+        checkpoint: A ``.pth`` checkpoint or a
             ``.safetensors`` export; for Textual Inversion also a file of
             words from elsewhere, see :func:`mmhiper.io.read_token_file`.
             Defaults to the newest checkpoint of the work_dir; with a config
             and no checkpoint the editor is untrained.
-        device (str or torch.device, optional): Defaults to the accelerator
+        device: Defaults to the accelerator
             that PyTorch offers (CUDA, mps, xpu ...), else the CPU.
-        backbone (str, optional): The frozen model, in place of the one that
+        backbone: The frozen model, in place of the one that
             the checkpoint or the config names: a hub id, folder or file.
 
     Returns:
-        Editor: In evaluation mode, ready for ``infer``.
+        In evaluation mode, ready for ``infer``.
 
     Raises:
         FileNotFoundError: If a file is missing, or the work_dir has none.
@@ -99,12 +99,12 @@ def find_run(
     """Finds what an editor is built from, and what it has learned.
 
     Args:
-        config (str, Path, Config or Record): See :func:`load_editor`.
-        checkpoint (str or Path, optional): Likewise.
+        config: See :func:`load_editor`.
+        checkpoint: Likewise.
 
     Returns:
-        tuple[Config or Record, Path or None]: The config where one is named,
-        else what the checkpoint says; and the checkpoint, if there is one.
+        The config where one is named, else what the checkpoint says; and the
+        checkpoint, if there is one.
 
     Raises:
         FileNotFoundError: If a file is missing, or the work_dir has none.

@@ -17,7 +17,7 @@ from mmhiper.io import PictureFolder, read_state
 from mmhiper.io.record import Record
 from mmhiper.utils.arguments import ChecksArguments, checked
 from mmhiper.utils.errors import UserError
-from mmhiper.utils.pictures import (
+from mmhiper.utils.pixels import (
     as_return_type,
     check_return_type,
     to_pil,
@@ -46,22 +46,19 @@ class EditInferencer(ChecksArguments):
     """Draws pictures from texts with an editor, and notes what made them.
 
     Args:
-        model (str, Path, Config, Record or Editor): An editor, or
-            what :func:`load_editor` takes: a checkpoint, a work_dir, the name
-            of an editor or a config.
-        checkpoint (str or Path, optional): What the editor has learned, see
-            :func:`load_editor`.
-        device (str or torch.device, optional): Likewise.
-        embeddings (Sequence[str or Path]): Files with words that were learned
-            elsewhere, for editors with ``load_embeddings``.
-        backbone (str, optional): See :func:`load_editor`.
-        rename (Mapping[str, str], optional): New words by those of the
-            embedding files.
+        model: An editor, or what :func:`load_editor` takes: a checkpoint, a
+            work_dir, the name of an editor or a config.
+        checkpoint: What the editor has learned, see :func:`load_editor`.
+        device: Likewise.
+        embeddings: Files with words that were learned elsewhere, for editors
+            with ``load_embeddings``.
+        backbone: See :func:`load_editor`.
+        rename: New words by those of the embedding files.
 
     Attributes:
-        editor (Editor): The editor.
-        checkpoint (Path, optional): What it has learned came from.
-        words (list[str]): The placeholders of ``embeddings``.
+        editor: The editor.
+        checkpoint: What it has learned came from.
+        words: The placeholders of ``embeddings``.
 
     Raises:
         FileNotFoundError: If a file is missing.
@@ -143,17 +140,17 @@ class EditInferencer(ChecksArguments):
         """Draws pictures.
 
         Args:
-            prompts (str or Sequence[str]): P prompts.
-            num_images (int): Pictures per prompt.
-            batch_size (int): How many are drawn at the same time; more need
-                more memory. It does not change what a picture shows.
-            seed (int): Picture n of each prompt draws from a generator of its
-                own, seeded with ``seed + n``.
-            out_dir (str or Path, optional): Each picture is saved there as
-                soon as it is drawn, ``000.png`` and so on, with what made it
-                in its metadata and in ``pictures.json``.
-            return_type (str): 'image', 'tensor' or 'numpy'.
-            show_progress (bool): Whether to show a progress bar.
+            prompts: P prompts.
+            num_images: Pictures per prompt.
+            batch_size: How many are drawn at the same time; more need more
+                memory. It does not change what a picture shows.
+            seed: Picture n of each prompt draws from a generator of its own,
+                seeded with ``seed + n``.
+            out_dir: Each picture is saved there as soon as it is drawn,
+                ``000.png`` and so on, with what made it in its metadata and in
+                ``pictures.json``.
+            return_type: 'image', 'tensor' or 'numpy'.
+            show_progress: Whether to show a progress bar.
             **options: Of the editor's ``infer``: ``num_inference_steps``,
                 ``guidance_scale``, ``guidance_rescale``,
                 ``guidance_interval``, ``negative_prompt`` (one text),
@@ -161,11 +158,11 @@ class EditInferencer(ChecksArguments):
                 (``strength``).
 
         Returns:
-            dict: 'samples': B = P * ``num_images`` PIL pictures, those of the
-            first prompt first; or a tensor or array, (B, 3, H, W) RGB in
-            [-1, 1]. 'records': B dicts, what made each: prompt, seed, options,
-            editor, backbone, checkpoint with its SHA-256, versions. 'files':
-            their B paths, none without an ``out_dir``.
+            'samples': B = P * ``num_images`` PIL pictures, those of the first
+            prompt first; or a tensor or array, (B, 3, H, W) RGB in [-1, 1].
+            'records': B dicts, what made each: prompt, seed, options, editor,
+            backbone, checkpoint with its SHA-256, versions. 'files': their B
+            paths, none without an ``out_dir``.
 
         Raises:
             ValueError: If an argument is out of its range.
@@ -202,19 +199,9 @@ class EditInferencer(ChecksArguments):
         show_progress: bool,
         options: dict[str, Any],
     ) -> Iterator[tuple[Tensor, dict[str, Any]]]:
-        """Draws batch by batch.
-
-        Args:
-            jobs (list[tuple[str, int]]): Prompt and seed of each picture.
-            batch_size (int): How many at the same time.
-            show_progress (bool): Of the pictures; of the steps where there is
-                a single batch.
-            options (dict): Of the editor's ``infer``.
-
-        Yields:
-            tuple[Tensor, dict]: A picture, (3, H, W) in [-1, 1] on the CPU,
-            and what made it.
-        """
+        """Draws batch by batch."""
+        # jobs: prompt and seed of each picture; each comes as (3, H, W) in
+        # [-1, 1] on the CPU, with what made it
         common = dict(self.facts, options=self._options_with(options))
         single = len(jobs) <= batch_size
         with progress_bar(

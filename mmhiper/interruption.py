@@ -35,13 +35,13 @@ class Interruption:
     one ends the process at once.
 
     Attributes:
-        signum (int, optional): The signal that came.
-        careful (bool): Whether it is only noted.
-        importing (bool): Whether the process has not begun its work: an
-            exception might be swallowed by a package that is just imported,
-            so it ends at once, in one line.
-        due (bool): Whether the iteration that is being finished is the last
-            one, since a signal came.
+        signum: The signal that came.
+        careful: Whether it is only noted.
+        importing: Whether the process has not begun its work: an exception
+            might be swallowed by a package that is just imported, so it ends
+            at once, in one line.
+        due: Whether the iteration that is being finished is the last one,
+            since a signal came.
     """
 
     def __init__(self) -> None:
@@ -66,7 +66,7 @@ class Interruption:
         of a background job. May be nested; does nothing in a thread.
 
         Yields:
-            None: The block in which they are answered.
+            The block in which they are answered.
         """
         main = threading.current_thread() is threading.main_thread()
         if self._owner == os.getpid() or not main:
@@ -90,7 +90,7 @@ class Interruption:
         """Lets a signal raise in a block that may be given up.
 
         Yields:
-            None: The block.
+            The block.
         """
         careful, self.careful = self.careful, False
         try:

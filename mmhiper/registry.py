@@ -32,15 +32,7 @@ SCOPE = 'mmhiper'
 
 
 def _child(parent: Registry, *locations: str) -> Registry:
-    """Creates the child of one root registry.
-
-    Args:
-        parent (Registry): A root registry of MMEngine.
-        *locations (str): Modules to import when a type is first looked up.
-
-    Returns:
-        Registry: The child with scope ``mmhiper``.
-    """
+    """Creates the child of one root registry."""
     return Registry(
         parent.name, parent=parent, scope=SCOPE, locations=list(locations)
     )

@@ -43,10 +43,29 @@ class Sample:
 
 CURRICULUM = ('embedding', 'progress', 'reached', 'start')
 SHORT = dict(num_steps=3, num_inner_steps=2)
+
+
+def _word(**options: Any) -> Sample:
+    """An editor that learns a word."""
+    return Sample(
+        dict(placeholder_token='<toy>', initialize_token='x', **options),
+        config=CONFIGS / 'textual_inversion' / 'textual_inversion.py',
+        prompt='a <toy>',
+        values={
+            'train_dataloader.dataset.concept_dir': '.',
+            'train_dataloader.dataset.placeholder': '<toy>',
+            'train_dataloader.dataset.template': ['a {}', 'my {}'],
+        },
+    )
+
+
 # By type; the last one is that of docs/en/add_an_editor.md, an outside one.
 EDITORS = {
     'DDIMInversion': Sample(
         dict(**TEXTS, num_steps=3), ('start',), None, inverts=True
+    ),
+    'DirectInversion': Sample(
+        dict(**TEXTS, num_steps=3), ('path', 'start'), None, inverts=True
     ),
     'HiPer': Sample(dict(**TEXTS, n_hiper=3)),
     'NegativePromptInversion': Sample(
@@ -70,16 +89,9 @@ EDITORS = {
         inverts=True,
         clip=True,
     ),
-    'TextualInversion': Sample(
-        dict(placeholder_token='<toy>', initialize_token='x'),
-        config=CONFIGS / 'textual_inversion' / 'textual_inversion.py',
-        prompt='a <toy>',
-        values={
-            'train_dataloader.dataset.concept_dir': '.',
-            'train_dataloader.dataset.placeholder': '<toy>',
-            'train_dataloader.dataset.template': ['a {}', 'my {}'],
-        },
-    ),
+    'TextualInversion': _word(),
+    'ExtendedTextualInversion': _word(),
+    'ProSpect': _word(num_stages=3),
     'TextInterpolation': Sample(dict(**TEXTS)),
 }
 

@@ -14,6 +14,12 @@ from mmhiper.models import HiPer
 
 DOCS = REPO / 'docs' / 'en'
 PAGES = sorted(DOCS.glob('*.md'))
+ALL = [
+    *PAGES,
+    *(REPO / name for name in ('README.md', 'SECURITY.md')),
+    *(REPO / 'configs').glob('*/README.md'),
+    *(REPO / 'mmhiper').glob('pretrained/*/README.md'),
+]
 
 
 def blocks(page: str, kind: str) -> dict[str, str]:
@@ -27,10 +33,22 @@ def blocks(page: str, kind: str) -> dict[str, str]:
     )
 
 
-@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.stem)
+def headings(page: Path) -> set[str]:
+    """What a link can name in a page, as GitHub calls it."""
+    lines = re.findall(r'^#+ (.*)$', page.read_text(), re.MULTILINE)
+    words = (re.sub(r'[^\w\- ]', '', line.lower()) for line in lines)
+    return {line.replace(' ', '-') for line in words}
+
+
+@pytest.mark.parametrize(
+    'page', ALL, ids=lambda p: f'{p.parent.name}/{p.stem}'
+)
 def test_links_lead_somewhere(page):
-    for target in re.findall(r'\]\(([^)#:]+)\)', page.read_text()):
-        assert (page.parent / target).exists(), target
+    for link in re.findall(r'\]\(([^):]+)\)', page.read_text()):
+        name, _, heading = link.partition('#')
+        target = page.parent / name if name else page
+        assert target.exists(), link
+        assert not heading or heading in headings(target), link
 
 
 def test_every_page_is_linked_from_the_readme():

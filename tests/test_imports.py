@@ -1,6 +1,7 @@
 """The direction of imports: from what knows little to what knows all."""
 
 import ast
+import re
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -28,6 +29,7 @@ FLOORS = [
             'sampling',
             'guidance',
             'attention',
+            'layered_text',
             'edit_options',
             'prompt',
             'prompt_alignment',
@@ -44,13 +46,18 @@ FLOORS = [
             'inversion',
             'pipelines',
             'editors.moved',
+            'editors.texts',
             'editors.base',
             'editors.denoising',
             'editors.hiper',
             'editors.word_editor',
             'editors.textual_inversion',
+            'editors.varying_words',
+            'editors.extended_textual_inversion',
+            'editors.prospect',
             'editors.inversion',
             'editors.ddim_inversion',
+            'editors.direct_inversion',
             'editors.curriculum',
             'editors.null_text',
             'editors.style_diffusion',
@@ -173,6 +180,13 @@ def test_hooks_reach_a_model_through_its_methods_alone():
             assert not any(
                 imported.startswith('models') for imported in imports_of(path)
             ), name
+
+
+def test_io_names_no_flag_of_the_command_line():
+    """Its words are for callers from Python too: `only`, not --only."""
+    for name, path in modules().items():
+        if name.startswith('io'):
+            assert not re.findall(r'(?<![\w-])--[a-z][\w-]*', path.read_text())
 
 
 def test_importing_the_package_imports_next_to_nothing():

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Where the package works: the lowest and the newest versions of what it needs,
-# and processors that round otherwise. Ends with a table for the README.
+# and processors that round otherwise. Ends with a table for docs/en/install.md.
 #
 #   bash tools/compat.sh                    all of it
 #   bash tools/compat.sh lowest newest      environments alone

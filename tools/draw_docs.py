@@ -35,10 +35,10 @@ class Picture:
     """What draws a picture.
 
     Args:
-        command (str): As a user would type it in the root of the project.
-        made (str): Which file it makes, in the folder of its results; a
-            pattern, where its name tells of a setting.
-        folder (str): The option that names this folder.
+        command: As a user would type it in the root of the project.
+        made: Which file it makes, in the folder of its results; a pattern,
+            where its name tells of a setting.
+        folder: The option that names this folder.
     """
 
     command: str
@@ -75,7 +75,7 @@ PICTURES = {
     ),
     'alignment.jpg': Picture('python docs/draw_alignment.py', 'alignment.png'),
     'interpolation_dog.jpg': Picture(
-        'python tools/train.py docs/en/examples/interpolation_dog.py',
+        'mmhiper train docs/en/examples/interpolation_dog.py',
         'previews/iter_000500.png',
         '--work-dir',
     ),

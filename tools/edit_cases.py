@@ -60,7 +60,7 @@ from mmhiper.utils.atomic import check_writable
 from mmhiper.utils.config_file import read_config
 from mmhiper.utils.devices import best_device
 from mmhiper.utils.names import safe_name
-from mmhiper.utils.pictures import to_pil
+from mmhiper.utils.pixels import to_pil
 from mmhiper.utils.sheet import draw_sheet, save_sheet
 from mmhiper.utils.shipped import or_shipped
 
@@ -80,8 +80,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--editor',
         help='another type than that of the config, to compare: '
-        'NullTextInversion, NegativePromptInversion or DDIMInversion, each '
-        'with as many steps as its own paper takes',
+        'NullTextInversion, NegativePromptInversion, DirectInversion or '
+        'DDIMInversion, each with as many steps as its own paper takes',
     )
     parser.add_argument(
         '--cfg-options', nargs='+', action=ConfigOptions, metavar='KEY=VALUE'

@@ -38,11 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command.
 
     Args:
-        argv (Sequence[str], optional): Its name and its options, by default
-            those of the process.
+        argv: Its name and its options, by default those of the process.
 
     Returns:
-        int: The exit code, 0 if all is fine.
+        The exit code, 0 if all is fine.
 
     Raises:
         SystemExit: With code 1 after a user's mistake, 2 if the command line
@@ -87,7 +86,7 @@ def _front_parser(whole: str = '') -> argparse.ArgumentParser:
     """The parser of ``mmhiper``, which knows the commands by name.
 
     Args:
-        whole (str): A command whose options it knows too.
+        whole: A command whose options it knows too.
     """
     parser = argparse.ArgumentParser(
         'mmhiper',
@@ -109,15 +108,7 @@ def _front_parser(whole: str = '') -> argparse.ArgumentParser:
 
 
 def _parser_of(name: str, command: Any) -> argparse.ArgumentParser:
-    """The parser of a command.
-
-    Args:
-        name (str): The command.
-        command (module): Its module.
-
-    Returns:
-        argparse.ArgumentParser: With an example below the options.
-    """
+    """The parser of a command."""
     parser = argparse.ArgumentParser(
         f'mmhiper {name}',
         description=command.__doc__,

@@ -25,13 +25,13 @@ def merge_options(
     """Lays values over a config, a text where the config wants one.
 
     Args:
-        config (Config): Changed in place.
-        options (Mapping[str, Any]): Values by dotted names.
-        texts (Mapping[str, str]): The same as they were written: ``1.10`` is
+        config: Changed in place.
+        options: Values by dotted names.
+        texts: The same as they were written: ``1.10`` is
             a number, but not where a text is meant.
 
     Returns:
-        dict[str, Any]: What was laid over it.
+        What was laid over it.
 
     Raises:
         ValueError: If a name is none that a run takes notice of.

@@ -108,10 +108,10 @@ def crop_of(text: str) -> str | tuple[int, ...]:
     """Reads ``--crop``.
 
     Args:
-        text (str): A word or four numbers, see :class:`SquareCrop`.
+        text: A word or four numbers, see :class:`SquareCrop`.
 
     Returns:
-        str or tuple[int, ...]: What that class takes.
+        What that class takes.
 
     Raises:
         argparse.ArgumentTypeError: If it is neither.
@@ -133,12 +133,11 @@ def make_config(
     """The config of dog.py with the options in it.
 
     Args:
-        photo (Photo): What to learn from.
-        args (argparse.Namespace): The options.
-        out_dir (Path): Folder of the results.
+        photo: What to learn from.
+        out_dir: Folder of the results.
 
     Returns:
-        Config: Of the personalisation.
+        Of the personalisation.
     """
     cfg = read_config(CONFIG)
     cfg.merge_from_dict(
@@ -213,9 +212,8 @@ def edit(photo: Photo, args: argparse.Namespace, out_dir: Path) -> None:
     """Personalises one photo and edits it.
 
     Args:
-        photo (Photo): The photo.
-        args (argparse.Namespace): The options.
-        out_dir (Path): Folder of the results, which no other run has.
+        photo: The photo.
+        out_dir: Folder of the results, which no other run has.
     """
     start = time.monotonic()
     guidance = guidance_given(args)
@@ -258,14 +256,13 @@ def draw(
     """Draws the reconstruction and the edits, and saves each at once.
 
     Args:
-        runner (Runner): Of the personalisation.
-        checkpoint (str): Its last one.
-        photo (Photo): What it has learned from.
-        args (argparse.Namespace): The options.
-        out_dir (Path): Folder of the results.
+        runner: Of the personalisation.
+        checkpoint: Its last one.
+        photo: What it has learned from.
+        out_dir: Folder of the results.
 
     Returns:
-        list[Panel]: Captions and pictures, the source first.
+        Captions and pictures, the source first.
 
     Raises:
         KeyboardInterrupt: At Ctrl-C; it says what is saved.

@@ -28,14 +28,7 @@ _REFUSALS = {
 
 
 def _mistake(error: Exception) -> str | None:
-    """What to tell a user whose mistake an error is.
-
-    Args:
-        error (Exception): Any.
-
-    Returns:
-        str, optional: None if it is a bug.
-    """
+    """What to tell a user whose mistake an error is; None of a bug."""
     words = str(error)
     if isinstance(error, UserError):
         return words
@@ -77,7 +70,7 @@ def user_errors(debug: bool = False) -> Iterator[None]:
     is a bug and keeps its traceback.
 
     Args:
-        debug (bool): Whether a mistake keeps its traceback too.
+        debug: Whether a mistake keeps its traceback too.
     """
     first = int(os.environ.get('RANK', 0)) == 0
     with STOP.handled():
@@ -98,12 +91,10 @@ def user_errors(debug: bool = False) -> Iterator[None]:
 
 
 def _wait_for_the_first() -> None:
-    """Gives the first process the word.
-
-    Every process finds the same mistake, or finds that another one has ended.
-    The first one tells, and the launcher ends the others at its exit; unless
-    it has not found it, on another machine for instance.
-    """
+    """Gives the first process the word."""
+    # Every process finds the same mistake, or finds that another one has
+    # ended. The first one tells, and the launcher ends the others at its exit;
+    # unless it has not found it, on another machine for instance.
     try:
         time.sleep(30)
     except KeyboardInterrupt:  # as the launcher ends it

@@ -157,10 +157,10 @@ def names_of(renames: list[str]) -> dict[str, str]:
     """Reads ``--rename``.
 
     Args:
-        renames (list[str]): ``OLD=NEW`` each.
+        renames: ``OLD=NEW`` each.
 
     Returns:
-        dict[str, str]: New by old.
+        New by old.
 
     Raises:
         ValueError: If one is none of these.

@@ -48,11 +48,8 @@ def run(args: argparse.Namespace) -> None:
 def facts_of(path: Path) -> Iterator[tuple[str, Any]]:
     """Finds out what a file holds.
 
-    Args:
-        path (Path): A file.
-
     Yields:
-        tuple[str, Any]: A name, and a value, a mapping or a text.
+        A name, and a value, a mapping or a text.
 
     Raises:
         ValueError: If the file is damaged or of an unknown kind.

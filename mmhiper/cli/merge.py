@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mmhiper.io import (
     TOKEN_FORMATS,
+    TokenFile,
     merge_token_files,
     read_token_file,
     write_token_file,
@@ -44,10 +46,50 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def ask(question: str) -> str:
-    """Ask for a placeholder on the terminal."""
+def read_renames(
+    renames: Iterable[str], files: Mapping[str, TokenFile]
+) -> dict[tuple[str, str], str]:
+    """New placeholders by path and old placeholder.
+
+    Placeholders and paths may contain ':' and '=', so what is before them is
+    found by what there is.
+    """
+    everywhere: dict[tuple[str, str], str] = {}
+    in_one_file: dict[tuple[str, str], str] = {}
+    words = [
+        (path, old)
+        for path, tokens in files.items()
+        for old in tokens.placeholders
+    ]
+    for text in renames:
+        found = False
+        for path, old in words:
+            for target, start in (
+                (everywhere, f'{old}='),
+                (in_one_file, f'{path}:{old}='),
+            ):
+                if text.startswith(start):
+                    target[path, old] = text.removeprefix(start).strip()
+                    found = True
+        if not found:
+            known = ', '.join(f'{path}:{old}' for path, old in words)
+            raise UserError(
+                '--rename must be OLD=NEW or FILE:OLD=NEW with a placeholder '
+                f'that there is ({known}), but got {text!r}.'
+            )
+    return {**everywhere, **in_one_file}
+
+
+def ask(path: str, old: str, problem: str) -> str:
+    """Ask for a placeholder on the terminal, where there is one."""
+    problem = f'{old!r} of {path!r}: {problem}'
+    if not sys.stdin.isatty():
+        raise UserError(
+            f'{problem} Give it another placeholder with --rename '
+            f'{f"{path}:{old}=NEW"!r}.'
+        )
     try:
-        return input(question)
+        return input(f'{problem}\nNew placeholder: ')
     except EOFError:
         raise UserError('No placeholder was given.') from None
 
@@ -65,11 +107,8 @@ def run(args: argparse.Namespace) -> None:
             'Wanted each file once, but got one of them again: '
             f'{", ".join(args.files)}.'
         )
-    merged = merge_token_files(
-        {file: read_token_file(file) for file in args.files},
-        args.rename,
-        ask if sys.stdin.isatty() else None,
-    )
+    files = {file: read_token_file(file) for file in args.files}
+    merged = merge_token_files(files, read_renames(args.rename, files), ask)
     check_writable(out.parent)
     write_token_file(out, merged, args.format)
     print(f'written   {out} ({plain_size(out.stat().st_size)})')

@@ -32,7 +32,7 @@ def add_guidance(parser: Any) -> None:
     """Describes what pictures are guided by.
 
     Args:
-        parser (argparse.ArgumentParser): Or a group of options.
+        parser: Or a group of options.
     """
     parser.add_argument(
         '--guidance-scale',
@@ -62,7 +62,7 @@ def add_scheduler(parser: Any) -> None:
     """Describes what pictures are sampled with.
 
     Args:
-        parser (argparse.ArgumentParser): Or a group of options.
+        parser: Or a group of options.
     """
     parser.add_argument(
         '--scheduler',
@@ -78,10 +78,10 @@ def scheduler_given(args: argparse.Namespace) -> dict[str, Any]:
     """The option of :func:`add_scheduler`, if it was given.
 
     Args:
-        args (argparse.Namespace): All options.
+        args: All options.
 
     Returns:
-        dict[str, Any]: An option of an editor's ``infer``.
+        An option of an editor's ``infer``.
 
     Raises:
         ValueError: If there is no such scheduler, or it has no such value.
@@ -107,11 +107,8 @@ def scheduler_given(args: argparse.Namespace) -> dict[str, Any]:
 def guidance_given(args: argparse.Namespace) -> dict[str, Any]:
     """The options of :func:`add_guidance` that were given.
 
-    Args:
-        args (argparse.Namespace): All options.
-
     Returns:
-        dict[str, Any]: Options of an editor's ``infer``.
+        Options of an editor's ``infer``.
 
     Raises:
         ValueError: If one is out of its range, before anything is trained or
@@ -150,10 +147,10 @@ class ConfigOptions(argparse.Action):
         """Adds values to the namespace.
 
         Args:
-            parser (argparse.ArgumentParser): Ends with what is wrong.
-            namespace (argparse.Namespace): Changed in place.
-            values (Sequence[str]): ``KEY=VALUE`` each.
-            option_string (str, optional): Such as ``--cfg-options``.
+            parser: Ends with what is wrong.
+            namespace: Changed in place.
+            values: ``KEY=VALUE`` each.
+            option_string: Such as ``--cfg-options``.
         """
         options = dict(getattr(namespace, self.dest, None) or {})
         texts = dict(getattr(namespace, f'{self.dest}_texts', None) or {})
@@ -179,10 +176,10 @@ def read_value(text: str) -> Any:
     """Reads a value, see :class:`ConfigOptions`.
 
     Args:
-        text (str): Of the command line.
+        text: Of the command line.
 
     Returns:
-        Any: A plain value.
+        A plain value.
 
     Raises:
         argparse.ArgumentTypeError: If it is all in square brackets, but is
@@ -213,7 +210,7 @@ def show_options(options: Mapping[str, Any] | None) -> None:
     """Prints what was understood, for ``--debug``.
 
     Args:
-        options (Mapping[str, Any], optional): Of :class:`ConfigOptions`.
+        options: Of :class:`ConfigOptions`.
     """
     for key, value in (options or {}).items():
         print(f'{key} = {value!r} ({type(value).__name__})')

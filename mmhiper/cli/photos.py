@@ -23,10 +23,10 @@ class Photo:
     """A photo to personalise.
 
     Attributes:
-        path (str): The file.
-        source (str): What it shows.
-        targets (tuple[str, ...]): What to make of it.
-        name (str): A folder of its own among those of the others.
+        path: The file.
+        source: What it shows.
+        targets: What to make of it.
+        name: A folder of its own among those of the others.
     """
 
     path: str
@@ -39,12 +39,12 @@ def read_photos(args: argparse.Namespace) -> list[Photo]:
     """Finds the photos of a command line.
 
     Args:
-        args (argparse.Namespace): ``photos``, files, folders and tables;
+        args: ``photos``, files, folders and tables;
             ``source``, no text, one for all or one for each; ``target``,
             texts for all.
 
     Returns:
-        list[Photo]: Each with its text and its edits.
+        Each with its text and its edits.
 
     Raises:
         FileNotFoundError: If a file is not there, or a photo has neither a

@@ -23,7 +23,7 @@ from mmhiper.utils import register_all_modules
 from mmhiper.utils.atomic import check_writable
 from mmhiper.utils.config_file import read_config
 from mmhiper.utils.errors import UserError
-from mmhiper.utils.pictures import to_pil
+from mmhiper.utils.pixels import to_pil
 from mmhiper.utils.sheet import draw_sheet, save_sheet
 
 EXAMPLE = """\

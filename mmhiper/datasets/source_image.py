@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mmengine.dataset import BaseDataset
+from typing_extensions import override
 
 from mmhiper.registry import DATASETS
 from mmhiper.utils.arguments import ChecksArguments
@@ -25,16 +26,15 @@ class SourceImageDataset(ChecksArguments, BaseDataset):
     a dict, also when a resumed run draws all its past batches again.
 
     Args:
-        img (str | Sequence[str]): Path of the image, or K paths; those of
-            pictures that come with the project work in any folder.
-        data_root (str): Folder that relative paths start from. Defaults to
-            the current folder.
-        pipeline (Sequence[dict | Callable]): Transforms from
-            ``dict(img_path, image_index, mask_path)`` to the item.
-        mask (str | Sequence[str | None], optional): Path of the image's mask
-            (an image of its size; white is the subject, the only part that
-            the loss counts), or K paths, None for an image that counts as a
-            whole.
+        img: Path of the image, or K paths; those of pictures that come with
+            the project work in any folder.
+        data_root: Folder that relative paths start from. Defaults to the
+            current folder.
+        pipeline: Transforms from ``dict(img_path, image_index, mask_path)`` to
+            the item.
+        mask: Path of the image's mask (an image of its size; white is the
+            subject, the only part that the loss counts), or K paths, None for
+            an image that counts as a whole.
 
     Raises:
         FileNotFoundError: If an image does not exist.
@@ -82,16 +82,17 @@ class SourceImageDataset(ChecksArguments, BaseDataset):
         """The items that stand for what is learned: the first image.
 
         Returns:
-            dict[str, int]: By what their captions in a preview begin with.
+            By what their captions in a preview begin with.
         """
         return {'': 0}
 
+    @override
     def load_data_list(self) -> list[dict]:
         """List the images, in the order in which they were named.
 
         Returns:
-            list[dict]: ``img_path``, ``image_index`` and, where it has one,
-            ``mask_path`` of each image.
+            ``img_path``, ``image_index`` and, where it has one, ``mask_path``
+            of each image.
         """
         root = self.data_root or ''
         items = []
@@ -106,20 +107,22 @@ class SourceImageDataset(ChecksArguments, BaseDataset):
             items.append(item)
         return items
 
+    @override
     def full_init(self) -> None:
         """List and read all images."""
         super().full_init()
         for index in range(len(self)):
             self.prepare_data(index)
 
+    @override
     def prepare_data(self, idx: int) -> dict:
         """Return an item, prepared at its first use.
 
         Args:
-            idx (int): Position of the image, 0 .. K-1.
+            idx: Position of the image, 0 .. K-1.
 
         Returns:
-            dict: ``inputs`` and ``data_samples``.
+            ``inputs`` and ``data_samples``.
         """
         if idx not in self._items:
             self._items[idx] = super().prepare_data(idx)

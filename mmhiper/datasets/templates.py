@@ -27,11 +27,11 @@ def is_template(text: str) -> bool:
     """Whether a text is a template, and no name of a file of them.
 
     Args:
-        text (str): Of a config.
+        text: Of a config.
 
     Returns:
-        bool: The answer. A text with a place for words is one, unless there
-        is a file of that name.
+        The answer. A text with a place for words is one, unless there is a
+        file of that name.
     """
     if '{}' in text:
         return True
@@ -62,9 +62,9 @@ class Sentences:
     have ``[name]`` in them.
 
     Args:
-        template (Templates): A file with one template per line, or templates;
-            or either by backbone.
-        words (Sequence[str]): P placeholders, in the order of the ``{}``.
+        template: A file with one template per line, or templates; or either by
+            backbone.
+        words: P placeholders, in the order of the ``{}``.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -102,10 +102,10 @@ class Sentences:
         """The sentences about a picture.
 
         Args:
-            picture (str): Its path.
+            picture: Its path.
 
         Returns:
-            tuple[str, ...] or dict: By backbone, where the templates are.
+            By backbone, where the templates are.
 
         Raises:
             FileNotFoundError: If it needs a caption, and has none.
@@ -215,10 +215,10 @@ def find_caption(picture: str) -> tuple[str, Path] | None:
     """Reads the caption beside a picture.
 
     Args:
-        picture (str): Its path.
+        picture: Its path.
 
     Returns:
-        tuple[str, Path], optional: The caption on one line, and its file;
+        The caption on one line, and its file;
         None if there is none.
 
     Raises:

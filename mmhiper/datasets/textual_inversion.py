@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from mmhiper.datasets.source_image import SourceImageDataset
 from mmhiper.datasets.templates import (
     CAPTION_SUFFIXES,
@@ -32,24 +34,24 @@ class TextualInversionDataset(SourceImageDataset):
     are counted through, and drawn as often as one another.
 
     Args:
-        data_root (str): Folder that ``concept_dir`` is in.
-        concept_dir (str | Sequence[str]): Folder of the pictures; those in
-            folders below are left alone, and files that are no pictures are
-            named and skipped. C folders for C concepts.
-        placeholder (str | Sequence[str | Sequence[str]]): The new word, as in
-            the model; of C folders one each. Pictures that show several have
-            a list of words, and templates with as many ``{}``.
-        template (str | Sequence[str] | Mapping): A file with one template per
-            line, or the templates, each with one ``{}`` for the placeholder;
-            or files of the A1111 web UI, see :class:`Sentences`. A mapping has
-            such under 'default', and others by the name of a backbone that
-            knows other words ('mini-sd'). One for all folders, or a list of C.
-        pipeline (Sequence[dict | Callable]): Transforms from
-            ``dict(img_path, image_index, mask_path, prompts)`` to the item.
-        mask_dir (str | Sequence[str | None], optional): Folder in
-            ``data_root`` with a mask of each picture, under its name
-            (``1.png`` for ``1.jpeg``); see :class:`SourceImageDataset`. It may
-            lie in ``concept_dir``. Of C folders one each, None for no masks.
+        data_root: Folder that ``concept_dir`` is in.
+        concept_dir: Folder of the pictures; those in folders below are left
+            alone, and files that are no pictures are named and skipped. C
+            folders for C concepts.
+        placeholder: The new word, as in the model; of C folders one each.
+            Pictures that show several have a list of words, and templates with
+            as many ``{}``.
+        template: A file with one template per line, or the templates, each
+            with one ``{}`` for the placeholder; or files of the A1111 web UI,
+            see :class:`Sentences`. A mapping has such under 'default', and
+            others by the name of a backbone that knows other words
+            ('mini-sd'). One for all folders, or a list of C.
+        pipeline: Transforms from ``dict(img_path, image_index, mask_path,
+            prompts)`` to the item.
+        mask_dir: Folder in ``data_root`` with a mask of each picture, under
+            its name (``1.png`` for ``1.jpeg``); see
+            :class:`SourceImageDataset`. It may lie in ``concept_dir``. Of C
+            folders one each, None for no masks.
 
     Raises:
         FileNotFoundError: If a folder, the file, a mask or a caption that is
@@ -97,18 +99,20 @@ class TextualInversionDataset(SourceImageDataset):
         super().__init__(img=images, pipeline=pipeline, mask=masks)
 
     @property
+    @override
     def examples(self) -> dict[str, int]:
         """The first picture of each word; of a single one without its name."""
         if len(self._examples) == 1:
             return super().examples
         return {f'{word}: ': i for word, i in self._examples.items()}
 
+    @override
     def load_data_list(self) -> list[dict]:
         """List the pictures, concept by concept, sorted by name.
 
         Returns:
-            list[dict]: ``img_path``, ``image_index``, ``prompts`` and, where
-            there are masks, ``mask_path``.
+            ``img_path``, ``image_index``, ``prompts`` and, where there are
+            masks, ``mask_path``.
         """
         return [
             dict(item, prompts=prompts)
@@ -121,20 +125,8 @@ class TextualInversionDataset(SourceImageDataset):
 def _one_each(
     folders: Sequence[str], words: Any, templates: Any, masks: Any
 ) -> list[tuple[str, Any, Any, Any]]:
-    """What belongs to each of several folders; see the dataset.
-
-    Args:
-        folders (Sequence[str]): C folders.
-        words (Sequence): C words, or lists of words.
-        templates: One for all, or C.
-        masks: None, or C folders.
-
-    Returns:
-        list[tuple]: C times folder, word, templates and masks.
-
-    Raises:
-        ValueError: If the numbers differ.
-    """
+    """What belongs to each of several folders; see the dataset."""
+    # C folders: one template for all of them, or C; no masks, or C folders.
     count = len(folders)
     if not isinstance(templates, str | Mapping):
         each = list(templates)
@@ -160,11 +152,11 @@ def pictures_in(folder: Path, captions: bool) -> list[str]:
     """The pictures of a folder, sorted by name.
 
     Args:
-        folder (Path): The folder.
-        captions (bool): Whether the captions beside them are read.
+        folder: The folder.
+        captions: Whether the captions beside them are read.
 
     Returns:
-        list[str]: Their paths.
+        Their paths.
 
     Raises:
         FileNotFoundError: If there is no such folder.
@@ -207,18 +199,7 @@ def pictures_in(folder: Path, captions: bool) -> list[str]:
 
 
 def _masks_of(pictures: Sequence[str], folder: Path) -> list[str]:
-    """The masks of pictures, found by their names.
-
-    Args:
-        pictures (Sequence[str]): Paths.
-        folder (Path): The folder of the masks.
-
-    Returns:
-        list[str]: A path for each picture.
-
-    Raises:
-        FileNotFoundError: If there is no such folder, or it lacks a mask.
-    """
+    """The masks of pictures, found by their names."""
     if not folder.is_dir():
         raise MissingFileError(
             f'There is no folder {str(folder)!r} of masks (`data_root` and '

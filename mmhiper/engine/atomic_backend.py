@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mmengine.fileio import LocalBackend, register_backend
+from typing_extensions import override
 
 from mmhiper.utils.atomic import atomic_path
 
@@ -17,13 +18,9 @@ class AtomicLocalBackend(LocalBackend):
     ``CheckpointHook(backend_args=dict(backend='mmhiper_atomic'))``.
     """
 
+    @override
     def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Write bytes to a file in one step.
-
-        Args:
-            obj (bytes): Content.
-            filepath (str | Path): Destination; its folder is created.
-        """
+        """Write bytes to a file in one step."""
         Path(filepath).parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(filepath) as temporary:
             temporary.write_bytes(obj)

@@ -20,12 +20,11 @@ def fixed_losses(runner: Any, step: int, draws: int) -> Tensor | None:
     """Measures an editor on noise that is the same at each call.
 
     Args:
-        runner (Runner): The runner.
-        step (int): Iterations that are done.
-        draws (int): Draws of noise, spread over the pictures.
+        step: Iterations that are done.
+        draws: Draws of noise, spread over the pictures.
 
     Returns:
-        Tensor, optional: See :meth:`Editor.fixed_losses`, on the CPU.
+        See :meth:`Editor.fixed_losses`, on the CPU.
     """
     known = _LAST.get(runner)
     if known is not None and known[0] == (step, draws):

@@ -23,6 +23,7 @@ from mmengine.dist import (
 )
 from mmengine.runner import Runner
 from torch import distributed
+from typing_extensions import override
 
 from mmhiper.engine.hooks import (
     InterruptionHook,
@@ -64,12 +65,10 @@ _OWN_AFFAIRS = re.compile(
 
 
 def _is_for_user(record: logging.LogRecord) -> bool:
-    """Whether a log record is shown on the console.
-
-    Of mmengine's INFO lines (environment, whole config, list of hooks ...)
-    only the progress of the training is; of other packages all are, also
-    through mmengine's ``print_log``.
-    """
+    """Whether a log record is shown on the console."""
+    # Of mmengine's INFO lines (environment, whole config, list of hooks ...)
+    # only the progress of the training is; of other packages all are, also
+    # through mmengine's ``print_log``.
     if _OWN_AFFAIRS.match(record.getMessage()):
         return False
     return (
@@ -81,11 +80,9 @@ def _is_for_user(record: logging.LogRecord) -> bool:
 
 
 def _survive_a_full_disk(handler: logging.FileHandler) -> None:
-    """Says once, in a line, that a log cannot be written.
-
-    Python would print a traceback at each line. The run goes on: it is the
-    next checkpoint that matters.
-    """
+    """Says once, in a line, that a log cannot be written."""
+    # Python would print a traceback at each line. The run goes on: it is the
+    # next checkpoint that matters.
 
     def say(record: logging.LogRecord) -> None:
         handler.handleError = lambda record: None  # type: ignore[method-assign]
@@ -109,6 +106,7 @@ class ConciseRunner(Runner):
 
     _train_dataloader: Any  # its config, until the training begins
 
+    @override
     def build_logger(self, *args: Any, **kwargs: Any) -> logging.Logger:
         """Build the logger, with a filter on its console handler."""
         logger = super().build_logger(*args, **kwargs)
@@ -119,6 +117,7 @@ class ConciseRunner(Runner):
                 handler.addFilter(_is_for_user)
         return logger
 
+    @override
     @master_only
     def dump_config(self) -> None:
         """Write the config to the work_dir, in one step.
@@ -140,6 +139,7 @@ class ConciseRunner(Runner):
             'dataset': dataset,
         }
 
+    @override
     def wrap_model(self, model_wrapper_cfg: Any, model: Any) -> Any:
         """Wrap the editor so that steps may leave parameters alone."""
         if model_wrapper_cfg and getattr(model, 'may_skip_parameters', False):
@@ -151,6 +151,7 @@ class ConciseRunner(Runner):
         # mmengine does not know all devices that PyTorch does
         return model if self.distributed else model.to(best_device())
 
+    @override
     def load_checkpoint(self, filename: str, *args: Any, **more: Any) -> Any:
         """Load a checkpoint without mmengine's print on how it reads it.
 
@@ -174,14 +175,14 @@ def train(
     """Run the training that a config describes.
 
     Args:
-        cfg (Config): The config, with ``work_dir``.
-        launcher (str): See :func:`set_up_processes`.
-        resume (str, optional): See :func:`make_plan`.
-        resume_anyway (bool): Whether to resume a checkpoint of another
-            picture, text or model all the same.
+        cfg: The config, with ``work_dir``.
+        launcher: See :func:`set_up_processes`.
+        resume: See :func:`make_plan`.
+        resume_anyway: Whether to resume a checkpoint of another picture, text
+            or model all the same.
 
     Returns:
-        Runner: The runner after training; its ``model`` is the editor.
+        The runner after training; its ``model`` is the editor.
 
     Raises:
         ValueError: If an option or an input file is wrong, or a number of
@@ -231,17 +232,9 @@ def train(
 def _begin(
     cfg: Config, dataset: Any, resume: str | None, anyway: bool
 ) -> Plan:
-    """Decides what the run is, and has its folder say so.
-
-    Args:
-        cfg (Config): Config of the run, changed in place.
-        dataset (Dataset): Its pictures.
-        resume (str, optional): See :func:`make_plan`.
-        anyway (bool): Likewise.
-
-    Returns:
-        Plan: The same in all processes: the first one decides.
-    """
+    """Decides what the run is, and has its folder say so."""
+    # the same in all processes, as the first one decides; `cfg` is changed in
+    # place
     plans: list[Any] = [None]
     if is_main_process():
         plan = make_plan(cfg, dataset, resume, anyway)
@@ -263,15 +256,7 @@ def _begin(
 
 
 def _told(error: Exception, cfg: Config) -> Exception:
-    """What a user is told of an error.
-
-    Args:
-        error (Exception): Of the run.
-        cfg (Config): Its config.
-
-    Returns:
-        Exception: The same where there is nothing to add.
-    """
+    """What a user is told of an error."""
     if lost_contact(error):
         return UserError(
             'Another process of this run has ended, or did not answer for '
@@ -300,14 +285,7 @@ def _told(error: Exception, cfg: Config) -> Exception:
 
 
 def _what_is_saved(runner: Runner | None) -> str:
-    """What a run that was stopped leaves, and how it goes on.
-
-    Args:
-        runner (Runner, optional): None if it was stopped before it was built.
-
-    Returns:
-        str: A sentence or two.
-    """
+    """What a run that was stopped leaves, and how it goes on."""
     last = runner and runner.message_hub.get_info('last_ckpt', None)
     if not runner or not last:
         return 'Nothing is saved yet.'

@@ -24,9 +24,9 @@ def check_learnable(cfg: Config, dataset: Any, editor: Any) -> None:
     Says too where a batch costs more than it brings.
 
     Args:
-        cfg (Config): Config of the run.
-        dataset (Dataset): Its pictures.
-        editor (Editor): What is to be trained.
+        cfg: Config of the run.
+        dataset: Its pictures.
+        editor: What is to be trained.
 
     Raises:
         ValueError: If a mask leaves nothing of a picture, all pictures of a
@@ -45,12 +45,7 @@ def check_learnable(cfg: Config, dataset: Any, editor: Any) -> None:
 
 
 def _check_mask(sample: BaseDataElement, size: int | None) -> None:
-    """Refuses a mask of which the crop, or the model's size, leaves nothing.
-
-    Args:
-        sample (BaseDataElement): Perhaps with a ``mask``, (H, H) uint8.
-        size (int, optional): What its picture is scaled to.
-    """
+    """Refuses a mask of which crop or model size leaves nothing."""
     mask = sample.get('mask')
     if mask is None:
         return
@@ -96,11 +91,9 @@ def _same_mask(one: BaseDataElement, other: BaseDataElement) -> bool:
 
 
 def _tell_batch(cfg: Config, count: int) -> None:
-    """Says where a batch has more rows than there are pictures.
-
-    Noise and timestep depend on seed, picture and iteration alone, so a
-    picture that is twice in a step is the same work twice.
-    """
+    """Says where a batch has more rows than there are pictures."""
+    # Noise and timestep depend on seed, picture and iteration alone, so a
+    # picture that is twice in a step is the same work twice.
     rows = cfg.train_dataloader.get('batch_size') or 1
     processes = get_world_size()
     if rows * processes > count:

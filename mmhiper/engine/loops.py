@@ -15,11 +15,11 @@ class CurriculumLoop(IterBasedTrainLoop):
     """Iterates until ``CurriculumHook`` sees that all is learned.
 
     Args:
-        runner (Runner): The runner; its editor knows how many iterations its
-            curriculum can take (``max_iters``).
-        dataloader (Dataloader or dict): One picture.
-        max_iters (int, optional): At most as many iterations, by default what
-            the curriculum can take.
+        runner: The runner; its editor knows how many iterations its curriculum
+            can take (``max_iters``).
+        dataloader: One picture.
+        max_iters: At most as many iterations, by default what the curriculum
+            can take.
         **options: Of MMEngine's loop.
     """
 
@@ -43,6 +43,6 @@ class CurriculumLoop(IterBasedTrainLoop):
         preview are made.
 
         Args:
-            iterations (int): How many, not fewer than are done.
+            iterations: How many, not fewer than are done.
         """
         self._max_iters: int = min(self.max_iters, iterations)

@@ -29,8 +29,8 @@ def set_up_processes(cfg: Config, launcher: str) -> None:
     single process needs no group and no wrapper at all.
 
     Args:
-        cfg (Config): Config of the run, changed in place.
-        launcher (str): ``'none'``, or ``'pytorch'`` when started by
+        cfg: Config of the run, changed in place.
+        launcher: ``'none'``, or ``'pytorch'`` when started by
             ``torch.distributed.run``.
 
     Raises:
@@ -75,10 +75,10 @@ def timeout_of(cfg: Config) -> float:
     """How long a process waits for an answer of another.
 
     Args:
-        cfg (Config): Config of the run; gets the default where it has none.
+        cfg: Config of the run; gets the default where it has none.
 
     Returns:
-        float: Seconds.
+        Seconds.
 
     Raises:
         ValueError: If it is not more than 0.
@@ -98,10 +98,10 @@ def lost_contact(error: BaseException) -> bool:
     """Whether an error says that another process ended or does not answer.
 
     Args:
-        error (BaseException): Of a training step.
+        error: Of a training step.
 
     Returns:
-        bool: True for what gloo, nccl and their store raise then.
+        True for what gloo, nccl and their store raise then.
     """
     return is_distributed() and (
         isinstance(error, distributed.DistError)

@@ -54,12 +54,12 @@ def settings_of(cfg: Config, dataset: Any) -> dict[str, Any]:
     """What decides what a run learns.
 
     Args:
-        cfg (Config): Config of the run.
-        dataset (Dataset): Its pictures.
+        cfg: Config of the run.
+        dataset: Its pictures.
 
     Returns:
-        dict[str, Any]: Plain values by their names in the config, and
-        'pictures', which names each picture by its content.
+        Plain values by their names in the config, and 'pictures', which names
+        each picture by its content.
     """
     model, loader = dict(cfg.model), cfg.train_dataloader
     kind = model['type']
@@ -114,11 +114,10 @@ class Plan:
     """Which run this is, and where it starts.
 
     Attributes:
-        run (dict): Of this run, for its checkpoints: 'id', 'started' and
-            'settings', plain values.
-        checkpoint (str): The one that it goes on from; '' for none.
-        words (list[tuple[int, str]]): What the user is to know, with levels
-            of ``logging``.
+        run: Of this run, for its checkpoints: 'id', 'started' and 'settings',
+            plain values.
+        checkpoint: The one that it goes on from; '' for none.
+        words: What the user is to know, with levels of ``logging``.
     """
 
     def __init__(self, settings: dict[str, Any]) -> None:
@@ -141,10 +140,10 @@ class Plan:
         """What is noted in the work_dir before the run begins.
 
         Args:
-            cfg (Config): Config of the run.
+            cfg: Config of the run.
 
         Returns:
-            RunMark: The note.
+            The note.
         """
         folder = checkpoint_folder(cfg)
         inside = folder == Path(cfg.work_dir).absolute()
@@ -162,8 +161,8 @@ class Plan:
         """Continues the run that wrote a checkpoint.
 
         Args:
-            found (Found): The checkpoint.
-            anyway (bool): Whether to mix what does not belong together.
+            found: The checkpoint.
+            anyway: Whether to mix what does not belong together.
 
         Raises:
             ValueError: If the run learned something else, or the checkpoint
@@ -232,11 +231,11 @@ def checkpoint_folder(cfg: Config) -> Path:
     """Where a run writes its checkpoints.
 
     Args:
-        cfg (Config): Config of the run, with ``work_dir``.
+        cfg: Config of the run, with ``work_dir``.
 
     Returns:
-        Path: The work_dir; with an ``out_dir`` of the checkpoint hook the
-        folder in it that has the name of the work_dir, as MMEngine has it.
+        The work_dir; with an ``out_dir`` of the checkpoint hook the folder in
+        it that has the name of the work_dir, as MMEngine has it.
     """
     work_dir = Path(cfg.work_dir).absolute()
     hook = cfg.get('default_hooks', {}).get('checkpoint') or {}
@@ -252,15 +251,14 @@ def make_plan(
     """Decides where a run starts.
 
     Args:
-        cfg (Config): Config of the run.
-        dataset (Dataset): Its pictures.
-        resume (str, optional): Path of a checkpoint; 'auto' for the newest
-            complete one of the run that was last started in
-            ``cfg.work_dir``; None for a new run.
-        anyway (bool): Whether to resume a checkpoint of another training.
+        cfg: Config of the run.
+        dataset: Its pictures.
+        resume: Path of a checkpoint; 'auto' for the newest complete one of the
+            run that was last started in ``cfg.work_dir``; None for a new run.
+        anyway: Whether to resume a checkpoint of another training.
 
     Returns:
-        Plan: What was decided.
+        What was decided.
 
     Raises:
         FileNotFoundError: If a named checkpoint does not exist.
@@ -280,11 +278,7 @@ def make_plan(
 
 
 def _named(path: Path) -> Found:
-    """A checkpoint that was named to resume from.
-
-    Raises:
-        ValueError: If it cannot be resumed.
-    """
+    """A checkpoint that was named to resume from."""
     if not path.is_file():
         raise MissingFileError(
             f'Wanted a checkpoint to resume, but {str(path)!r} does not '
@@ -308,11 +302,7 @@ def _named(path: Path) -> Found:
 
 
 def _newest(cfg: Config, plan: Plan) -> Found | None:
-    """Finds what 'auto' means; the plan gets words on it.
-
-    Raises:
-        ValueError: If there are checkpoints, but all are damaged.
-    """
+    """Finds what 'auto' means; the plan gets words on it."""
     work_dir, folder = Path(cfg.work_dir), checkpoint_folder(cfg)
     mark = read_mark(work_dir)
     if mark is None:

@@ -26,10 +26,10 @@ def run_lock(work_dir: str | Path) -> Iterator[None]:
     it may be taken again inside.
 
     Args:
-        work_dir (str or Path): The folder, which exists.
+        work_dir: The folder, which exists.
 
     Yields:
-        None: The block in which the folder is this run's.
+        The block in which the folder is this run's.
 
     Raises:
         ValueError: If another run has the folder.

@@ -48,7 +48,7 @@ def top_settings() -> set[str]:
     """The names at the top of a config that a run takes notice of.
 
     Returns:
-        set[str]: Such as 'train_cfg'.
+        Such as 'train_cfg'.
     """
     known = set(inspect.signature(Runner.__init__).parameters)
     return known - {'self', 'cfg'} | _TOPS
@@ -58,7 +58,7 @@ def check_settings(cfg: Config) -> None:
     """Refuses settings that a run would end at, or come to nothing by.
 
     Args:
-        cfg (Config): Config of the run.
+        cfg: Config of the run.
 
     Raises:
         ValueError: If its length, batch or seed is no number that it can be;

@@ -9,7 +9,7 @@ from typing import Any
 from mmengine.dataset import pseudo_collate
 from torch import Tensor
 
-from mmhiper.utils.pictures import source_panel
+from mmhiper.utils.pixels import source_panel
 from mmhiper.utils.sheet import Panel
 
 
@@ -18,9 +18,9 @@ class Sources:
     """Pictures of a dataset.
 
     Attributes:
-        panels (list[Panel]): Captions and pictures; what the loss does not
-            count (outside the mask, padding) is faded.
-        pixels (Tensor): The same, (B, 3, S, S) in [-1, 1].
+        panels: Captions and pictures; what the loss does not count (outside
+            the mask, padding) is faded.
+        pixels: The same, (B, 3, S, S) in [-1, 1].
     """
 
     panels: list[Panel]
@@ -31,12 +31,12 @@ def sources_of(dataset: Any, preprocess: Callable[..., Any]) -> Sources:
     """Takes the pictures that stand for what is learned.
 
     Args:
-        dataset (Dataset): Its ``examples`` say which; of a dataset without
-            it is the first.
-        preprocess (callable): The data preprocessor of the editor.
+        dataset: Its ``examples`` say which; of a dataset without it is the
+            first.
+        preprocess: The data preprocessor of the editor.
 
     Returns:
-        Sources: Unmirrored.
+        Unmirrored.
     """
     examples: dict[str, int] = getattr(dataset, 'examples', {'': 0})
     batch = pseudo_collate([dataset[index] for index in examples.values()])

@@ -27,8 +27,8 @@ class ClipFeatures:
     """The image and the text encoder of a CLIP model (arXiv 2103.00020).
 
     Args:
-        sd (StableDiffusion): The frozen model of an editor.
-        clip (str, optional): A CLIP model, hub id or folder. Defaults to the
+        sd: The frozen model of an editor.
+        clip: A CLIP model, hub id or folder. Defaults to the
             ``image_encoder/`` in the backbone's folder and the backbone's own
             text encoder, where these two are a pair.
 
@@ -51,10 +51,10 @@ class ClipFeatures:
         """Encodes pictures.
 
         Args:
-            images (list[PIL.Image.Image]): B pictures.
+            images: B pictures.
 
         Returns:
-            Tensor: (B, P) of length one, on the CPU.
+            (B, P) of length one, on the CPU.
         """
         pixels = self._processor(images=images, return_tensors='pt')
         pixels = pixels['pixel_values'].to(self._sd.device)
@@ -69,10 +69,10 @@ class ClipFeatures:
         """Encodes texts.
 
         Args:
-            texts (list[str]): B texts without placeholders.
+            texts: B texts without placeholders.
 
         Returns:
-            Tensor: (B, P) of length one, on the CPU.
+            (B, P) of length one, on the CPU.
         """
         if self._clip is None:
             encoder = self._sd.text_encoder

@@ -12,7 +12,7 @@ from torch import Tensor
 from mmhiper.evaluation.clip_features import ClipFeatures
 from mmhiper.models.drawing import draw
 from mmhiper.models.editors import Editor
-from mmhiper.utils.pictures import to_pil
+from mmhiper.utils.pixels import to_pil
 from mmhiper.utils.progress import progress_bar
 
 NUM_STEPS = 50  # of DDIM
@@ -28,14 +28,14 @@ def draw_comparison(
     Both start from the same noise.
 
     Args:
-        editor (Editor): A trained one.
-        num_images (int): Pictures per prompt.
-        seed (int): Of the first picture, the next ones count on.
+        editor: A trained one.
+        num_images: Pictures per prompt.
+        seed: Of the first picture, the next ones count on.
         **guidance: ``guidance_scale``, ``guidance_rescale`` and
             ``guidance_interval``, see the editor's ``infer``.
 
     Returns:
-        list[Drawn]: One per prompt.
+        One per prompt.
     """
     drawn = []
     comparisons = editor.comparisons()
@@ -67,18 +67,17 @@ def compare_with_plain(
     """Measures pictures with what was learned and without.
 
     Args:
-        features (ClipFeatures): The measure.
-        sources (list[PIL.Image.Image]): The pictures it was learned from.
-        drawn (list[Drawn]): See :func:`draw_comparison`.
-        about (Sequence[Sequence[int]], optional): Which of the sources each
-            prompt is about, at least one. Defaults to all.
+        features: The measure.
+        sources: The pictures it was learned from.
+        drawn: See :func:`draw_comparison`.
+        about: Which of the sources each prompt is about, at least one.
+            Defaults to all.
 
     Returns:
-        dict: 'learned' and 'plain', each with ``image_similarity``, the mean
-        cosine to the sources that a prompt is about (CLIP-I of arXiv
-        2208.12242), and ``text_similarity``, to the prompt in plain words
-        (CLIP-T); and, where there are several prompts, ``prompt_followed``,
-        the share of pictures
+        'learned' and 'plain', each with ``image_similarity``, the mean cosine
+        to the sources that a prompt is about (CLIP-I of arXiv 2208.12242), and
+        ``text_similarity``, to the prompt in plain words (CLIP-T); and, where
+        there are several prompts, ``prompt_followed``, the share of pictures
         whose own prompt is the nearest one.
     """
     texts = features.texts([text for text, _, _ in drawn])
@@ -100,16 +99,9 @@ def compare_with_plain(
 def _measures(
     pictures: list[Tensor], sources: list[Tensor], texts: Tensor
 ) -> dict[str, float]:
-    """The measures of one side.
-
-    Args:
-        pictures (list[Tensor]): Per prompt (B, P), of length one.
-        sources (list[Tensor]): Likewise (K, P).
-        texts (Tensor): One per prompt, (T, P).
-
-    Returns:
-        dict[str, float]: See :func:`compare_with_plain`.
-    """
+    """The measures of one side."""
+    # pictures: (B, P) per prompt, sources: (K, P) likewise, of length one;
+    # texts: (T, P)
     every = torch.cat(pictures)
     own = torch.arange(len(texts)).repeat_interleave(len(pictures[0]))
     to_texts = every @ texts.T  # (T * B, T)

@@ -26,14 +26,13 @@ class PictureMetric(Protocol):
         """Measures pictures with what was learned and without.
 
         Args:
-            sources (Sequence[PIL.Image.Image]): What it was learned from.
-            drawn (Sequence[Drawn]): See :func:`draw_comparison`.
-            about (Sequence[Sequence[int]]): Which of the sources each prompt
-                is about.
+            sources: What it was learned from.
+            drawn: See :func:`draw_comparison`.
+            about: Which of the sources each prompt is about.
 
         Returns:
-            Report: 'learned' and 'plain', with the same names; a further
-            entry says how far the metric itself can be trusted.
+            'learned' and 'plain', with the same names; a further entry says
+            how far the metric itself can be trusted.
         """
 
 
@@ -41,9 +40,9 @@ def build_metrics(config: Mapping[str, Any]) -> list[PictureMetric]:
     """Builds what a config names.
 
     Args:
-        config (Mapping): Its ``test_metrics`` are dicts with a ``type``.
+        config: Its ``test_metrics`` are dicts with a ``type``.
 
     Returns:
-        list[PictureMetric]: None where it names none.
+        None where it names none.
     """
     return [METRICS.build(each) for each in config.get('test_metrics') or ()]

@@ -21,11 +21,8 @@ _NOTES = ('step', 'sd_checkpoint', 'sd_checkpoint_name')
 def matches(content: FileContent) -> bool:
     """Whether a file has rows as the original, and notes of the web UI.
 
-    Args:
-        content (FileContent): The file.
-
     Returns:
-        bool: False for files of the original.
+        False for files of the original.
     """
     return original_format.matches(content) and any(
         key in content.entries for key in ('name', *_NOTES)
@@ -35,12 +32,9 @@ def matches(content: FileContent) -> bool:
 def read(content: FileContent) -> TokenFile:
     """Takes the word out of a file.
 
-    Args:
-        content (FileContent): The file.
-
     Returns:
-        TokenFile: With the name inside as the placeholder, or that of the
-        file where there is none.
+        With the name inside as the placeholder, or that of the file where
+        there is none.
 
     Raises:
         ValueError: If there is not exactly one word.
@@ -67,11 +61,11 @@ def write(tokens: TokenFile) -> dict[str, Any]:
     """Lays a word out as the entries of a file.
 
     Args:
-        tokens (TokenFile): With one word.
+        tokens: With one word.
 
     Returns:
-        dict[str, Any]: The rows as ``string_to_param['*']``, the placeholder
-        as ``name``, and the notes, where the metadata has them.
+        The rows as ``string_to_param['*']``, the placeholder as ``name``, and
+        the notes, where the metadata has them.
 
     Raises:
         ValueError: If there are several words, or rows for a second text

@@ -30,11 +30,11 @@ class Case:
     """A picture, its text, and an edit.
 
     Attributes:
-        name (str): Also the folder of its results.
-        image (str): Path of the picture.
-        prompt (str): What it shows.
-        target (str): The prompt of the edit.
-        options (dict): See ``mmhiper.models.edit_options.EditOptions``.
+        name: Also the folder of its results.
+        image: Path of the picture.
+        prompt: What it shows.
+        target: The prompt of the edit.
+        options: See ``mmhiper.models.edit_options.EditOptions``.
     """
 
     name: str
@@ -51,14 +51,14 @@ def read_cases(path: str | Path) -> list[Case]:
     which, the names of the columns tell. Their capitals do not matter.
 
     Args:
-        path (str or Path): With the columns of ``COLUMNS``. An image is
-            named by its path from the folder of the table, or an absolute
-            one; it is only ever read. A row with a list of values in a
-            ``tau`` column is as many cases, whose names say the value.
+        path: With the columns of ``COLUMNS``. An image is named by its path
+            from the folder of the table, or an absolute one; it is only ever
+            read. A row with a list of values in a ``tau`` column is as many
+            cases, whose names say the value.
 
     Returns:
-        list[Case]: One or more, each with a name of its own that is a name
-        of a folder on every system.
+        One or more, each with a name of its own that is a name of a folder on
+        every system.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -86,17 +86,9 @@ def read_cases(path: str | Path) -> list[Case]:
 
 
 def _delimiter_of(text: str) -> tuple[str, str]:
-    """What stands between the cells, told by the names of the columns.
-
-    Where a comma is in numbers, spreadsheets put semicolons between cells.
-
-    Args:
-        text (str): Of a table.
-
-    Returns:
-        tuple[str, str]: The text, and one of ``_DELIMITERS``. A first line
-        ``sep=;``, which is a note for spreadsheets, is made blank.
-    """
+    """What stands between the cells, told by the names of the columns."""
+    # Where a comma is in numbers, spreadsheets put semicolons between cells.
+    # A first line `sep=;`, which is a note for spreadsheets, is made blank.
     note = re.match(r'(\s*)"?sep=([,;\t])"?[ ,;\t]*(?=[\r\n])', text, re.I)
     if note:
         return note[1] + text[note.end() :], note[2]

@@ -27,11 +27,11 @@ def read_checkpoint(path: str | Path) -> OrderedDict[str, Tensor]:
     too; the objects in their logs are skipped.
 
     Args:
-        path (str or Path): A ``.pth`` or ``.safetensors`` file.
+        path: A ``.pth`` or ``.safetensors`` file.
 
     Returns:
-        OrderedDict[str, Tensor]: A state dict that says, in its metadata,
-        which editor and backbone it belongs to, where the file does.
+        A state dict that says, in its metadata, which editor and backbone it
+        belongs to, where the file does.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -46,11 +46,10 @@ def read_learned(
     """Reads a checkpoint or an export with what its tensors belong to.
 
     Args:
-        path (str or Path): A ``.pth`` or ``.safetensors`` file.
+        path: A ``.pth`` or ``.safetensors`` file.
 
     Returns:
-        tuple[OrderedDict[str, Tensor], Record]: As of
-        :func:`read_checkpoint`, and what is known of them.
+        As of :func:`read_checkpoint`, and what is known of them.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -96,8 +95,7 @@ def forget_backbone(state: OrderedDict[str, Tensor]) -> None:
     """Lets a state dict load into an editor on any backbone that it fits.
 
     Args:
-        state (OrderedDict[str, Tensor]): Of :func:`read_checkpoint`, changed
-            in place.
+        state: Of :func:`read_checkpoint`, changed in place.
     """
     notes = state._metadata  # type: ignore[attr-defined]
     notes.get('', {}).pop('backbone', None)

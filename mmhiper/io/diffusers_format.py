@@ -23,11 +23,8 @@ _MAX_VECTORS = 75
 def matches(content: FileContent) -> bool:
     """Whether a file holds nothing but a few rows of one width per name.
 
-    Args:
-        content (FileContent): The file.
-
     Returns:
-        bool: False for adapters and whole models.
+        False for adapters and whole models.
     """
     tensors = list(content.entries.values())
     return (
@@ -46,11 +43,8 @@ def matches(content: FileContent) -> bool:
 def read(content: FileContent) -> TokenFile:
     """Takes the words out of a file.
 
-    Args:
-        content (FileContent): The file.
-
     Returns:
-        TokenFile: With its metadata.
+        With its metadata.
     """
     metadata = dict(content.metadata)
     # 'pt' in every file, for other readers
@@ -61,11 +55,8 @@ def read(content: FileContent) -> TokenFile:
 def write(tokens: TokenFile) -> Mapping[str, Tensor]:
     """Lays words out as the entries of a file.
 
-    Args:
-        tokens (TokenFile): The words.
-
     Returns:
-        Mapping[str, Tensor]: (n, D) by placeholder.
+        (n, D) by placeholder.
 
     Raises:
         ValueError: If there are rows for a second text encoder.

@@ -26,10 +26,10 @@ def write_export(
     """Writes learned tensors with what they belong to.
 
     Args:
-        path (str or Path): The file; its folder must exist.
-        tensors (Mapping[str, Tensor]): ``editor.learned_state()``.
-        record (Mapping[str, Any]): ``editor.export_metadata()``, and 'step'
-            and 'seed' where there are any.
+        path: The file; its folder must exist.
+        tensors: ``editor.learned_state()``.
+        record: ``editor.export_metadata()``, and 'step' and 'seed' where there
+            are any.
     """
     plain = {name: tensor.contiguous() for name, tensor in tensors.items()}
     metadata = {'format': FORMAT, KEY: to_json(dict(record))}
@@ -44,10 +44,10 @@ def read_export(
     """Reads what :func:`write_export` wrote.
 
     Args:
-        path (str or Path): A ``.safetensors`` file.
+        path: A ``.safetensors`` file.
 
     Returns:
-        tuple[dict[str, Tensor], Any]: Tensors on the CPU, and the record, for
+        Tensors on the CPU, and the record, for
         :func:`mmhiper.io.record.read_record` to check.
 
     Raises:
@@ -74,11 +74,11 @@ def document_of(metadata: Mapping[str, str], path: Path) -> Any:
     """The record in the metadata of an export.
 
     Args:
-        metadata (Mapping[str, str]): All entries.
-        path (Path): The file, for messages.
+        metadata: All entries.
+        path: The file, for messages.
 
     Returns:
-        Any: Not checked yet. Version 0.1.0 wrote an entry per value.
+        Not checked yet. Version 0.1.0 wrote an entry per value.
 
     Raises:
         ValueError: If it is no JSON.

@@ -29,11 +29,9 @@ class FileContent:
     """What was read from a file, or is to be written to one.
 
     Args:
-        path (Path): The file.
-        entries (Mapping[str, Any]): Tensors and plain values by name.
-        metadata (Mapping[str, str]): That of a safetensors file.
-        placeholder (str, optional): What to call a word that the file has no
-            name for.
+        entries: Tensors and plain values by name.
+        metadata: That of a safetensors file.
+        placeholder: What to call a word that the file has no name for.
     """
 
     path: Path
@@ -48,12 +46,12 @@ def read_content(
     """Reads a file, of the kind that its first bytes tell.
 
     Args:
-        path (str or Path): A safetensors or PyTorch file.
-        placeholder (str, optional): The name of a tensor that is alone in a
-            file, and has none.
+        path: A safetensors or PyTorch file.
+        placeholder: The name of a tensor that is alone in a file, and has
+            none.
 
     Returns:
-        FileContent: What it holds, on the CPU.
+        What it holds, on the CPU.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -71,8 +69,8 @@ def read_content(
         raise FileError(
             f'{str(path)!r} should hold tensors by their names, but holds a '
             f'bare tensor {tuple(content.shape)}. If these are rows of a '
-            "word, name it: `mmhiper convert FILE OUT --placeholder '<word>'`"
-            ", or `read_token_file(FILE, placeholder='<word>')`."
+            "word, name it (`placeholder='<word>'`) to `read_token_file` or "
+            '`mmhiper convert`.'
         )
     if not isinstance(content, Mapping):
         raise FileError(
@@ -86,10 +84,10 @@ def is_safetensors(path: Path) -> bool:
     """Whether a file begins as safetensors do.
 
     Args:
-        path (Path): The file, which exists.
+        path: The file, which exists.
 
     Returns:
-        bool: True for incomplete ones, too.
+        True for incomplete ones, too.
     """
     with path.open('rb') as file:
         head = file.read(9)
@@ -103,11 +101,10 @@ def read_safetensors(
     """Reads a safetensors file.
 
     Args:
-        path (Path): The file, which exists.
+        path: The file, which exists.
 
     Returns:
-        tuple[dict[str, Tensor], dict[str, str]]: Tensors on the CPU, and the
-        metadata.
+        Tensors on the CPU, and the metadata.
 
     Raises:
         ValueError: If it is damaged, or of another kind.
@@ -128,7 +125,7 @@ def write_content(content: FileContent) -> None:
     """Writes a file in one step; its suffix says of which kind.
 
     Args:
-        content (FileContent): With tensors alone for ``.safetensors``.
+        content: With tensors alone for ``.safetensors``.
 
     Raises:
         FileNotFoundError: If its folder does not exist.

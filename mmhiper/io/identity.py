@@ -16,9 +16,9 @@ class Identity:
     """What tells learned embeddings apart.
 
     Attributes:
-        shapes (dict[str, tuple[int, ...]]): Shape of each tensor by name.
-        editor (str, optional): Type of the editor, None where not recorded.
-        backbone (str, optional): Name of the frozen model, likewise.
+        shapes: Shape of each tensor by name.
+        editor: Type of the editor, None where not recorded.
+        backbone: Name of the frozen model, likewise.
     """
 
     shapes: dict[str, tuple[int, ...]]
@@ -32,11 +32,11 @@ class Identity:
         """Describes tensors and the record that came with them.
 
         Args:
-            tensors (Mapping[str, Tensor]): By name.
-            record (Mapping): May hold 'editor' and 'backbone'.
+            tensors: By name.
+            record: May hold 'editor' and 'backbone'.
 
         Returns:
-            Identity: Of both.
+            Of both.
         """
         shapes = {name: tuple(each.shape) for name, each in tensors.items()}
         return cls(shapes, record.get('editor'), record.get('backbone'))
@@ -45,8 +45,7 @@ class Identity:
         """Refuses an embedding of another shape, editor or backbone.
 
         Args:
-            found (Identity): What came; what it does not record is not
-                compared.
+            found: What came; what it does not record is not compared.
 
         Raises:
             ValueError: If it differs from this one; the message names both.

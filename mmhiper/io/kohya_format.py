@@ -22,14 +22,7 @@ _T5 = re.compile(r't5(_?xxl)?(_out)?')
 
 
 def matches(content: FileContent) -> bool:
-    """Whether a file has a tensor under one of the known names.
-
-    Args:
-        content (FileContent): The file.
-
-    Returns:
-        bool: The answer.
-    """
+    """Whether a file has a tensor under one of the known names."""
     return any(
         isinstance(value, Tensor)
         and (key in _KEYS or _T5.fullmatch(str(key)) is not None)
@@ -40,11 +33,8 @@ def matches(content: FileContent) -> bool:
 def read(content: FileContent) -> TokenFile:
     """Takes the word out of a file.
 
-    Args:
-        content (FileContent): The file.
-
     Returns:
-        TokenFile: With the name of the file as the placeholder.
+        With the name of the file as the placeholder.
 
     Raises:
         ValueError: If there are rows for other text encoders, or such that
@@ -81,11 +71,11 @@ def write(tokens: TokenFile) -> dict[str, Tensor]:
     """Lays a word out as the entries of a file.
 
     Args:
-        tokens (TokenFile): With one word, whose placeholder is lost unless
-            the file is called like it.
+        tokens: With one word, whose placeholder is lost unless the file is
+            called like it.
 
     Returns:
-        dict[str, Tensor]: (n, D) each.
+        (n, D) each.
 
     Raises:
         ValueError: If there are several words.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 from mmhiper.io.diffusers_format import FORMAT
 from mmhiper.io.token_file import TokenFile
@@ -12,8 +12,8 @@ from mmhiper.utils.names import same_word
 
 def merge_token_files(
     files: Mapping[str, TokenFile],
-    renames: Iterable[str] = (),
-    ask: Callable[[str], str] | None = None,
+    renames: Mapping[tuple[str, str], str] | None = None,
+    ask: Callable[[str, str, str], str] | None = None,
 ) -> TokenFile:
     """Merges files, with a placeholder of its own for each word.
 
@@ -21,36 +21,33 @@ def merge_token_files(
     one contains the other: a prompt with the longer one would have both.
 
     Args:
-        files (Mapping[str, TokenFile]): By path, in the order of the result.
-        renames (Iterable[str]): ``OLD=NEW`` for a word in all files that
-            have it, ``FILE:OLD=NEW`` for that of one file, which comes
-            first. All refer to the placeholders in the files.
-        ask (Callable, optional): Gets a question that tells of a clash and
-            returns another placeholder for the later word. Without it a
-            clash is an error.
+        files: By path, in the order of the result.
+        renames: Another placeholder by the path of a file and the placeholder
+            in it.
+        ask: Gets path and placeholder of a word that clashes, and with what;
+            returns another placeholder for it. Without it a clash is an error.
 
     Returns:
-        TokenFile: All words, without metadata, which differs among files.
+        All words, without metadata, which differs among files.
 
     Raises:
-        ValueError: If words clash, a rename fits no word, or the files
-            belong to different text encoders.
+        ValueError: If words clash, or the files belong to different text
+            encoders.
     """
     _check_widths(files)
-    names = _read_renames(renames, files)
+    names = dict(renames or {})
     owners: dict[str, str] = {}
     embeddings, second = {}, {}
     for path, tokens in files.items():
         for old in tokens.placeholders:
             new = names.get((path, old), old)
             while problem := _clash(new, owners):
-                problem = f'{old!r} of {path!r}: {problem}'
                 if ask is None:
                     raise UserError(
-                        f'{problem} Give it another placeholder with '
-                        f'--rename {f"{path}:{old}=NEW"!r}.'
+                        f'{old!r} of {path!r}: {problem} Give it another '
+                        'placeholder (`renames`).'
                     )
-                new = ask(f'{problem}\nNew placeholder: ').strip()
+                new = ask(path, old, problem).strip()
             owners[new] = path
             if old in tokens.embeddings:
                 embeddings[new] = tokens.embeddings[old]
@@ -93,37 +90,3 @@ def _clash(placeholder: str, owners: Mapping[str, str]) -> str | None:
                 f'as {longer!r} contains {shorter!r}.'
             )
     return None
-
-
-def _read_renames(
-    renames: Iterable[str], files: Mapping[str, TokenFile]
-) -> dict[tuple[str, str], str]:
-    """New placeholders by path and old placeholder.
-
-    Placeholders and paths may contain ':' and '=', so what is before them is
-    found by what there is.
-    """
-    everywhere: dict[tuple[str, str], str] = {}
-    in_one_file: dict[tuple[str, str], str] = {}
-    words = [
-        (path, old)
-        for path, tokens in files.items()
-        for old in tokens.placeholders
-    ]
-    for text in renames:
-        found = False
-        for path, old in words:
-            for target, start in (
-                (everywhere, f'{old}='),
-                (in_one_file, f'{path}:{old}='),
-            ):
-                if text.startswith(start):
-                    target[path, old] = text.removeprefix(start).strip()
-                    found = True
-        if not found:
-            known = ', '.join(f'{path}:{old}' for path, old in words)
-            raise UserError(
-                '--rename must be OLD=NEW or FILE:OLD=NEW with a placeholder '
-                f'that there is ({known}), but got {text!r}.'
-            )
-    return {**everywhere, **in_one_file}

@@ -33,11 +33,7 @@ def matches(content: FileContent) -> bool:
     """Whether a file has the keys of trainable rows.
 
     Args:
-        content (FileContent): The file, with them under ``state_dict`` or at
-            the top.
-
-    Returns:
-        bool: The answer.
+        content: The file, with them under ``state_dict`` or at the top.
     """
     return bool(_rows(content))
 
@@ -45,11 +41,8 @@ def matches(content: FileContent) -> bool:
 def read(content: FileContent) -> TokenFile:
     """Takes the words out of a checkpoint.
 
-    Args:
-        content (FileContent): The file.
-
     Returns:
-        TokenFile: With the step, where the checkpoint has it.
+        With the step, where the checkpoint has it.
     """
     rows: dict[str, Tensor] = _rows(content)
     meta = content.entries.get('meta')

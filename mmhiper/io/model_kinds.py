@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 _BACKBONE = (
-    'Give it as the backbone: `sd.pretrained` of a config, --backbone or '
-    '--pretrained of the command line.'
+    'Give it as the backbone: `sd.pretrained` of a config, `backbone` or '
+    '`pretrained` of a command.'
 )
 _PART = (
     'It is a part of a backbone: give its folder in the diffusers layout as '
@@ -21,8 +21,8 @@ _PART = (
 _FUSE = (
     'It changes the weights of a frozen model: fuse it into one by diffusers '
     '(`load_lora_weights`, `fuse_lora`, `save_pretrained`), and give that '
-    'folder as the backbone, `sd.pretrained` of a config or --backbone of the '
-    'command line.'
+    'folder as the backbone, `sd.pretrained` of a config or `backbone` of a '
+    'command.'
 )
 _UNKNOWN = 'No backbone of this package is of that kind (Stable Diffusion '
 _UNKNOWN += '1.x, 2.x and XL are).'
@@ -79,8 +79,7 @@ _KINDS: tuple[tuple[str, str, str], ...] = (
         r'^conditioner\.embedders\.',
         'a Stable Diffusion XL in a single file',
         'Give its folder in the diffusers layout, or its hub id, as the '
-        'backbone: `sd.pretrained` of a config, --backbone of the command '
-        'line.',
+        'backbone: `sd.pretrained` of a config, `backbone` of a command.',
     ),
     (
         r'^cond_stage_model\.model\.',
@@ -116,7 +115,7 @@ _KINDS: tuple[tuple[str, str, str], ...] = (
     (
         r'(^|\.)(vision_model|visual)\.',
         'a CLIP model',
-        'Name its folder or hub id where CLIP is asked for (--clip).',
+        'Name its folder or hub id where CLIP is asked for (`clip`).',
     ),
     (
         r'(^|\.)text_model\.|(^|\.)token_embedding\.weight$'
@@ -132,11 +131,10 @@ def model_kind(entries: Mapping[Any, Any]) -> str | None:
     """Tells what a file is, if it is known and holds no words.
 
     Args:
-        entries (Mapping): What the file holds, by name.
+        entries: What the file holds, by name.
 
     Returns:
-        str, optional: Two sentences from 'it is' on: what it is, and where it
-        belongs.
+        Two sentences from 'it is' on: what it is, and where it belongs.
     """
     if _is_hypernetwork(entries):
         return (

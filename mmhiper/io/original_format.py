@@ -14,11 +14,8 @@ from mmhiper.utils.errors import UserError
 def matches(content: FileContent) -> bool:
     """Whether a file has rows under ``string_to_param``.
 
-    Args:
-        content (FileContent): The file.
-
     Returns:
-        bool: True for files of A1111 too, which are told apart before.
+        True for files of A1111 too, which are told apart before.
     """
     return isinstance(content.entries.get('string_to_param'), Mapping)
 
@@ -26,12 +23,9 @@ def matches(content: FileContent) -> bool:
 def read(content: FileContent) -> TokenFile:
     """Takes the words out of a file.
 
-    Args:
-        content (FileContent): The file.
-
     Returns:
-        TokenFile: Often with the placeholder ``*``, a word of the vocabulary,
-        which has to be renamed before other programs take it.
+        Often with the placeholder ``*``, a word of the vocabulary, which has
+        to be renamed before other programs take it.
     """
     return TokenFile(content.entries['string_to_param'], FORMAT.name)
 
@@ -42,11 +36,8 @@ def write(tokens: TokenFile) -> dict[str, Any]:
     The original finds a word by the id of the one token of the vocabulary
     that it is.
 
-    Args:
-        tokens (TokenFile): The words.
-
     Returns:
-        dict[str, Any]: ``string_to_token`` and ``string_to_param``.
+        ``string_to_token`` and ``string_to_param``.
 
     Raises:
         ValueError: If a placeholder's id is not known, or there are rows for
@@ -63,10 +54,10 @@ def token_id(placeholder: str) -> int:
     """The id of a character in CLIP's vocabulary.
 
     Args:
-        placeholder (str): A single character, such as ``*``.
+        placeholder: A single character, such as ``*``.
 
     Returns:
-        int: Where the vocabulary has it as a word of its own.
+        Where the vocabulary has it as a word of its own.
 
     Raises:
         ValueError: If it is more than a character, or one without an id of

@@ -21,14 +21,7 @@ _KEYS = ('text_encoders_0', 'text_encoders_1')
 
 
 def matches(content: FileContent) -> bool:
-    """Whether a file has rows by the numbers of text encoders.
-
-    Args:
-        content (FileContent): The file.
-
-    Returns:
-        bool: The answer.
-    """
+    """Whether a file has rows by the numbers of text encoders."""
     return any(
         isinstance(key, str) and re.fullmatch(r'text_encoders_\d', key)
         for key in content.entries
@@ -38,12 +31,9 @@ def matches(content: FileContent) -> bool:
 def read(content: FileContent) -> TokenFile:
     """Takes the words out of a file.
 
-    Args:
-        content (FileContent): The file.
-
     Returns:
-        TokenFile: A word for each row; or one word with all rows, where it
-        was said what to call it.
+        A word for each row; or one word with all rows, where it was said what
+        to call it.
 
     Raises:
         ValueError: If there are rows for other text encoders.

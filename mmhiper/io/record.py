@@ -43,15 +43,15 @@ class Record:
     """What a checkpoint or an export says about its tensors.
 
     Attributes:
-        path (Path): The file.
-        editor (str, optional): Type of the editor; like all that follows
-            None where the file does not say.
-        backbone (str, optional): The frozen model that it was really on.
-        arguments (dict, optional): The constructor values of the editor,
-            without the frozen model.
-        sd (dict): Those of the frozen model, without its name.
-        step (int, optional): Iterations of training.
-        seed (int, optional): Of the training.
+        path: The file.
+        editor: Type of the editor; like all that follows None where the file
+            does not say.
+        backbone: The frozen model that it was really on.
+        arguments: The constructor values of the editor, without the frozen
+            model.
+        sd: Those of the frozen model, without its name.
+        step: Iterations of training.
+        seed: Of the training.
     """
 
     path: Path
@@ -66,7 +66,7 @@ class Record:
         """All that is known, for people.
 
         Returns:
-            dict[str, str]: By name, what is None left out.
+            By name, what is None left out.
         """
         facts: dict[str, Any] = dict(
             editor=self.editor,
@@ -87,10 +87,10 @@ def to_json(value: Any) -> str:
     """Plain data as JSON, in its own letters.
 
     Args:
-        value (Any): See :func:`mmhiper.utils.arguments.check_plain`.
+        value: See :func:`mmhiper.utils.arguments.check_plain`.
 
     Returns:
-        str: One line.
+        One line.
     """
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
@@ -99,11 +99,11 @@ def parse_record(text: str, path: Path) -> Any:
     """Reads the document of an export.
 
     Args:
-        text (str): JSON.
-        path (Path): The file, for messages.
+        text: JSON.
+        path: The file, for messages.
 
     Returns:
-        Any: Not checked yet, see :func:`read_record`.
+        Not checked yet, see :func:`read_record`.
 
     Raises:
         FileError: If it is no JSON, or too long.
@@ -120,13 +120,13 @@ def read_record(document: Any, path: Path) -> Record:
     """Checks what a file says about its tensors.
 
     Args:
-        document (Any): What lay under :data:`KEY`; or the entries that
-            version 0.1.0 wrote, all of them texts.
-        path (Path): The file, for messages.
+        document: What lay under :data:`KEY`; or the entries that version 0.1.0
+            wrote, all of them texts.
+        path: The file, for messages.
 
     Returns:
-        Record: Its structure is right; whether its values fit the editor
-        shows when that is built.
+        Its structure is right; whether its values fit the editor shows when
+        that is built.
 
     Raises:
         FileError: If it is damaged, or of a later version.

@@ -8,21 +8,20 @@ from pathlib import Path
 from torch import Tensor
 
 from mmhiper.io.checkpoint import read_checkpoint
+from mmhiper.io.known_formats import is_foreign, read_token_file
 from mmhiper.io.kohya_format import XL_NAMES
-from mmhiper.io.token_files import is_foreign, read_token_file
 
 
 def read_state(path: str | Path) -> OrderedDict[str, Tensor]:
     """Reads a checkpoint or an export, or words from elsewhere.
 
     Args:
-        path (str or Path): What :func:`read_checkpoint` reads, or
-            :func:`read_token_file`.
+        path: What :func:`read_checkpoint` reads, or :func:`read_token_file`.
 
     Returns:
-        OrderedDict[str, Tensor]: As of :func:`read_checkpoint`; of words from
-        elsewhere the rows by placeholder, which say no editor or backbone.
-        With two text encoders names end in ``.clip_l`` and ``.clip_g``.
+        As of :func:`read_checkpoint`; of words from elsewhere the rows by
+        placeholder, which say no editor or backbone. With two text encoders
+        names end in ``.clip_l`` and ``.clip_g``.
 
     Raises:
         FileNotFoundError: If there is no such file.

@@ -34,13 +34,13 @@ class TokenFile:
     """Words that were learned, as rows of a text encoder's vocabulary.
 
     Args:
-        embeddings (Mapping[str, Tensor]): Placeholder -> rows (n, D) for the
-            first text encoder. A single row may come as (D,), all of them
-            as (1, n, D). Copied to fp32 on the CPU.
-        format (str): Name of the file format.
-        second (Mapping[str, Tensor]): The same for a second text encoder
-            (SDXL's ``clip_g``), where the file has one.
-        metadata (Mapping[str, str]): What else the file says.
+        embeddings: Placeholder -> rows (n, D) for the first text encoder. A
+            single row may come as (D,), all of them as (1, n, D). Copied to
+            fp32 on the CPU.
+        format: Name of the file format.
+        second: The same for a second text encoder (SDXL's ``clip_g``), where
+            the file has one.
+        metadata: What else the file says.
 
     Raises:
         ValueError: If there is no row at all, or one that cannot be used.
@@ -110,10 +110,10 @@ class TokenFile:
         """The rows of a word, for all text encoders side by side.
 
         Args:
-            placeholder (str): A word of the file.
+            placeholder: A word of the file.
 
         Returns:
-            Tensor: (n, D), with two text encoders (n, D_1 + D_2).
+            (n, D), with two text encoders (n, D_1 + D_2).
         """
         tables = (self.embeddings, self.second)
         return torch.cat(
@@ -123,11 +123,8 @@ class TokenFile:
     def only(self, placeholder: str) -> TokenFile:
         """Takes one word out of several.
 
-        Args:
-            placeholder (str): The word.
-
         Returns:
-            TokenFile: With this word alone.
+            With this word alone.
 
         Raises:
             ValueError: If it is not in the file.
@@ -147,11 +144,10 @@ class TokenFile:
         """Gives words other placeholders, all at the same time.
 
         Args:
-            names (Mapping[str, str]): Old -> new; words that it does not
-                name keep theirs.
+            names: Old -> new; words that it does not name keep theirs.
 
         Returns:
-            TokenFile: The same rows, renamed.
+            The same rows, renamed.
 
         Raises:
             ValueError: If two words would get one placeholder.
@@ -172,8 +168,8 @@ class TokenFile:
         """What the file holds, for people.
 
         Returns:
-            str: Several lines: format, model family, one line per word and
-            text encoder with the norm of each row, metadata.
+            Several lines: format, model family, one line per word and text
+            encoder with the norm of each row, metadata.
         """
         lines = [
             f'format    {self.format}',
@@ -200,10 +196,10 @@ def quoted(names: Iterable[object]) -> str:
     """Names for an error message.
 
     Args:
-        names (Iterable): The names, as a file has them.
+        names: The names, as a file has them.
 
     Returns:
-        str: Each in quotes, with commas; the first ones of many.
+        Each in quotes, with commas; the first ones of many.
     """
     names = list(names)
     shown = [_QUOTES.repr(name) for name in names[:_MOST_NAMES]]

@@ -16,12 +16,12 @@ class TokenFormat:
     """A way to store learned words in a file.
 
     Args:
-        name (str): What users call it.
-        matches (Callable): Whether a file has this layout.
-        read (Callable): Takes the words out of such a file.
-        write (Callable, optional): Lays words out as the entries of a file.
-            Without it the format is only read.
-        suffixes (tuple[str, ...]): Of the files that are written.
+        name: What users call it.
+        matches: Whether a file has this layout.
+        read: Takes the words out of such a file.
+        write: Lays words out as the entries of a file. Without it the format
+            is only read.
+        suffixes: Of the files that are written.
     """
 
     name: str
@@ -35,11 +35,11 @@ def single(tokens: TokenFile, format: str) -> str:
     """The placeholder for a format that stores one word per file.
 
     Args:
-        tokens (TokenFile): To be written.
-        format (str): Name of the format.
+        tokens: To be written.
+        format: Name of the format.
 
     Returns:
-        str: The only placeholder.
+        The only placeholder.
 
     Raises:
         ValueError: If there are several.
@@ -47,9 +47,8 @@ def single(tokens: TokenFile, format: str) -> str:
     if len(tokens.placeholders) > 1:
         raise UserError(
             f'A file of the format {format!r} holds one word, but got '
-            f'{quoted(tokens.placeholders)}. Write one file for each '
-            '(convert_embedding.py --only), or use the format '
-            "'diffusers'."
+            f'{quoted(tokens.placeholders)}. Take one of them (`only`), or '
+            "use the format 'diffusers'."
         )
     return tokens.placeholders[0]
 
@@ -58,8 +57,8 @@ def refuse_second(tokens: TokenFile, format: str) -> None:
     """Refuses rows that a format has no place for.
 
     Args:
-        tokens (TokenFile): To be written.
-        format (str): Name of the format.
+        tokens: To be written.
+        format: Name of the format.
 
     Raises:
         ValueError: If there are rows for a second text encoder.

@@ -89,10 +89,10 @@ def read_torch_file(path: Path) -> Any:
     """Loads a PyTorch file, weights-only.
 
     Args:
-        path (Path): The file, which exists.
+        path: The file, which exists.
 
     Returns:
-        Any: Tensors and plain values, and stand-ins for what is known to be
+        Tensors and plain values, and stand-ins for what is known to be
         harmless to skip.
 
     Raises:
@@ -123,10 +123,10 @@ def check_torch_file(path: Path) -> bool:
     The instructions in it are read, but not followed.
 
     Args:
-        path (Path): The file, which exists.
+        path: The file, which exists.
 
     Returns:
-        bool: Whether it is a zip file, as since PyTorch 1.6.
+        Whether it is a zip file, as since PyTorch 1.6.
 
     Raises:
         ValueError: If it names what is no tensor or container, is packed, is
@@ -217,11 +217,9 @@ def _refuse(path: Path, name: str) -> NoReturn:
 
 
 def _check_claims(path: Path, content: Any) -> None:
-    """Refuses tensors that would become larger than what the file holds.
-
-    A view may show one number billions of times: it costs nothing until it
-    is copied.
-    """
+    """Refuses tensors that would become larger than what the file holds."""
+    # A view may show one number billions of times: it costs nothing until it
+    # is copied.
     size, claimed = path.stat().st_size, 0
     for tensor in _tensors_in(path, content):
         claimed += tensor.numel() * tensor.element_size()

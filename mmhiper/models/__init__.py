@@ -4,11 +4,14 @@ from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.data_preprocessor import ImagePreprocessor
 from mmhiper.models.editors import (
     DDIMInversion,
+    DirectInversion,
     Editor,
     EmbeddingEditor,
+    ExtendedTextualInversion,
     HiPer,
     NegativePromptInversion,
     NullTextInversion,
+    ProSpect,
     StyleDiffusion,
     TextualInversion,
 )
@@ -19,12 +22,15 @@ from mmhiper.models.stable_diffusion import StableDiffusion
 __all__ = [
     'Conditioning',
     'DDIMInversion',
+    'DirectInversion',
     'Editor',
     'EmbeddingEditor',
+    'ExtendedTextualInversion',
     'HiPer',
     'ImagePreprocessor',
     'NegativePromptInversion',
     'NullTextInversion',
+    'ProSpect',
     'StableDiffusion',
     'StyleDiffusion',
     'TailEmbedding',

@@ -13,7 +13,7 @@ def no_autocast(device: torch.device) -> Iterator[None]:
     """Runs frozen parts in their own precision, also under ``--amp``.
 
     Args:
-        device (torch.device): Where they run.
+        device: Where they run.
 
     Yields:
         None

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseDataPreprocessor
 from mmengine.structures import BaseDataElement
 from torch import Tensor
+from typing_extensions import override
 
 from mmhiper.registry import MODELS
 from mmhiper.utils.errors import UserError
+from mmhiper.utils.pixels import image_key
 from mmhiper.utils.randomness import generator_of, run_state
 
 # One entry per source image; pictures that are made anew at every iteration
@@ -28,11 +28,11 @@ class ImagePreprocessor(BaseDataPreprocessor):
     here, where the editor fills it in, and one pipeline serves them all.
 
     Args:
-        size (int, optional): Side in pixels. None means the backbone's own.
-        random_flip (bool): Whether to mirror each picture left to right in
-            half of the training iterations. It is done here and not in the
-            data pipeline, so that it too depends on (seed, picture,
-            iteration) alone.
+        size: Side in pixels. None means the backbone's own.
+        random_flip: Whether to mirror each picture left to right in half of
+            the training iterations. It is done here and not in the data
+            pipeline, so that it too depends on (seed, picture, iteration)
+            alone.
     """
 
     def __init__(
@@ -45,26 +45,29 @@ class ImagePreprocessor(BaseDataPreprocessor):
             )
         self.size = size
         self.random_flip = random_flip
-        self._prepared: dict[tuple, tuple[Tensor, Tensor, str]] = {}
-        self._masks: dict[tuple, tuple[Tensor, Tensor]] = {}
+        # what came, and what became of it: pixels, mask, name
+        self._prepared: dict[
+            tuple, tuple[list[Tensor], Tensor, Tensor | None, str]
+        ] = {}
 
+    @override
     def forward(self, data: dict, training: bool = False) -> dict:
         """Preprocesses one batch.
 
         Args:
-            data (dict): 'inputs': (B, 3, H, W) or a list of (3, H, W), RGB
-                uint8 in [0, 255], square, sizes may differ; optionally
-                'data_samples': a list of B data elements, which may have a
-                ``mask``, (H, W) uint8, 255 for what the loss counts.
-            training (bool): Whether random flips take place.
+            data: 'inputs': (B, 3, H, W) or a list of (3, H, W), RGB uint8 in
+                [0, 255], square, sizes may differ; optionally 'data_samples':
+                a list of B data elements, which may have a ``mask``, (H, W)
+                uint8, 255 for what the loss counts.
+            training: Whether random flips take place.
 
         Returns:
-            dict: 'inputs': (B, 3, size, size) fp32 in [-1, 1]; 'data_samples':
-            the elements, each with an ``image_key``, a short hash of its
-            picture that names it wherever it lies and whatever batch it is
-            in, and, where it has a mask, a ``loss_mask``, (size, size) fp32
-            in [0, 1]. A mirrored picture is another picture; one with another
-            mask is the same.
+            'inputs': (B, 3, size, size) fp32 in [-1, 1]; 'data_samples': the
+            elements, each with an ``image_key``, a short hash of its picture
+            that names it wherever it lies and whatever batch it is in, and,
+            where it has a mask, a ``loss_mask``, (size, size) fp32 in [0, 1].
+            A mirrored picture is another picture; one with another mask is the
+            same.
 
         Raises:
             ValueError: If a picture or a mask has another type or shape.
@@ -75,8 +78,7 @@ class ImagePreprocessor(BaseDataPreprocessor):
             samples = [BaseDataElement() for _ in images]
         pixels = []
         for image, sample in zip(images, samples, strict=True):
-            prepared, key = self._prepare(image)
-            mask = self._prepare_mask(sample.get('mask'), image)
+            prepared, mask, key = self._prepare(image, sample.get('mask'))
             if training and self.random_flip and _heads_up(key):
                 prepared, key = prepared.flip(-1), f'{key}-mirrored'
                 mask = None if mask is None else mask.flip(-1)
@@ -86,67 +88,45 @@ class ImagePreprocessor(BaseDataPreprocessor):
                 sample.set_data(dict(loss_mask=mask))
         return dict(inputs=torch.stack(pixels), data_samples=samples)
 
-    def _prepare(self, image: Tensor) -> tuple[Tensor, str]:
-        """Checks, names and resizes a picture when it is first seen.
+    def _prepare(
+        self, image: Tensor, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, str]:
+        """Checks, names and resizes a picture when it is first seen."""
+        # A dataset that keeps its pictures hands over the same tensor at every
+        # iteration; a photo of 12 megapixels would take longer to resize than
+        # a step of training.
+        # (3, H, H) uint8 in [0, 255] -> (3, size, size) fp32 in [-1, 1]; a
+        # mask (H, H) likewise -> (size, size) in [0, 1], soft where a pixel is
+        # in part subject
 
-        A dataset that keeps its pictures hands over the same tensor at every
-        iteration; a photo of 12 megapixels would take longer to resize than
-        a step of training.
-
-        Args:
-            image (Tensor): (3, H, H) uint8 in [0, 255].
-
-        Returns:
-            tuple[Tensor, str]: (3, size, size) fp32 in [-1, 1], and its name.
-        """
-        # The entry keeps its tensor alive, so no other can have its id; the
-        # version counts changes in place.
-        entry = (id(image), image._version, self.device)
-        known = self._prepared.get(entry)
-        if known is None:
+        # The entry keeps its tensors alive, so no others can have their ids;
+        # the versions count changes in place.
+        given = [each for each in (image, mask) if each is not None]
+        entry = (self.device, *((id(each), each._version) for each in given))
+        if entry not in self._prepared:
             _check(image)
+            if mask is not None:
+                _check_mask(mask, image)
             if len(self._prepared) >= MAX_PREPARED:
                 self._prepared.clear()
-            known = (image, self._to_model(image), image_key(image))
-            self._prepared[entry] = known
-        return known[1], known[2]
+            self._prepared[entry] = (
+                given,
+                self._to_model(image),
+                None if mask is None else self._share_of(mask),
+                image_key(image),
+            )
+        return self._prepared[entry][1:]
 
-    def _prepare_mask(
-        self, mask: Tensor | None, image: Tensor
-    ) -> Tensor | None:
-        """Checks and resizes the mask of a picture when it is first seen.
-
-        Args:
-            mask (Tensor, optional): (H, H) uint8 in [0, 255].
-            image (Tensor): Its picture, (3, H, H).
-
-        Returns:
-            Tensor: (size, size) fp32 in [0, 1], soft where a pixel is in
-            part subject; None without a mask.
-        """
-        if mask is None:
-            return None
-        entry = (id(mask), mask._version, self.device)
-        known = self._masks.get(entry)
-        if known is None:
-            _check_mask(mask, image)
-            if len(self._masks) >= MAX_PREPARED:
-                self._masks.clear()
-            share = mask.to(self.device).float() / 255
-            size = self.size or len(mask)
-            share = F.interpolate(share[None, None], (size, size), mode='area')
-            known = self._masks[entry] = (mask, share[0, 0])
-        return known[1]
+    def _share_of(self, mask: Tensor) -> Tensor:
+        """How much of each pixel of the model is subject."""
+        share = mask.to(self.device).float() / 255
+        size = self.size or len(mask)
+        share = F.interpolate(share[None, None], (size, size), mode='area')
+        return share[0, 0]
 
     def _to_model(self, image: Tensor) -> Tensor:
-        """Resizes and rescales one picture.
-
-        Args:
-            image (Tensor): (3, H, H) uint8 in [0, 255].
-
-        Returns:
-            Tensor: (3, size, size) fp32 in [-1, 1].
-        """
+        """Resizes and rescales one picture."""
+        # (3, H, H) uint8 in [0, 255] -> (3, size, size) fp32 in [-1, 1]
         on_device = image.to(self.device, non_blocking=True)
         pixels = on_device.float() / 127.5 - 1
         if self.size is None or image.shape[-1] == self.size:
@@ -166,28 +146,8 @@ def _heads_up(key: str) -> bool:
     return bool(toss < 0.5)
 
 
-def image_key(image: Tensor) -> str:
-    """Names a picture by its content.
-
-    Args:
-        image (Tensor): (3, H, W) uint8.
-
-    Returns:
-        str: 16 hexadecimal digits.
-    """
-    content = image.cpu().contiguous().numpy().tobytes()
-    return hashlib.blake2b(content, digest_size=8).hexdigest()
-
-
 def _check(image: Tensor) -> None:
-    """Refuses what is not a square RGB picture.
-
-    Args:
-        image (Tensor): Should be (3, H, H) uint8.
-
-    Raises:
-        ValueError: If it is not.
-    """
+    """Refuses what is not a square RGB picture."""
     if image.ndim != 3 or len(image) != 3 or image.dtype != torch.uint8:
         raise UserError(
             'A picture must be a (3, H, W) uint8 RGB tensor in [0, 255], but '
@@ -201,15 +161,7 @@ def _check(image: Tensor) -> None:
 
 
 def _check_mask(mask: Tensor, image: Tensor) -> None:
-    """Refuses what is no mask of a picture.
-
-    Args:
-        mask (Tensor): Should be (H, H) uint8 with something of the subject.
-        image (Tensor): The picture, (3, H, H).
-
-    Raises:
-        ValueError: If it is not.
-    """
+    """Refuses what is no mask of a picture."""
     if mask.shape != image.shape[1:] or mask.dtype != torch.uint8:
         raise UserError(
             'A mask must be a uint8 tensor in [0, 255] of the size of its '

@@ -15,9 +15,9 @@ def check_loss_weights(
     """Refuses options of the loss that are out of range.
 
     Args:
-        noise_offset (float): See :class:`EmbeddingEditor`.
-        min_snr_gamma (float, optional): Likewise.
-        debiased (bool): Likewise.
+        noise_offset: See :class:`EmbeddingEditor`.
+        min_snr_gamma: Likewise.
+        debiased: Likewise.
 
     Raises:
         ValueError: If one is, or both weights are asked for.
@@ -54,14 +54,14 @@ def snr_weights(
     is abar times that of the noise: the objective is the same.
 
     Args:
-        alphas_cumprod (Tensor): abar of every timestep, (T,).
-        timesteps (Tensor): (B,) integers.
-        prediction_type (str): 'epsilon' or 'v_prediction'.
-        min_snr_gamma (float, optional): gamma.
-        debiased (bool): Whether to take the second one.
+        alphas_cumprod: abar of every timestep, (T,).
+        timesteps: (B,) integers.
+        prediction_type: 'epsilon' or 'v_prediction'.
+        min_snr_gamma: gamma.
+        debiased: Whether to take the second one.
 
     Returns:
-        Tensor: (B,) fp32, ones where none is asked for; where abar is.
+        (B,) fp32, ones where none is asked for; where abar is.
     """
     device = alphas_cumprod.device
     if min_snr_gamma is None and not debiased:

@@ -13,6 +13,7 @@ from torch import Tensor
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.loading import quiet
 from mmhiper.models.stable_diffusion import StableDiffusion
+from mmhiper.utils.errors import UserError
 
 
 class Exports(Protocol):
@@ -103,13 +104,20 @@ class EmbedsPipeline:
             (P, pooled width), too.
 
         Raises:
-            ValueError: If a prompt is empty or an option out of its range.
+            ValueError: If a prompt is empty, an option out of its range, or
+                the text is to vary over the steps.
         """
         # a pipeline that was moved has taken the frozen model along
         self.editor.to(self.pipeline.device)
         text, negative = self.editor.condition_pair(
             prompt, negative_prompt, **options
         )
+        if text.varies:
+            raise UserError(
+                'A pipeline of diffusers reads one text in all steps, but '
+                f'here it varies ({options or "by the config"}). Give one '
+                'number, or draw with `editor.infer`.'
+            )
         arguments = _named(text, '') | _named(negative, 'negative_')
         dtype = self.pipeline.unet.dtype
         return {name: each.to(dtype) for name, each in arguments.items()}

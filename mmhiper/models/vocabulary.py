@@ -39,12 +39,14 @@ class Vocabulary:
         self._tokenizer = tokenizer
         self.size = len(tokenizer)
         self._rows: dict[str, range] = {}
+        self._lengths: dict[str, int] = {}  # in tokens, those of one group
         self._pattern: re.Pattern[str] | None = None  # of all placeholders
 
     def copy(self) -> Vocabulary:
         """One with the same placeholders, to add more to."""
         other = copy(self)
         other._rows = dict(self._rows)
+        other._lengths = dict(self._lengths)
         return other
 
     @property
@@ -57,16 +59,28 @@ class Vocabulary:
         """How many new tokens there are."""
         return sum(map(len, self._rows.values()))
 
-    def rows_of(self, placeholder: str) -> range:
-        """Which of the new rows belong to a placeholder."""
-        return self._rows[placeholder]
+    def rows_of(self, placeholder: str, group: int = 0) -> range:
+        """Which of the new rows are a placeholder in a text.
 
-    def add(self, placeholder: str, num_vectors: int) -> None:
+        Args:
+            placeholder: The word.
+            group: Which of its sets of tokens; of a word with one set, that.
+
+        Returns:
+            Indices of the new rows.
+        """
+        rows, length = self._rows[placeholder], self._lengths[placeholder]
+        start = group * length if length < len(rows) else 0
+        return rows[start : start + length]
+
+    def add(self, placeholder: str, num_vectors: int, groups: int = 1) -> None:
         """Adds a placeholder of some new tokens.
 
         Args:
-            placeholder (str): One word, such as ``<cat-toy>``.
-            num_vectors (int): How many new tokens it stands for.
+            placeholder: One word, such as ``<cat-toy>``.
+            num_vectors: How many new tokens it stands for.
+            groups: How many such sets of tokens it has; a text that is encoded
+                has one of them.
 
         Raises:
             ValueError: If it is empty, has spaces, is a word that exists, or
@@ -76,7 +90,8 @@ class Vocabulary:
         """
         self._check_placeholder(placeholder)
         start = self.num_rows
-        self._rows[placeholder] = range(start, start + num_vectors)
+        self._rows[placeholder] = range(start, start + groups * num_vectors)
+        self._lengths[placeholder] = num_vectors
         each = '|'.join(f'({_pattern_of(word)})' for word in self._rows)
         self._pattern = re.compile(each, re.IGNORECASE)
 
@@ -118,12 +133,12 @@ class Vocabulary:
         """The id of a word that is one token.
 
         Args:
-            word (str): A word.
-            table (Tensor, optional): The rows of all known tokens, (V, D),
-                which say what is near to it.
+            word: A word.
+            table: The rows of all known tokens, (V, D), which say what is
+                near to it.
 
         Returns:
-            int: Its id.
+            Its id.
 
         Raises:
             ValueError: If it is none or several tokens; the message shows
@@ -168,17 +183,17 @@ class Vocabulary:
         """The placeholders of which a text has not all tokens that are read.
 
         Args:
-            text (str): Any text; what is behind M - 2 tokens is not read.
+            text: Any text; what is behind M - 2 tokens is not read.
 
         Returns:
-            list[str]: Each once.
+            Each once.
         """
         limit = self._tokenizer.model_max_length - 2
         read = set(self._ids(text, {})[:limit])
         return [
             word
             for word in dict.fromkeys(self.find(text))
-            if not read.issuperset(self.size + r for r in self._rows[word])
+            if not read.issuperset(self.size + r for r in self.rows_of(word))
         ]
 
     def find(self, text: str) -> list[str]:
@@ -189,11 +204,11 @@ class Vocabulary:
         """A text with other words in place of placeholders.
 
         Args:
-            text (str): Any text.
-            words (Mapping[str, str]): By placeholder.
+            text: Any text.
+            words: By placeholder.
 
         Returns:
-            str: Likewise; placeholders that are not named stay.
+            Likewise; placeholders that are not named stay.
         """
         parts, last = [], 0
         text = unicodedata.normalize('NFC', text)
@@ -230,21 +245,23 @@ class Vocabulary:
         ).input_ids
         return ids
 
-    def _ids(self, text: str, lengths: Mapping[str, int]) -> list[int]:
+    def _ids(
+        self, text: str, lengths: Mapping[str, int], group: int = 0
+    ) -> list[int]:
         """The ids of a text, each placeholder as its new tokens.
 
         Args:
-            text (str): Any text.
-            lengths (Mapping[str, int]): How many of its tokens a placeholder
-                is, where not all.
+            text: Any text.
+            lengths: How many of its tokens a placeholder is, where not all.
+            group: Which of its sets of tokens, where it has several.
 
         Returns:
-            list[int]: Without start and end marks.
+            Without start and end marks.
         """
         ids: list[int] = []
         for part in self._split(text):
             if isinstance(part, str):
-                rows = self._rows[part][: lengths.get(part)]
+                rows = self.rows_of(part, group)[: lengths.get(part)]
                 ids.extend(self.size + row for row in rows)
             else:
                 ids.extend(part)
@@ -255,18 +272,19 @@ class Vocabulary:
         texts: Sequence[str],
         max_tokens: int | None = None,
         lengths: Mapping[str, int] | None = None,
+        group: int = 0,
     ) -> Tensor:
         """Turns texts into ids, padded to all M positions.
 
         Args:
-            texts (Sequence[str]): B texts.
-            max_tokens (int, optional): Tokens to keep of each, without start
-                and end marks. Defaults to what fits, M - 2.
-            lengths (Mapping[str, int], optional): How many of its tokens a
-                placeholder is, where not all.
+            texts: B texts.
+            max_tokens: Tokens to keep of each, without start and end marks.
+                Defaults to what fits, M - 2.
+            lengths: How many of its tokens a placeholder is, where not all.
+            group: Which set of tokens, of placeholders with several.
 
         Returns:
-            Tensor: (B, M) int64.
+            (B, M) int64.
         """
         tokenizer = self._tokenizer
         positions = tokenizer.model_max_length
@@ -275,7 +293,7 @@ class Vocabulary:
             most = min(max_tokens, most)
         rows = []
         for text in texts:
-            ids = self._ids(text, lengths or {})[:most]
+            ids = self._ids(text, lengths or {}, group)[:most]
             row = [tokenizer.bos_token_id, *ids, tokenizer.eos_token_id]
             row += [tokenizer.pad_token_id] * (positions - len(row))
             rows.append(row)

@@ -23,11 +23,12 @@ class Words:
     this order.
 
     Args:
-        vocabularies (Sequence[Vocabulary]): Of the text encoders.
-        counts (Mapping[str, int]): How many tokens each learned word is.
-        num_images (int): How many training pictures have a token.
-        loaded (Mapping[str, Tensor]): Rows of words from files, (n, D), those
-            of two text encoders side by side.
+        vocabularies: Of the text encoders.
+        counts: How many tokens each learned word is.
+        num_images: How many training pictures have a token.
+        loaded: Rows of words from files, (n, D), those of two text encoders
+            side by side.
+        groups: How many sets of tokens each learned word has.
 
     Raises:
         ValueError: If a word cannot be one, or two cannot be told apart.
@@ -39,6 +40,7 @@ class Words:
         counts: Mapping[str, int],
         num_images: int = 0,
         loaded: Mapping[str, Tensor] | None = None,
+        groups: int = 1,
     ) -> None:
         self.learned = list(counts)
         self.of_images = [f'<|image{i}|>' for i in range(num_images)]
@@ -46,7 +48,7 @@ class Words:
         self.vocabularies = [each.copy() for each in vocabularies]
         for vocabulary in self.vocabularies:
             for word, count in counts.items():
-                vocabulary.add(word, count)
+                vocabulary.add(word, count, groups)
             for word in self.of_images:
                 vocabulary.add(word, 1)
             for word, rows in self.loaded.items():
@@ -63,20 +65,21 @@ class Words:
         return tuple(word for word in self.learned if word in found)
 
     def encode(
-        self, texts: list[str], lengths: Mapping[str, int]
+        self, texts: list[str], lengths: Mapping[str, int], group: int = 0
     ) -> list[Tensor]:
         """Token ids of texts, (B, M) per text encoder.
 
         Args:
-            texts (list[str]): B texts.
-            lengths (Mapping[str, int]): How many tokens a word is, where not
-                all.
+            texts: B texts.
+            lengths: How many tokens a word is, where not all.
+            group: Which set of tokens of the learned words.
 
         Returns:
-            list[Tensor]: Integers.
+            Integers.
         """
         return [
-            each.encode(texts, lengths=lengths) for each in self.vocabularies
+            each.encode(texts, lengths=lengths, group=group)
+            for each in self.vocabularies
         ]
 
 
@@ -90,14 +93,14 @@ def read_words(
     """Reads the words of embedding files of any known format.
 
     Args:
-        paths (Sequence[str or Path]): Files, see :mod:`mmhiper.io`.
-        rename (Mapping[str, str]): New placeholders by those in the files.
-        vocabulary (Vocabulary): That which the words are to be added to.
-        widths (Sequence[int]): D of each text encoder.
-        backbone (str): Whose they are, for messages.
+        paths: Files, see :mod:`mmhiper.io`.
+        rename: New placeholders by those in the files.
+        vocabulary: That which the words are to be added to.
+        widths: D of each text encoder.
+        backbone: Whose they are, for messages.
 
     Returns:
-        dict[str, Tensor]: (n, D) by placeholder.
+        (n, D) by placeholder.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -154,10 +157,10 @@ def check_widths(
     """Refuses rows that were learned for other text encoders.
 
     Args:
-        tokens (TokenFile): What a file holds.
-        path (str or Path): The file.
-        widths (Sequence[int]): D of each text encoder.
-        backbone (str): Whose they are, for the message.
+        tokens: What a file holds.
+        path: The file.
+        widths: D of each text encoder.
+        backbone: Whose they are, for the message.
 
     Raises:
         ValueError: If they differ.
@@ -178,12 +181,12 @@ def match_words(
     """Which of the words of a file are an editor's own.
 
     Args:
-        found (Mapping[str, Tensor]): Rows by the names in the file.
-        own (Sequence[str]): The words of the editor.
+        found: Rows by the names in the file.
+        own: The words of the editor.
 
     Returns:
-        dict[str, Tensor]: Rows by the editor's words. A single word is its
-        single word, whatever the file calls it; capitals do not matter.
+        Rows by the editor's words. A single word is its single word, whatever
+        the file calls it; capitals do not matter.
     """
     if len(found) == len(own) == 1:
         return {own[0]: next(iter(found.values()))}

@@ -49,8 +49,8 @@ class Argument:
     """What a constructor takes under one name.
 
     Attributes:
-        annotation (Any): Its type, ``Any`` where there is none.
-        default (Any): Its default.
+        annotation: Its type, ``Any`` where there is none.
+        default: Its default.
     """
 
     annotation: Any
@@ -98,8 +98,8 @@ class KeepsArguments(ChecksArguments):
         """The values of the constructor, defaults too.
 
         Returns:
-            dict[str, Any]: Texts, numbers, booleans, None, lists and dicts of
-            them, by name; without those that are none of these.
+            Texts, numbers, booleans, None, lists and dicts of them, by name;
+            without those that are none of these.
         """
         return dict(self._given)
 
@@ -122,12 +122,12 @@ def bound_arguments(
     """The values of a call by the names of the parameters.
 
     Args:
-        function (Callable): A method.
-        args (Sequence): Of the call, the object first.
-        kwargs (Mapping[str, Any]): Likewise.
+        function: A method.
+        args: Of the call, the object first.
+        kwargs: Likewise.
 
     Returns:
-        dict[str, Any]: Without the object and defaults, with ``**options``.
+        Without the object and defaults, with ``**options``.
 
     Raises:
         TypeError: If the function does not take them.
@@ -146,12 +146,12 @@ def arguments_of(kind: type, of_this_run: bool = False) -> dict[str, Argument]:
     """What a constructor takes, through all ``**options`` to the parents.
 
     Args:
-        kind (type): A class.
-        of_this_run (bool): Whether with those that no file has, see
+        kind: A class.
+        of_this_run: Whether with those that no file has, see
             :class:`OfThisRun`.
 
     Returns:
-        dict[str, Argument]: By name.
+        By name.
     """
     found: dict[str, Argument] = {}
     for base in kind.__mro__:
@@ -178,10 +178,10 @@ def parameters_of(function: Callable[..., Any]) -> dict[str, Argument]:
     """What a method takes by name.
 
     Args:
-        function (Callable): The method.
+        function: The method.
 
     Returns:
-        dict[str, Argument]: Without the object, ``*args`` and ``**options``.
+        Without the object, ``*args`` and ``**options``.
     """
     try:
         types = typing.get_type_hints(function, include_extras=True)
@@ -206,12 +206,12 @@ def checked(
     """Has a method take what its annotations say.
 
     Args:
-        function (Callable): The method.
-        further (Callable, optional): Gets the object and says what its
+        function: The method.
+        further: Gets the object and says what its
             ``**options`` may be; None leaves them to the method.
 
     Returns:
-        Callable: The same, which raises a ValueError for a value of another
+        The same, which raises a ValueError for a value of another
         type, and for an option that there is not.
     """
 
@@ -257,12 +257,12 @@ def plain(value: Any, annotation: Any = Any) -> Any:
     """A copy of a value for a file.
 
     Args:
-        value (Any): Anything.
-        annotation (Any): What the constructor says about it.
+        value: Anything.
+        annotation: What the constructor says about it.
 
     Returns:
-        Any: Texts, numbers, booleans, None, lists and dicts of them; a marker
-        for everything else, such as a config of something to be built.
+        Texts, numbers, booleans, None, lists and dicts of them; a marker for
+        everything else, such as a config of something to be built.
     """
     if value is None or isinstance(value, bool):
         return value
@@ -293,10 +293,10 @@ def is_number(value: Any) -> bool:
     """Whether a value can be calculated with.
 
     Args:
-        value (Any): Anything.
+        value: Anything.
 
     Returns:
-        bool: True for finite real numbers; a boolean is none.
+        True for finite real numbers; a boolean is none.
     """
     real = isinstance(value, Real) and not isinstance(value, bool)
     return real and math.isfinite(value)
@@ -306,10 +306,10 @@ def only_plain(values: Mapping[str, Any]) -> dict[str, Any]:
     """Those values of which :func:`plain` made a copy.
 
     Args:
-        values (Mapping[str, Any]): By name.
+        values: By name.
 
     Returns:
-        dict[str, Any]: Likewise.
+        Likewise.
     """
     return {k: v for k, v in values.items() if v is not _NOT_PLAIN}
 
@@ -318,7 +318,7 @@ def check_plain(value: Any) -> None:
     """Refuses what is not plain data of reasonable size.
 
     Args:
-        value (Any): From a file; it may refer to itself.
+        value: From a file; it may refer to itself.
 
     Raises:
         ValueError: With what is wrong with it.
@@ -380,8 +380,8 @@ def check_arguments(
     """Checks values by name and type against a constructor.
 
     Args:
-        values (Mapping[str, Any]): Plain data.
-        known (Mapping[str, Argument]): See :func:`arguments_of`.
+        values: Plain data.
+        known: See :func:`arguments_of`.
 
     Raises:
         ValueError: With the field, what was wanted and what was got.
@@ -420,10 +420,10 @@ def check_types(
     """Checks the values of a call by their types alone.
 
     Args:
-        values (Mapping[str, Any]): Anything, by name; what is not known is
+        values: Anything, by name; what is not known is
             left to who is called.
-        known (Mapping[str, Argument]): See :func:`arguments_of`.
-        whose (str): Who is called, for the message.
+        known: See :func:`arguments_of`.
+        whose: Who is called, for the message.
 
     Raises:
         ValueError: With the name, what was wanted and what was got.
@@ -532,11 +532,11 @@ def fits(value: Any, wanted: Any) -> bool:
     are not.
 
     Args:
-        value (Any): Anything.
-        wanted (Any): An annotation.
+        value: Anything.
+        wanted: An annotation.
 
     Returns:
-        bool: The answer; True where it cannot be told.
+        The answer; True where it cannot be told.
     """
     origin, inner = typing.get_origin(wanted), typing.get_args(wanted)
     if wanted is Any or wanted is inspect.Parameter.empty:

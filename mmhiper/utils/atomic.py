@@ -21,9 +21,6 @@ class WriteError(UserError, OSError):
 def check_writable(folder: str | Path) -> None:
     """Create a folder for results, and refuse one that cannot be written.
 
-    Args:
-        folder (str | Path): The folder.
-
     Raises:
         ValueError: If it cannot be created or written to.
     """
@@ -47,10 +44,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     disk, so that it holds after a power failure too.
 
     Args:
-        path (str | Path): The file to write. Its folder must exist.
+        path: The file to write. Its folder must exist.
 
     Yields:
-        Path: Where to write instead.
+        Where to write instead.
 
     Raises:
         WriteError: If the operating system refuses: a full disk, a folder
@@ -77,10 +74,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def _concerns(error: OSError, temporary: Path) -> bool:
-    """Whether an error is about the file that is written.
-
-    A call that writes to an open file names none; to open another one does.
-    """
+    """Whether an error is about the file that is written."""
+    # A call that writes to an open file names none; to open another one does.
     return error.filename in (None, str(temporary), temporary)
 
 
@@ -104,7 +99,7 @@ def remove_leftovers(folder: str | Path) -> None:
     """Remove what killed processes began to write.
 
     Args:
-        folder (str | Path): The folder, which may not exist.
+        folder: The folder, which may not exist.
     """
     if os.name == 'nt':  # which has no harmless way to ask for a process
         return

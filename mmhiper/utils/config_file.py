@@ -40,11 +40,11 @@ def read_config(path: str | Path) -> Config:
     of registries, and its bases are data too, or come with this package.
 
     Args:
-        path (str or Path): The file, or the name of a config that comes with
-            the project, see :func:`config_path`.
+        path: The file, or the name of a config that comes with the project,
+            see :func:`config_path`.
 
     Returns:
-        Config: With a ``model``.
+        With a ``model``.
 
     Raises:
         FileNotFoundError: If it, or a config it is based on, does not exist.
@@ -174,15 +174,7 @@ def _parse(text: str, path: Path) -> dict[str, Any]:
 
 
 def _check(values: dict[str, Any], path: Path) -> None:
-    """Refuses what would lead MMEngine to import something.
-
-    Args:
-        values (dict): Of a YAML or JSON file.
-        path (Path): The file, for messages.
-
-    Raises:
-        FileError: With the place of what is refused.
-    """
+    """Refuses what would lead MMEngine to import something."""
     for number, (place, key, value) in enumerate(_walk(values, [])):
         if number == _MOST_VALUES:
             raise FileError(

@@ -19,7 +19,7 @@ def accelerator() -> torch.device | None:
     """The accelerator of this machine, whatever its make.
 
     Returns:
-        torch.device, optional: CUDA, Apple's mps, Intel's xpu, or another
+        CUDA, Apple's mps, Intel's xpu, or another
         that PyTorch knows; None if there is none.
     """
     if not torch.accelerator.is_available():
@@ -34,7 +34,7 @@ def best_device() -> torch.device:
     """Where to compute: the accelerator, else the CPU.
 
     Returns:
-        torch.device: Without a number.
+        Without a number.
     """
     return accelerator() or torch.device('cpu')
 
@@ -43,10 +43,10 @@ def memory_of(device: torch.device) -> int | None:
     """The memory of a device.
 
     Args:
-        device (torch.device): An accelerator.
+        device: An accelerator.
 
     Returns:
-        int, optional: In bytes, also what is in use; None if it does not say.
+        In bytes, also what is in use; None if it does not say.
     """
     whole = _asks(device, 'recommended_max_memory')  # of mps
     if whole is None:
@@ -73,10 +73,10 @@ def size_of_weights(model: str) -> int | None:
     """How large the weights of a model on this machine are.
 
     Args:
-        model (str): A folder in the diffusers layout, or a single file.
+        model: A folder in the diffusers layout, or a single file.
 
     Returns:
-        int, optional: In bytes, of each part the smallest kind of file; None
+        In bytes, of each part the smallest kind of file; None
         for what is elsewhere.
     """
     path = Path(model).expanduser()
@@ -101,11 +101,11 @@ def lacks_room(model: str, device: torch.device) -> bool:
     """Whether the weights of a model alone are more than a device holds.
 
     Args:
-        model (str): See :func:`size_of_weights`.
-        device (torch.device): An accelerator.
+        model: See :func:`size_of_weights`.
+        device: An accelerator.
 
     Returns:
-        bool: False where size or memory is not known.
+        False where size or memory is not known.
     """
     size, memory = size_of_weights(model), memory_of(device)
     return size is not None and memory is not None and size > memory
@@ -115,10 +115,10 @@ def usable_dtype(dtype: torch.dtype) -> torch.dtype:
     """A precision that this machine computes in, and says if it is another.
 
     Args:
-        dtype (torch.dtype): What was asked for.
+        dtype: What was asked for.
 
     Returns:
-        torch.dtype: The same, or ``torch.float32``.
+        The same, or ``torch.float32``.
     """
     device = best_device()
     if dtype == torch.float32 or computes_in(dtype, device):
@@ -137,11 +137,11 @@ def computes_in(dtype: torch.dtype, device: torch.device) -> bool:
     """Whether a device multiplies and convolves in a precision.
 
     Args:
-        dtype (torch.dtype): Of floating point.
-        device (torch.device): Where.
+        dtype: Of floating point.
+        device: Where.
 
     Returns:
-        bool: Found by trying.
+        Found by trying.
     """
     try:
         ones = torch.ones(1, 1, 4, 4, dtype=dtype, device=device)
@@ -156,10 +156,10 @@ def has_float64(device: torch.device) -> bool:
     """Whether a device has numbers of double precision; mps has none.
 
     Args:
-        device (torch.device): Where.
+        device: Where.
 
     Returns:
-        bool: Found by trying, once.
+        Found by trying, once.
     """
     try:
         torch.empty(1, dtype=torch.float64, device=device)

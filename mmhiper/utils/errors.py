@@ -15,11 +15,11 @@ def shortened(text: str, ends: int = 40) -> str:
     """A text for a message, of a long one both ends.
 
     Args:
-        text (str): Any text.
-        ends (int): Letters at each end.
+        text: Any text.
+        ends: Letters at each end.
 
     Returns:
-        str: In quotes.
+        In quotes.
     """
     if len(text) > 2 * ends + 5:
         text = f'{text[:ends]} ... {text[-ends:]}'

@@ -16,11 +16,10 @@ class FileKind:
     """What a file is.
 
     Attributes:
-        name (str): With its article, for a sentence.
-        remedy (str): What to do where another kind was wanted, a sentence.
-        is_text (bool): Whether a person could have written it as text.
-        is_picture (bool): Whether people see a picture in it, whoever can
-            decode it.
+        name: With its article, for a sentence.
+        remedy: What to do where another kind was wanted, a sentence.
+        is_text: Whether a person could have written it as text.
+        is_picture: Whether people see a picture in it, whoever can decode it.
     """
 
     name: str
@@ -125,11 +124,11 @@ def kind_of(path: str | Path) -> FileKind | None:
     """Tells what a file is.
 
     Args:
-        path (str or Path): A file that exists.
+        path: A file that exists.
 
     Returns:
-        FileKind, optional: None for all that it does not know, safetensors
-        and pickles of PyTorch among them.
+        None for all that it does not know, safetensors and pickles of PyTorch
+        among them.
     """
     with open(path, 'rb') as file:
         return kind_of_bytes(file.read(_HEAD))
@@ -139,10 +138,10 @@ def kind_of_bytes(head: bytes) -> FileKind | None:
     """Tells what a file is that begins with some bytes.
 
     Args:
-        head (bytes): The first 512, or all of a shorter file.
+        head: The first 512, or all of a shorter file.
 
     Returns:
-        FileKind, optional: As of :func:`kind_of`.
+        As of :func:`kind_of`.
     """
     if not head:
         return EMPTY
@@ -195,12 +194,11 @@ def wrong_kind(path: str | Path, wanted: str) -> str | None:
     """Says that a file is of a kind that was not wanted.
 
     Args:
-        path (str or Path): A file that exists.
-        wanted (str): What it should be, with its article.
+        path: A file that exists.
+        wanted: What it should be, with its article.
 
     Returns:
-        str, optional: A sentence and a remedy; None where the kind is not
-        known.
+        A sentence and a remedy; None where the kind is not known.
     """
     kind = kind_of(path)
     if kind is None:

@@ -23,10 +23,10 @@ def safe_name(text: str) -> str:
     folder. A text that is such a name stays as it is.
 
     Args:
-        text (str): Any, such as a word from a table.
+        text: Any, such as a word from a table.
 
     Returns:
-        str: The name, at least one character.
+        The name, at least one character.
     """
     text = unicodedata.normalize('NFC', text)
     text = ''.join(
@@ -46,10 +46,10 @@ def same_place(name: str) -> str:
     """What is equal for names that some file systems take for one.
 
     Args:
-        name (str): Of a file or folder.
+        name: Of a file or folder.
 
     Returns:
-        str: Without regard to capitals.
+        Without regard to capitals.
     """
     return unicodedata.normalize('NFC', name).casefold()
 
@@ -58,8 +58,8 @@ def check_unicode(name: str, text: str) -> None:
     """Refuses halves of characters, which no tokenizer and no file takes.
 
     Args:
-        name (str): Of the argument, for the message.
-        text (str): Any.
+        name: Of the argument, for the message.
+        text: Any.
 
     Raises:
         ValueError: If there is a lone surrogate, as of a command line that
@@ -79,10 +79,10 @@ def same_word(word: str) -> str:
     """What two words have in common that are one to a text encoder.
 
     Args:
-        word (str): A placeholder.
+        word: A placeholder.
 
     Returns:
-        str: The same for words that differ in capitals alone, or in how their
+        The same for words that differ in capitals alone, or in how their
         accents are stored.
     """
     return unicodedata.normalize('NFC', word).lower()

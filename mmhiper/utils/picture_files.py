@@ -31,11 +31,8 @@ def open_picture(path: str | Path) -> Iterator[Image.Image]:
 
     Nothing but what Pillow does with the file belongs inside.
 
-    Args:
-        path (str or Path): The file.
-
     Yields:
-        PIL.Image.Image: Not decoded yet.
+        Not decoded yet.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -107,10 +104,7 @@ def is_picture(path: Path) -> bool:
     So one that cannot be read is an error, and not passed over.
 
     Args:
-        path (Path): An ordinary file.
-
-    Returns:
-        bool: The answer.
+        path: An ordinary file.
     """
     try:
         with warnings.catch_warnings():

@@ -42,11 +42,11 @@ def progress_bar(iterable: Iterable[Any] | None = None, **options: Any) -> Any:
     that each of them redrew it would be hundreds of kilobytes.
 
     Args:
-        iterable (Iterable, optional): What to go through.
+        iterable: What to go through.
         **options: Of tqdm, but for ``file``.
 
     Returns:
-        tqdm: The bar.
+        The bar.
     """
     notebook = tqdm is not tqdm_asyncio
     if not notebook and not sys.stderr.isatty():

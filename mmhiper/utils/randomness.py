@@ -18,10 +18,10 @@ def generator_of(*origin: int | str) -> torch.Generator:
     """A generator seeded by what its numbers may depend on.
 
     Args:
-        *origin (int or str): For instance seed, picture and iteration.
+        *origin: For instance seed, picture and iteration.
 
     Returns:
-        torch.Generator: On the CPU, so that all devices draw the same.
+        On the CPU, so that all devices draw the same.
     """
     name = '/'.join(map(str, origin)).encode()
     digest = hashlib.blake2b(name, digest_size=8).digest()
@@ -32,11 +32,11 @@ def draw_noise(shape: tuple[int, ...], generator: Generators) -> Tensor:
     """Draws unit normal noise from one generator or from one per sample.
 
     Args:
-        shape (tuple[int, ...]): (B, ...).
-        generator (torch.Generator or list of them): One, or B.
+        shape: (B, ...).
+        generator: One, or B.
 
     Returns:
-        Tensor: fp32, on the device of the generator.
+        fp32, on the device of the generator.
 
     Raises:
         ValueError: If a list of generators does not have B of them.
@@ -60,7 +60,7 @@ def run_state() -> tuple[int, int]:
     """Asks MMEngine for the seed and the iteration of the current run.
 
     Returns:
-        tuple[int, int]: Seed and iteration, as RuntimeInfoHook keeps them.
+        Seed and iteration, as RuntimeInfoHook keeps them.
 
     Raises:
         ValueError: If no run has set them.

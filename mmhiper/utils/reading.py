@@ -23,11 +23,8 @@ def check_file(path: str | Path, wanted: str = 'a file') -> Path:
     To open a pipe or a device in place of a file would wait for ever.
 
     Args:
-        path (str or Path): What a user or a file named.
-        wanted (str): What it should be, with its article, for the message.
-
-    Returns:
-        Path: The same.
+        path: What a user or a file named.
+        wanted: What it should be, with its article, for the message.
 
     Raises:
         FileNotFoundError: If there is nothing of that name.
@@ -72,11 +69,10 @@ def reading(
     keep their tracebacks.
 
     Args:
-        path (str or Path): The file.
-        verdict (str): What a damaged one is said to be: 'is not a ...'.
-        remedy (str): What to do about it, a sentence.
-        damage (type or tuple): What the library raises at damage. Decoders
-            of binary formats raise nearly anything.
+        verdict: What a damaged one is said to be: 'is not a ...'.
+        remedy: What to do about it, a sentence.
+        damage: What the library raises at damage. Decoders of binary formats
+            raise nearly anything.
 
     Yields:
         None
@@ -103,10 +99,10 @@ def reason_of(error: BaseException) -> str:
     """The first line of an error, for a sentence.
 
     Args:
-        error (BaseException): Any.
+        error: Any.
 
     Returns:
-        str: Without a full stop; never empty.
+        Without a full stop; never empty.
     """
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
@@ -119,11 +115,11 @@ def limit(variable: str, default: float) -> float:
     """A limit on what is read, which the environment may raise.
 
     Args:
-        variable (str): Of the environment.
-        default (float): Without it.
+        variable: Of the environment.
+        default: Without it.
 
     Returns:
-        float: Above 0.
+        Above 0.
 
     Raises:
         ValueError: If the variable holds no such number.
@@ -145,11 +141,8 @@ def limit(variable: str, default: float) -> float:
 def sha256(path: str | Path) -> str:
     """The SHA-256 of a file of any size.
 
-    Args:
-        path (str or Path): The file.
-
     Returns:
-        str: In hexadecimal digits.
+        In hexadecimal digits.
     """
     digest = hashlib.sha256()
     with open(path, 'rb') as file:
@@ -162,10 +155,10 @@ def printable(value: Any) -> str:
     """What a file says, for a terminal, which obeys control characters.
 
     Args:
-        value (Any): Text or a plain value.
+        value: Text or a plain value.
 
     Returns:
-        str: On one line, all that is not printed as its escape.
+        On one line, all that is not printed as its escape.
     """
     text = str(value)
     if text.isprintable():

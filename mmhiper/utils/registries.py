@@ -22,10 +22,10 @@ def class_of(entry: Any, kind: Registry) -> type | None:
 
     Args:
         entry: A dict with a ``type``, or anything.
-        kind (Registry): Of the classes that it may be.
+        kind: Of the classes that it may be.
 
     Returns:
-        type, optional: None where it names none.
+        None where it names none.
 
     Raises:
         ValueError: If there is no class of that name.
@@ -49,10 +49,10 @@ def describe_unknown_type(message: str) -> str | None:
     """Names what is near to a type that there is not.
 
     Args:
-        message (str): Of MMEngine's error.
+        message: Of MMEngine's error.
 
     Returns:
-        str, optional: None if it says something else.
+        None if it says something else.
     """
     found = _MESSAGE.search(message)
     return None if found is None else _describe(found[2], found[1])

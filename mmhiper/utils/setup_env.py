@@ -16,9 +16,9 @@ def register_all_modules(init_default_scope: bool = True) -> None:
     """Imports every module that registers something.
 
     Args:
-        init_default_scope (bool): Whether to make ``mmhiper`` the default
-            scope, so that its types need no prefix. A program of another
-            project keeps its scope with False.
+        init_default_scope: Whether to make ``mmhiper`` the default scope, so
+            that its types need no prefix. A program of another project keeps
+            its scope with False.
     """
     for name in ('datasets', 'engine', 'models'):
         importlib.import_module(f'{SCOPE}.{name}')

@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
-from mmhiper.io.picture import KEY
+from mmhiper.io.picture_records import KEY
 from mmhiper.utils.errors import FileError, UserError
 from mmhiper.utils.picture_files import open_picture
 
@@ -129,15 +129,13 @@ def draw_sheet(rows: Sequence[Sequence[Panel]]) -> Image.Image:
     """Draw captioned pictures in rows on one white sheet.
 
     Args:
-        rows (Sequence[Sequence[tuple[str, PIL.Image.Image]]]): Rows of
-            (caption, picture). All pictures are scaled to the width of the
-            widest, at least 256 pixels. Captions are wrapped, and end in an
-            ellipsis after 8 lines; an empty caption takes no room where its
-            whole row has none.
+        rows: Rows of (caption, picture). All pictures are scaled to the width
+            of the widest, at least 256 pixels. Captions are wrapped, and end
+            in an ellipsis after 8 lines; an empty caption takes no room where
+            its whole row has none.
 
     Returns:
-        PIL.Image.Image: The sheet, mode ``'RGB'``; :func:`cut_panels` gives
-        the pictures back.
+        The sheet, mode ``'RGB'``; :func:`cut_panels` gives the pictures back.
 
     Raises:
         ValueError: If there is no picture to draw.
@@ -193,10 +191,10 @@ def save_sheet(
     """Save a sheet as PNG, with the places of its panels in its metadata.
 
     Args:
-        sheet (PIL.Image.Image): Drawn by :func:`draw_sheet`.
-        path (str | Path): Where to; any suffix.
-        record (Mapping[str, Any], optional): What all its panels were drawn
-            with, plain values, for the text chunk 'mmhiper'.
+        sheet: Drawn by :func:`draw_sheet`.
+        path: Where to; any suffix.
+        record: What all its panels were drawn with, plain values, for the text
+            chunk 'mmhiper'.
     """
     note = PngImagePlugin.PngInfo()
     note.add_text(NOTE, sheet.info[NOTE])
@@ -209,11 +207,11 @@ def cut_panels(sheet: Image.Image) -> list[Panel]:
     """Cut the pictures out of a sheet again.
 
     Args:
-        sheet (PIL.Image.Image): Drawn by :func:`draw_sheet`, or opened from
-            a file of :func:`save_sheet`.
+        sheet: Drawn by :func:`draw_sheet`, or opened from a file of
+            :func:`save_sheet`.
 
     Returns:
-        list[tuple[str, PIL.Image.Image]]: Captions and pictures, row by row.
+        Captions and pictures, row by row.
 
     Raises:
         ValueError: If it is no such sheet.
@@ -230,11 +228,8 @@ def cut_panels(sheet: Image.Image) -> list[Panel]:
 def read_panels(path: str | Path) -> list[Panel]:
     """Cut the pictures out of a file of :func:`save_sheet`.
 
-    Args:
-        path (str | Path): The file.
-
     Returns:
-        list[tuple[str, PIL.Image.Image]]: See :func:`cut_panels`.
+        See :func:`cut_panels`.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -251,18 +246,7 @@ def read_panels(path: str | Path) -> list[Panel]:
 def _places(
     note: str, size: tuple[int, int]
 ) -> list[tuple[str, tuple[int, int, int, int]]]:
-    """Captions and boxes, as a sheet notes them.
-
-    Args:
-        note (str): Anything, as it comes from a file.
-        size (tuple[int, int]): Width and height of the sheet.
-
-    Returns:
-        list[tuple[str, tuple]]: Boxes within the sheet, one or more.
-
-    Raises:
-        ValueError: If it is no such note.
-    """
+    """Captions and boxes, as a sheet notes them."""
     try:
         found = [(text, tuple(box)) for text, box in json.loads(note)]
     except (ValueError, TypeError, RecursionError):

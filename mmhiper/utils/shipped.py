@@ -13,12 +13,11 @@ def shipped(path: str) -> Path:
     """Finds a file that comes with the project.
 
     Args:
-        path (str): From the root of the project, such as
-            'configs/hiper/dog.py'.
+        path: From the root of the project, such as 'configs/hiper/dog.py'.
 
     Returns:
-        Path: In an installed package below ``.mim``, where `mim` looks for
-        configs and tools; in a checkout below its root.
+        In an installed package below ``.mim``, where `mim` looks for configs
+        and tools; in a checkout below its root.
     """
     installed = _PACKAGE / '.mim' / path
     return installed if installed.exists() else _PACKAGE.parent / path
@@ -30,11 +29,11 @@ def or_shipped(path: str | Path) -> Path:
     So the configs, which name ``data/dog.png``, run in any folder.
 
     Args:
-        path (str or Path): A file or folder.
+        path: A file or folder.
 
     Returns:
-        Path: The project's, if the path begins with ``data/`` and is there
-        but not here; otherwise the path as it is.
+        The project's, if the path begins with ``data/`` and is there but not
+        here; otherwise the path as it is.
     """
     path = Path(path)
     if path.exists() or path.parts[:1] != ('data',):
@@ -47,7 +46,7 @@ def list_configs() -> list[str]:
     """Names the configs that come with the project.
 
     Returns:
-        list[str]: Such as 'hiper/dog', sorted.
+        Such as 'hiper/dog', sorted.
     """
     root = shipped('configs')
     return sorted(
@@ -61,12 +60,11 @@ def config_path(config: str | Path) -> Path:
     """Finds a config by its path, or by its name in the project.
 
     Args:
-        config (str or Path): A file; or, of a config that comes with the
-            project, its name or its path there: 'hiper/dog',
-            'configs/hiper/dog.py'.
+        config: A file; or, of a config that comes with the project, its name
+            or its path there: 'hiper/dog', 'configs/hiper/dog.py'.
 
     Returns:
-        Path: The file.
+        The file.
 
     Raises:
         FileNotFoundError: If it is neither; the message lists the names.

@@ -34,11 +34,10 @@ def read_text(path: str | Path, wanted: str) -> str:
     would train on other letters than were written, and say nothing.
 
     Args:
-        path (str or Path): The file.
-        wanted (str): What it should be, with its article.
+        wanted: What it should be, with its article.
 
     Returns:
-        str: Its text without marks, with the line ends as they are.
+        Its text without marks, with the line ends as they are.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -76,11 +75,11 @@ def lines_of(text: str) -> list[str]:
     """The lines of a text, whichever system ended them.
 
     Args:
-        text (str): With line ends of Unix, Windows or the old Macintosh.
+        text: With line ends of Unix, Windows or the old Macintosh.
 
     Returns:
-        list[str]: Without their ends. Other than ``str.splitlines`` it leaves
-        alone what looks like a line end to no editor.
+        Without their ends. Other than ``str.splitlines`` it leaves alone what
+        looks like a line end to no editor.
     """
     lines = _LINE_END.split(text)
     return lines if lines[-1] else lines[:-1]
@@ -103,11 +102,9 @@ def _decode(data: bytes, path: Path, wanted: str) -> str:
 
 
 def _encoding_of(data: bytes) -> str:
-    """UTF-8, or UTF-16 where a text can be nothing else.
-
-    In UTF-16 every second byte of plain letters is zero, and in no other
-    encoding of texts is any.
-    """
+    """UTF-8, or UTF-16 where a text can be nothing else."""
+    # In UTF-16 every second byte of plain letters is zero, and in no other
+    # encoding of texts is any.
     if len(data) % 2 == 0:
         first, second = data[::2], data[1::2]
         for zeros, others, encoding in (

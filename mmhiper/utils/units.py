@@ -6,11 +6,8 @@ from __future__ import annotations
 def plain_size(num_bytes: float) -> str:
     """Says how large a file or a memory is.
 
-    Args:
-        num_bytes (float): Bytes.
-
     Returns:
-        str: For instance '3.2 KB', in steps of 1000 as disks count.
+        For instance '3.2 KB', in steps of 1000 as disks count.
     """
     units = ['bytes', 'KB', 'MB', 'GB', 'TB']
     while num_bytes >= 999.5 and len(units) > 1:
@@ -23,11 +20,8 @@ def plain_size(num_bytes: float) -> str:
 def plain_time(seconds: float) -> str:
     """Says how long something takes.
 
-    Args:
-        seconds (float): Seconds.
-
     Returns:
-        str: For instance '0.4 s', '12 s', '3 min 5 s' or '2 h 10 min'.
+        For instance '0.4 s', '12 s', '3 min 5 s' or '2 h 10 min'.
     """
     if seconds < 9.95:
         return f'{seconds:.1f} s'

@@ -23,13 +23,13 @@ class RunMark:
     """What a run notes in its work_dir before it begins.
 
     Attributes:
-        id (str): The run; its checkpoints say it too.
-        started (str): When, in UTC, as ISO 8601: the later the larger.
-        config (str): Name of the config in the work_dir.
-        checkpoints (str): Folder of its checkpoints; '' for the work_dir.
-        resumed (str): The checkpoint that it goes on from; '' for none.
-        pid (int): The process that is running it, or was.
-        host (str): The machine of that.
+        id: The run; its checkpoints say it too.
+        started: When, in UTC, as ISO 8601: the later the larger.
+        config: Name of the config in the work_dir.
+        checkpoints: Folder of its checkpoints; '' for the work_dir.
+        resumed: The checkpoint that it goes on from; '' for none.
+        pid: The process that is running it, or was.
+        host: The machine of that.
     """
 
     id: str
@@ -46,9 +46,9 @@ class Found:
     """A complete checkpoint.
 
     Attributes:
-        path (Path): The file.
-        run (dict): What the run that wrote it says of itself; empty where it
-            does not.
+        path: The file.
+        run: What the run that wrote it says of itself; empty where it does
+            not.
     """
 
     path: Path
@@ -61,12 +61,7 @@ class Found:
 
 
 def write_mark(work_dir: str | Path, mark: RunMark) -> None:
-    """Notes which run has a work_dir from now on.
-
-    Args:
-        work_dir (str or Path): The folder.
-        mark (RunMark): The run.
-    """
+    """Notes which run has a work_dir from now on."""
     with atomic_path(Path(work_dir, MARK)) as temporary:
         temporary.write_text(json.dumps(asdict(mark), indent=1))
 
@@ -74,12 +69,8 @@ def write_mark(work_dir: str | Path, mark: RunMark) -> None:
 def read_mark(work_dir: str | Path) -> RunMark | None:
     """Which run had a work_dir last.
 
-    Args:
-        work_dir (str or Path): The folder.
-
     Returns:
-        RunMark, optional: None if no run noted itself there, or its note is
-        damaged.
+        None if no run noted itself there, or its note is damaged.
     """
     path = Path(work_dir, MARK)
     if not path.is_file():
@@ -102,12 +93,8 @@ def read_mark(work_dir: str | Path) -> RunMark | None:
 def read_found(path: Path) -> Found | None:
     """A checkpoint, if it is complete.
 
-    Args:
-        path (Path): The file.
-
     Returns:
-        Found, optional: None if it is empty, truncated or damaged, or no
-        checkpoint.
+        None if it is empty, truncated or damaged, or no checkpoint.
     """
     try:
         content = read_content(path).entries
@@ -127,10 +114,10 @@ def list_checkpoints(folder: Path) -> list[Path]:
     """Files named as checkpoints are, that of the largest number first.
 
     Args:
-        folder (Path): Of checkpoints.
+        folder: Of checkpoints.
 
     Returns:
-        list[Path]: 'iter_N.pth', 'epoch_N.pth' and so on, not read.
+        'iter_N.pth', 'epoch_N.pth' and so on, not read.
     """
     # the best ones are copies that cannot be resumed
     names = re.compile(r'(?!best_).*\d+\.pth')
@@ -142,12 +129,11 @@ def checkpoints_of(work_dir: Path, mark: RunMark) -> Iterator[Found]:
     """The complete checkpoints of a run, the newest first.
 
     Args:
-        work_dir (Path): Its folder, which may have been moved since.
-        mark (RunMark): The run.
+        work_dir: Its folder, which may have been moved since.
 
     Yields:
-        Found: In the work_dir, and in the folder that the run says it writes
-        to; only what says that it is of this run counts, wherever it lies.
+        In the work_dir, and in the folder that the run says it writes to; only
+        what says that it is of this run counts, wherever it lies.
     """
     folders = {work_dir.absolute()}
     if mark.checkpoints:
@@ -184,12 +170,12 @@ def unmarked_checkpoints(work_dir: Path) -> Iterator[Found]:
     """The complete checkpoints of a folder without a mark.
 
     Args:
-        work_dir (Path): The folder, which may have been moved since.
+        work_dir: The folder, which may have been moved since.
 
     Yields:
-        Found: What MMEngine's note ``last_checkpoint`` names first (an
-        earlier, longer run may have left larger numbers), then those with
-        smaller numbers, then the others.
+        What MMEngine's note ``last_checkpoint`` names first (an earlier,
+        longer run may have left larger numbers), then those with smaller
+        numbers, then the others.
     """
     paths = list_checkpoints(work_dir)
     note = work_dir / 'last_checkpoint'
@@ -210,11 +196,11 @@ def damaged_checkpoints(folders: set[Path], chosen: Path) -> list[Path]:
     """Checkpoints that are newer than a complete one, but are not complete.
 
     Args:
-        folders (set[Path]): Where checkpoints lie.
-        chosen (Path): The complete one.
+        folders: Where checkpoints lie.
+        chosen: The complete one.
 
     Returns:
-        list[Path]: By their numbers, the largest first.
+        By their numbers, the largest first.
     """
     least = _number_of(chosen)
     newer = (p for p in _by_number(folders) if _number_of(p) > least)
@@ -225,12 +211,11 @@ def find_checkpoint(work_dir: Path) -> Path:
     """The checkpoint that the last run in a work_dir wrote last.
 
     Args:
-        work_dir (Path): The folder, which may have been moved since.
+        work_dir: The folder, which may have been moved since.
 
     Returns:
-        Path: The newest complete one of the run that was started last; if
-        that has none yet, of the one before. A warning says what was passed
-        over.
+        The newest complete one of the run that was started last; if that has
+        none yet, of the one before. A warning says what was passed over.
 
     Raises:
         FileNotFoundError: If there is none.

@@ -11,17 +11,11 @@ from safetensors.torch import load_file, save_file
 from mmhiper.cli import doctor, main
 
 
-@pytest.fixture
-def quick(monkeypatch):
-    """Without the compiler, which takes seconds."""
-    monkeypatch.setattr(doctor, '_compile', lambda: None)
-
-
 def lines_of(capsys) -> list[str]:
     return [line.strip() for line in capsys.readouterr().out.splitlines()]
 
 
-def test_a_good_machine(quick, tiny_sd1, capsys, tmp_path, monkeypatch):
+def test_a_good_machine(tiny_sd1, capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(constants, 'HF_HUB_CACHE', str(tmp_path / 'cache'))
     assert main(['doctor', '--pretrained', str(tiny_sd1)]) == 0
 
@@ -29,14 +23,15 @@ def test_a_good_machine(quick, tiny_sd1, capsys, tmp_path, monkeypatch):
     assert lines[-1] == 'All is well.'
     for words in (
         f'ok       torch {torch.__version__}',
-        'ok       scaled_dot_product_attention',
+        f'ok       PyTorch: {torch.__version__}',
+        'ok       GCC: ',
         f'ok       cache of the hub: {tmp_path}/cache',
         'ok       drew 64 x 64 pixels',
     ):
         assert any(line.startswith(words) for line in lines), words
 
 
-def test_a_backbone_that_is_not_there(quick, capsys):
+def test_a_backbone_that_is_not_there(capsys):
     assert main(['doctor', '--pretrained', '/none']) == 1
 
     lines = lines_of(capsys)
@@ -94,13 +89,30 @@ def test_a_folder_that_cannot_be_written():
     assert '/proc/x' in finding.words
 
 
-def test_what_is_nice_to_have_is_no_problem():
-    def trial():
-        raise RuntimeError('no compiler\nand more')
+def test_what_breaks_mim_is_told(tmp_path, monkeypatch):
+    """Without its `pkg_resources`, as of setuptools 82, and with it."""
+    find_spec = doctor.util.find_spec
+    monkeypatch.setattr(
+        doctor.util,
+        'find_spec',
+        lambda name: None if name == 'pkg_resources' else find_spec(name),
+    )
+    *_, last = doctor.look_at_packages()
+    assert last.kind == 'note' and '`mim`' in last.words
+    assert last.remedy.startswith('pip install "setuptools<82"')
 
-    (finding,) = doctor.tried('torch.compile', trial, 'Install one.')
-    assert finding.kind == 'note'
-    assert 'no compiler' in finding.words and 'more' not in finding.words
+    monkeypatch.undo()
+    (tmp_path / 'pkg_resources.py').write_text('')
+    monkeypatch.syspath_prepend(tmp_path)
+    assert not any('`mim`' in each.words for each in doctor.look_at_packages())
+
+
+def test_what_is_nice_to_have_is_no_problem(monkeypatch):
+    monkeypatch.setattr(doctor, 'OPTIONAL', {'no-such-package': 'for nothing'})
+
+    found = [f for f in doctor.look_at_packages() if 'no-such' in f.words]
+    assert [each.kind for each in found] == ['note']
+    assert found[0].remedy == 'pip install no-such-package, for nothing'
 
 
 def test_a_look_that_fails_is_a_finding(capsys):

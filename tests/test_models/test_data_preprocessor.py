@@ -140,3 +140,33 @@ def test_a_mask_does_not_rename_its_picture():
 def test_other_masks_are_refused(mask, message):
     with pytest.raises(ValueError, match=message):
         masked(picture(0, 8), mask, size=8)
+
+
+def test_a_picture_is_prepared_once_with_its_mask(monkeypatch):
+    """In a run a dataset hands over the same tensors at every iteration."""
+    calls = []
+    resize = ImagePreprocessor._to_model
+
+    def counted(self, image):
+        calls.append(image)
+        return resize(self, image)
+
+    monkeypatch.setattr(ImagePreprocessor, '_to_model', counted)
+    preprocess = ImagePreprocessor(size=8)
+    image, mask = picture(0), torch.full((80, 80), 255, dtype=torch.uint8)
+
+    def prepare():
+        data = batch_of([image], [0])
+        data['data_samples'][0].set_data(dict(mask=mask))
+        seen = preprocess(data, training=True)
+        return seen['inputs'], seen['data_samples'][0].loss_mask
+
+    first, again = prepare(), prepare()
+    assert all(map(torch.equal, first, again)) and len(calls) == 1
+
+    mask[:40] = 0  # changed in place
+    changed = prepare()
+    assert torch.equal(first[0], changed[0])
+    assert changed[1].mean() == 0.5
+    image.zero_()
+    torch.testing.assert_close(prepare()[0], torch.full((1, 3, 8, 8), -1.0))

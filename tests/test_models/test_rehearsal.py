@@ -10,7 +10,7 @@ from rehearsal import Rehearsal
 from tiny import FAMILIES, at_step, batch_of, picture
 
 from mmhiper.apis import list_editors
-from mmhiper.models import run_scheduler
+from mmhiper.models import TextualInversion, run_scheduler
 from mmhiper.models.editors.curriculum import CurriculumEditor
 from mmhiper.models.editors.inversion import InversionEditor
 from mmhiper.models.schedulers import scheduler_names
@@ -33,6 +33,12 @@ OPTIONS = dict(
         num_vectors_per_token=2,
         progressive_interval=1,
         embedding_reg_weight=0.1,
+    ),
+    ExtendedTextualInversion=dict(
+        placeholder_token='<cat-toy>', initialize_token='x'
+    ),
+    ProSpect=dict(
+        placeholder_token='<cat-toy>', initialize_token='x', num_stages=4
     ),
 )
 INVERSION = dict(source_text='a dog', target_text='a cat', num_steps=2)
@@ -226,7 +232,7 @@ def test_training_with_a_mask(folders):
     kind = 'TextualInversion'
     editor = make(folders['sd1'], kind, hold_outside=0.5).to('meta')
     picture_and_mask = masked()  # the same tensors each time, as of a dataset
-    with Rehearsal(*ONCE, 'data_preprocessor._prepare_mask'):
+    with Rehearsal(*ONCE, 'data_preprocessor._share_of'):
         train(editor, 0, 1, lambda: dict(picture_and_mask))
 
     with Rehearsal():
@@ -325,7 +331,9 @@ def steps(editor, count):
 def test_inference(seen, kind):
     editor = seen[kind]
     options = steps(editor, 2)
-    prompt = 'a <cat-toy>' if kind == 'TextualInversion' else 'a cat'
+    prompt = 'a cat'
+    if isinstance(editor, TextualInversion):
+        prompt = 'a <cat-toy>'
     if isinstance(editor, InversionEditor):
         # everything that acts within a step
         options = dict(blend_words=('dog', 'cat'), tau_u=1.0, tau_v=1.0)

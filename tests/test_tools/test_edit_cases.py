@@ -193,7 +193,12 @@ def test_another_editor_has_the_steps_of_its_own_paper():
 
 @pytest.mark.parametrize(
     'editor',
-    ['NullTextInversion', 'NegativePromptInversion', 'DDIMInversion'],
+    [
+        'NullTextInversion',
+        'NegativePromptInversion',
+        'DirectInversion',
+        'DDIMInversion',
+    ],
 )
 def test_a_case_with_another_editor(call, tmp_path, editor):
     assert call('one,a.png,a dog,a cat,,,\n', '--editor', editor) == 0

@@ -226,7 +226,7 @@ def test_convert_names_a_bare_tensor(folder, call):
     torch.save(rows(5)[None], 'bare.pt')
 
     _, error, _ = call('convert_embedding.py', 'bare.pt', 'out.bin')
-    assert "--placeholder '<word>'" in error
+    assert "placeholder='<word>'" in error
 
     words = ['bare.pt', 'out.bin', '--placeholder', '<tom>']
     _, error, _ = call('convert_embedding.py', *words)
@@ -238,7 +238,7 @@ def test_one_word_of_several(folder, call):
     words = ['convert_embedding.py', 'two.bin', 'out.pt', '--format', 'a1111']
 
     _, error, _ = call(*words)
-    assert '--only' in error and not os.path.exists('out.pt')
+    assert '`only`' in error and not os.path.exists('out.pt')
     _, error, _ = call(*words, '--placeholder', '<c>')
     assert '--only' in error and not os.path.exists('out.pt')
     _, error, _ = call(*words, '--only', '<x>')

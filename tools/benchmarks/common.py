@@ -145,10 +145,10 @@ def compare(
     """Measure both sides, each in its own process, and print the ratio.
 
     Args:
-        description (str): Of the command line.
-        plain (Callable): The other side.
-        ours (Callable): This package.
-        make (Callable): Writes the models that both sides load.
+        description: Of the command line.
+        plain: The other side.
+        ours: This package.
+        make: Writes the models that both sides load.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument('--steps', type=int, default=5)

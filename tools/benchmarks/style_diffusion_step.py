@@ -82,7 +82,8 @@ def ours(folder: Path) -> Step:
 
 def stand_in_for_inversion(editor: Any, batch: dict) -> None:
     """Fills in what 30 forward passes would give: what is measured is a step
-    of training, which does not depend on the numbers."""
+    of training, which does not depend on the numbers.
+    """
     from mmhiper.models.attention import module_of
     from mmhiper.models.inversion import Inversion
 
@@ -124,6 +125,7 @@ class PlainAttention:
         encoder_hidden_states: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
+        """Attend, as a processor of diffusers does."""
         keys = values = hidden_states
         if encoder_hidden_states is not None:
             keys = encoder_hidden_states

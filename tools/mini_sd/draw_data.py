@@ -101,6 +101,7 @@ def draw_case(name: str, size: int = SIZE) -> Image.Image:
 
 
 def main() -> None:
+    """Draw them into a folder."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--out-dir', type=Path, default=Path('data'))
     out_dir = parser.parse_args().out_dir

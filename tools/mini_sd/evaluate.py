@@ -26,6 +26,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
 from panels import label, psnr, sheet
 from PIL import Image
 
+from mmhiper.cli.options import ConfigOptions
 from mmhiper.models.guidance import own_scale
 from mmhiper.models.loading import BUNDLED, MINI_SD, quiet
 
@@ -203,8 +204,25 @@ def main() -> None:
         action='store_true',
         help='HiPer: let all texts say where the animal is',
     )
-    parser.add_argument('--n-hiper', type=int, nargs='+', default=[5])
-    parser.add_argument('--strength', type=float, nargs='+', default=[0.8])
+    parser.add_argument(
+        '--mask',
+        action='store_true',
+        help='HiPer: learn the animal alone, under its true mask',
+    )
+    parser.add_argument('--config', type=Path, help="(the editor's own)")
+    parser.add_argument(
+        '--n-hiper', type=int, nargs='+', default=[None], help="the config's"
+    )
+    parser.add_argument(
+        '--strength', type=float, nargs='+', help="the config's"
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=ConfigOptions,
+        metavar='KEY=VALUE',
+        help='values of the config',
+    )
     parser.add_argument(
         '--out-dir', type=Path, default=Path('work_dirs/mini_sd/evaluation')
     )

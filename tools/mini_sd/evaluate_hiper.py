@@ -14,16 +14,24 @@ from typing import Any
 
 import numpy as np
 import torch
+from fingerprint import hash_run
 from mmengine.config import Config
 from panels import label, psnr, sheet
 from PIL import Image
 
 from mmhiper.engine.launch import train
 from mmhiper.models import HiPer
-from mmhiper.utils.pictures import to_pil
+from mmhiper.utils.pixels import to_pil
 
 from judge import Judge, to_pixels
-from world import PLACES, POSES, Scene, draw, sample_individual
+from world import (
+    PLACES,
+    POSES,
+    Scene,
+    draw,
+    draw_with_mask,
+    sample_individual,
+)
 from world.captions import ACCESSORY_WORDS, PLACE_WORDS
 
 CONFIG = Path(__file__).parents[2] / 'configs' / 'hiper' / 'dog.py'
@@ -37,6 +45,7 @@ class Case:
     scene: Scene
     source: Image.Image
     source_text: str
+    more_texts: tuple[str, ...]  # that are true of the source as well
     targets: tuple[str, ...]
     asked: tuple[dict[str, str], ...]  # what the judge should answer to each
 
@@ -73,21 +82,33 @@ def make_case(index: int, name_place: bool = False) -> Case:
         scene=scene,
         source=draw(scene, 512),
         source_text=f'a {pose} {species}{here}',
+        more_texts=(
+            f'a {pose} {species} {PLACE_WORDS[place][0]}',
+            f'a {species} {PLACE_WORDS[place][0]}',
+        ),
         targets=tuple(text for text, _ in edits),
         asked=tuple({'species': species, **wanted} for _, wanted in edits),
     )
 
 
-def learn(cases: list[Case], n_hiper: int, args: argparse.Namespace) -> HiPer:
-    """Learn all sources at once with the defaults of ``dog.py``."""
+def learn(
+    cases: list[Case], n_hiper: int | None, args: argparse.Namespace
+) -> HiPer:
+    """Learn all sources at once as a config says, that of one dog.
+
+    Where it has more than one source text, each source has some more.
+    """
     folder = args.out_dir / 'sources'
     folder.mkdir(exist_ok=True)
     paths = [str(folder / f'{i:02d}.png') for i in range(len(cases))]
-    for path, case in zip(paths, cases, strict=True):
+    masks = [path.replace('.png', '_mask.png') for path in paths]
+    for path, mask, case in zip(paths, masks, cases, strict=True):
         case.source.save(path)
-    cfg = Config.fromfile(CONFIG)
-    cfg.work_dir = str(args.out_dir / f'n{n_hiper}')
+        draw_with_mask(case.scene, 512)[1].save(mask)
+    cfg = Config.fromfile(args.config or CONFIG)
+    n_hiper = n_hiper or cfg.model.n_hiper
     cfg.experiment_name = f'hiper_n{n_hiper}'  # runs of one process
+    several = cfg.model.get('more_source_texts')
     cfg.merge_from_dict(
         {
             'model.sd.pretrained': str(args.pretrained),
@@ -95,10 +116,17 @@ def learn(cases: list[Case], n_hiper: int, args: argparse.Namespace) -> HiPer:
             'model.source_text': [case.source_text for case in cases],
             'model.target_text': None,
             'model.n_hiper': n_hiper,
+            'model.more_source_texts': [
+                list(case.more_texts) for case in cases
+            ]
+            if several
+            else None,
             'train_dataloader.dataset.img': paths,
+            'train_dataloader.dataset.mask': masks if args.mask else None,
             'train_dataloader.batch_size': len(cases),
             'train_cfg.max_iters': args.iters or cfg.train_cfg.max_iters,
             'resume': True,  # a stopped evaluation goes on where it was
+            **(args.cfg_options or {}),
         }
     )
     cfg.custom_hooks = [
@@ -106,6 +134,9 @@ def learn(cases: list[Case], n_hiper: int, args: argparse.Namespace) -> HiPer:
         for hook in cfg.custom_hooks
         if hook['type'] == 'PlainCheckpointHook'
     ]
+    # what other weights or settings have learned is not taken for these
+    key = hash_run(cfg, args.pretrained)
+    cfg.work_dir = str(args.out_dir / f'n{cfg.model.n_hiper}-{key}')
     editor: HiPer = train(cfg).model
     return editor.eval()
 
@@ -223,11 +254,12 @@ def measure_hiper(
     report: dict[str, dict[str, float]] = {}
     for count in args.n_hiper:
         editor = learn(cases, count, args)
+        count = editor.n_hiper
         rebuilt, quality = reconstruct(editor, cases, **args.drawing)
         if not report:
             plain = edit(editor, cases, None, **args.drawing)
             report['plain target text'] = score(judge, cases, plain)
-        for strength in args.strength:
+        for strength in args.strength or [editor.strength]:
             images = edit(editor, cases, strength, **args.drawing)
             name = f'n{count}_strength{strength}'
             report[name] = score(judge, cases, images)

@@ -43,6 +43,7 @@ EDITORS = (
     'StyleDiffusion',
     'NullTextInversion',
     'NegativePromptInversion',
+    'DirectInversion',
     'DDIMInversion',
 )
 SHOWN = 12  # edits on the sheet: all four of three pictures
@@ -61,14 +62,14 @@ class Edit:
     """An edit of a picture, in words and as it should look.
 
     Attributes:
-        name (str): Of the case.
-        source (Scene): What is in the picture.
-        goal (Scene): What should be in it afterwards.
-        prompt (str): What is said of the source.
-        target (str): What is said of the goal.
-        blend_words (str): As in the tables of ``edit_cases.py``.
-        taus (dict[str, float]): Likewise, where not the defaults.
-        asked (dict[str, str]): What the judge should answer.
+        name: Of the case.
+        source: What is in the picture.
+        goal: What should be in it afterwards.
+        prompt: What is said of the source.
+        target: What is said of the goal.
+        blend_words: As in the tables of ``edit_cases.py``.
+        taus: Likewise, where not the defaults.
+        asked: What the judge should answer.
     """
 
     name: str
@@ -190,11 +191,11 @@ def ssim_map(a: Tensor, b: Tensor) -> Tensor:
     """Structural similarity at each pixel, in windows of 7x7.
 
     Args:
-        a (Tensor): (B, 3, H, W) in [-1, 1].
-        b (Tensor): Likewise.
+        a: (B, 3, H, W) in [-1, 1].
+        b: Likewise.
 
     Returns:
-        Tensor: (B, H, W), the mean over colours; 1 where both are equal.
+        (B, H, W), the mean over colours; 1 where both are equal.
     """
 
     def mean(x: Tensor) -> Tensor:
@@ -214,12 +215,12 @@ def masked_psnr(a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
     """PSNR in dB where a mask is set.
 
     Args:
-        a (Tensor): (B, 3, H, W) in [-1, 1].
-        b (Tensor): Likewise.
-        mask (Tensor): (B, H, W) bool.
+        a: (B, 3, H, W) in [-1, 1].
+        b: Likewise.
+        mask: (B, H, W) bool.
 
     Returns:
-        Tensor: (B,).
+        (B,).
     """
     error = (a - b).square().mean(1)  # (B, H, W)
     mean = (error * mask).sum((1, 2)) / mask.sum((1, 2)).clamp_min(1)
@@ -230,12 +231,12 @@ def score(judge: Judge, edits: list[Edit], folder: Path) -> dict[str, float]:
     """The figures of one editor.
 
     Args:
-        judge (Judge): Says what is in a picture.
-        edits (list[Edit]): What was asked.
-        folder (Path): What ``edit_cases.py`` has drawn.
+        judge: Says what is in a picture.
+        edits: What was asked.
+        folder: What ``edit_cases.py`` has drawn.
 
     Returns:
-        dict[str, float]: The means of :func:`measure`.
+        The means of :func:`measure`.
     """
     images = {
         kind: [
@@ -254,15 +255,15 @@ def measure(
     """The figures of each edit.
 
     Args:
-        judge (Judge): Says what is in a picture.
-        edits (list[Edit]): What was asked, E.
-        images (dict[str, list[PIL.Image.Image]]): Of each edit its 'source',
-            'autoencoder', 'inversion' and 'edit'.
+        judge: Says what is in a picture.
+        edits: What was asked, E.
+        images: Of each edit its 'source', 'autoencoder', 'inversion' and
+            'edit'.
 
     Returns:
-        dict[str, Tensor]: (E,) each: PSNR in dB of the autoencoder and of the
-        reconstruction; whether the judge sees all that was asked; PSNR and
-        SSIM against the source where nothing should change.
+        (E,) each: PSNR in dB of the autoencoder and of the reconstruction;
+        whether the judge sees all that was asked; PSNR and SSIM against the
+        source where nothing should change.
     """
     pixels = {kind: to_pixels(each) for kind, each in images.items()}
     said, _ = judge.look(images['edit'])

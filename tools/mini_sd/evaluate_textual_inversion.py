@@ -7,14 +7,13 @@ five pictures. Its word is then drawn in every place.
 from __future__ import annotations
 
 import argparse
-import copy
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from draw_data import SIZE, views
+from fingerprint import hash_run
 from mmengine.config import Config
 from panels import label, sheet
 from PIL import Image
@@ -113,33 +112,15 @@ def measure_pictures(
     return result
 
 
-def hash_run(cfg: Config, pretrained: Path) -> str:
-    """A short hash of what decides what is learned, but for the pictures."""
-    parts = (
-        'model',
-        'optim_wrapper',
-        'param_scheduler',
-        'custom_hooks',
-        'train_cfg',
-    )
-    settings = copy.deepcopy({part: cfg.get(part) for part in parts})
-    del settings['model']['initialize_token']  # of the concept
-    settings['batch_size'] = cfg.train_dataloader.batch_size
-    digest = hashlib.sha256(repr(settings).encode())
-    for path in sorted(pretrained.rglob('*.safetensors')):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
-
-
 def learn(
     concept: Concept, index: int, vectors: int, args: argparse.Namespace
 ) -> TextualInversion:
-    """Learn one word with the defaults of ``textual_inversion.py``."""
+    """Learn one word as a config says, by default ``textual_inversion.py``."""
     folder = args.out_dir / 'concepts' / f'{index:02d}'
     folder.mkdir(parents=True, exist_ok=True)
     for k, picture in enumerate(concept.pictures):
         picture.save(folder / f'{k}.png')
-    cfg = Config.fromfile(CONFIG)
+    cfg = Config.fromfile(args.config or CONFIG)
     cfg.experiment_name = f'word{vectors}_{index}'  # runs of one process
     cfg.merge_from_dict(
         {
@@ -155,6 +136,7 @@ def learn(
             'default_hooks.logger': None,
             'train_cfg.max_iters': args.iters or cfg.train_cfg.max_iters,
             'resume': True,  # a stopped evaluation goes on where it was
+            **(args.cfg_options or {}),
         }
     )
     if args.rate:

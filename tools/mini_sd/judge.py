@@ -84,9 +84,9 @@ class Judge(nn.Module):
     """Classifiers and an identity feature on one convolutional trunk.
 
     Attributes:
-        accuracy (dict[str, float]): How often it was right about drawings that
-            it had not seen, in [0, 1], by question; see :func:`report`. Empty
-            if that was not measured.
+        accuracy: How often it was right about drawings that it had not seen,
+            in [0, 1], by question; see :func:`report`. Empty if that was not
+            measured.
     """
 
     def __init__(self, width: int = 16, feature: int = 64) -> None:
@@ -123,8 +123,8 @@ class Judge(nn.Module):
         """Answer for ``pixels`` (B, 3, 128, 128) in [-1, 1].
 
         Returns:
-            tuple: logits per question, each (B, choices), and the identity
-            features (B, 64) of length one.
+            logits per question, each (B, choices), and the identity features
+            (B, 64) of length one.
         """
         maps = self.trunk(pixels)  # (B, 6w, 8, 8)
         pooled = torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], dim=1)
@@ -207,12 +207,10 @@ def _blurred(pixels: Tensor, factor: int) -> Tensor:
 
 
 def _augment(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """Blur, warp, stain, tint and noise.
-
-    So that no answer hangs on crisp edges, exact shapes or exact paints,
-    which generated pictures do not have. Half of the batch is blurred so far
-    that a hat is four to six pixels wide.
-    """
+    """Blur, warp, stain, tint and noise."""
+    # So that no answer hangs on crisp edges, exact shapes or exact paints,
+    # which generated pictures do not have. Half of the batch is blurred so far
+    # that a hat is four to six pixels wide.
     b = len(pixels)
 
     def uniform(*shape: int) -> Tensor:

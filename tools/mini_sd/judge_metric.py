@@ -26,7 +26,7 @@ class MiniWorldJudge:
     """Whether the judge sees the individual, and the place of the text.
 
     Args:
-        path (str, optional): Weights of a judge, by default those beside it.
+        path: Weights of a judge, by default those beside it.
     """
 
     def __init__(self, path: str | None = None) -> None:
@@ -41,13 +41,13 @@ class MiniWorldJudge:
         """Asks about each group of sources for itself, and averages.
 
         Args:
-            sources (Sequence[PIL.Image.Image]): What was learned from.
-            drawn (Sequence[Drawn]): Pictures of each prompt, both sides.
-            about (Sequence[Sequence[int]]): The sources of each prompt.
+            sources: What was learned from.
+            drawn: Pictures of each prompt, both sides.
+            about: The sources of each prompt.
 
         Returns:
-            Report: 'learned' and 'plain', and how often the judge is right on
-            drawings that it has not seen.
+            'learned' and 'plain', and how often the judge is right on drawings
+            that it has not seen.
         """
         answers: dict[str, dict[str, list[float]]] = {
             'learned': {},

@@ -35,7 +35,7 @@ from matplotlib.figure import Figure
 from mmhiper.models.guidance import Guidance
 from mmhiper.models.loading import BUNDLED, MINI_SD
 from mmhiper.utils.atomic import atomic_path
-from mmhiper.utils.pictures import to_pil
+from mmhiper.utils.pixels import to_pil
 
 from judge import DEFAULT_PATH, Judge, describe, load_judge
 
@@ -80,11 +80,7 @@ def variant_of(row: Row) -> str:
 
 # ----------------------------------------------------------------------- cases
 class Cases:
-    """The cases that are done, a line of a file each.
-
-    Args:
-        path (Path): The file.
-    """
+    """The cases that are done, a line of a file each."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -139,6 +135,7 @@ def sweep_hiper(
         score,
     )
 
+    args.config, args.cfg_options, args.mask = None, None, False
     sources = [make_case(i, args.name_place) for i in range(args.individuals)]
     editor = learn(sources, args.n_hiper, args)
     for index, case in enumerate(sources):
@@ -358,6 +355,7 @@ def parse_args(words: list[str] | None = None) -> argparse.Namespace:
         default=[
             'DDIMInversion',
             'NegativePromptInversion',
+            'DirectInversion',
             'StyleDiffusion',
             'NullTextInversion',
         ],

@@ -28,13 +28,12 @@ def fuzz(reader: Reader, inputs: int, seed: int, keep: Path) -> Counter[str]:
     """Reads damaged files by one reader.
 
     Args:
-        reader (Reader): The reader.
-        inputs (int): How many files.
-        seed (int): Of the first one, the next ones count on.
-        keep (Path): Folder for the files that were told wrongly.
+        inputs: How many files.
+        seed: Of the first one, the next ones count on.
+        keep: Folder for the files that were told wrongly.
 
     Returns:
-        Counter[str]: How many were 'read', 'refused' and 'traceback'.
+        How many were 'read', 'refused' and 'traceback'.
     """
     counts: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:

@@ -36,11 +36,11 @@ class Report:
     """What was seen.
 
     Attributes:
-        kills (Counter): By the name of the signal.
-        moments (Counter): 'before the training' or 'while training', by
-            whether a checkpoint was there.
-        runs (int): Trainings that were brought to their end.
-        faults (list[str]): What should not be.
+        kills: By the name of the signal.
+        moments: 'before the training' or 'while training', by whether a
+            checkpoint was there.
+        runs: Trainings that were brought to their end.
+        faults: What should not be.
     """
 
     kills: Counter = field(default_factory=Counter)

@@ -49,11 +49,11 @@ def mutate(random: Random, seeds: Sequence[bytes]) -> bytes:
     """Damages one of several sound files.
 
     Args:
-        random (random.Random): Decides what and where.
-        seeds (Sequence[bytes]): The files.
+        random: Decides what and where.
+        seeds: The files.
 
     Returns:
-        bytes: One to three mutations away from one of them.
+        One to three mutations away from one of them.
     """
     data = random.choice(seeds)
     for _ in range(random.randint(1, 3)):
@@ -161,12 +161,12 @@ def replaced(random: Random, tree: Any, odd: Callable[[Random], Any]) -> Any:
     """A copy of a tree with an odd value somewhere, or something missing.
 
     Args:
-        random (random.Random): Decides what and where.
-        tree (Any): Mappings and lists of values.
-        odd (Callable): Makes a value.
+        random: Decides what and where.
+        tree: Mappings and lists of values.
+        odd: Makes a value.
 
     Returns:
-        Any: The copy.
+        The copy.
     """
     tree = deepcopy(tree)
     places: list[tuple[Any, Any]] = []
@@ -199,10 +199,7 @@ def odd_plain(random: Random) -> Any:
     """A value that JSON has, where none of its kind is wanted.
 
     Args:
-        random (random.Random): Decides which.
-
-    Returns:
-        Any: It.
+        random: Decides which.
     """
     values: list[Any] = [None, True, 0, -1, 2**70, 1e999, '', ' ', '\ud800']
     values += [[], {}, [[]], [None] * 9, {'': 1}, 'x' * 10**5, '\x1b[2J']
@@ -214,10 +211,10 @@ def odd_torch(random: Random) -> Any:
     """A value that a PyTorch file may have, where it is not wanted.
 
     Args:
-        random (random.Random): Decides which.
+        random: Decides which.
 
     Returns:
-        Any: It, most often a tensor.
+        It, most often a tensor.
     """
     how = random.randint(0, 13)
     if how > 9:
@@ -247,11 +244,11 @@ def saved(tree: Any, zipped: bool = True) -> bytes:
     """A PyTorch file.
 
     Args:
-        tree (Any): Its content.
-        zipped (bool): Whether as since PyTorch 1.6.
+        tree: Its content.
+        zipped: Whether as since PyTorch 1.6.
 
     Returns:
-        bytes: The file.
+        The file.
     """
     buffer = io.BytesIO()
     torch.save(tree, buffer, _use_new_zipfile_serialization=zipped)

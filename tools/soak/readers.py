@@ -52,12 +52,12 @@ class Reader:
     """A reader, and what it reads.
 
     Attributes:
-        name (str): For the report.
-        file (str): What a damaged file is called, from its own folder.
-        read (Callable): Takes the file, and gives what it has read.
-        sound (Callable): Whether that is of the right form.
-        seeds (list[bytes]): Sound files.
-        trees (Sequence[tuple]): Values, what makes odd ones, what writes them.
+        name: For the report.
+        file: What a damaged file is called, from its own folder.
+        read: Takes the file, and gives what it has read.
+        sound: Whether that is of the right form.
+        seeds: Sound files.
+        trees: Values, what makes odd ones, what writes them.
     """
 
     name: str
@@ -71,10 +71,10 @@ class Reader:
         """A damaged file.
 
         Args:
-            random (random.Random): Decides everything.
+            random: Decides everything.
 
         Returns:
-            bytes: The file.
+            The file.
         """
         if self.trees and random.randint(0, 1):
             tree, odd, write = random.choice(self.trees)
@@ -88,11 +88,10 @@ class Reader:
         """Reads a file.
 
         Args:
-            path (Path): Where to put it.
-            content (bytes): The file.
+            path: Where to put it.
 
         Returns:
-            str: 'read' or 'refused'.
+            'read' or 'refused'.
 
         Raises:
             Exception: Whatever the reader raises that is no user's mistake;
@@ -207,10 +206,10 @@ def picture_readers(folder: Path) -> list[Reader]:
     """The readers of pictures.
 
     Args:
-        folder (Path): For files that the seeds are made of.
+        folder: For files that the seeds are made of.
 
     Returns:
-        list[Reader]: They.
+        They.
     """
     pictures, records = _pictures(), _records(folder)
     masks = [_encoded(_noise('L'), kind) for kind in ('PNG', 'JPEG')]
@@ -264,7 +263,7 @@ def text_readers() -> list[Reader]:
     """The readers of what people write.
 
     Returns:
-        list[Reader]: They.
+        They.
     """
     tables = [_TABLE.encode(), _TABLE.replace('\n', '\r\n').encode()]
     tables += [_TABLE.encode('utf-16'), _TABLE.encode('utf-8-sig')]
@@ -373,10 +372,10 @@ def embedding_readers(folder: Path) -> list[Reader]:
     """The readers of what was learned.
 
     Args:
-        folder (Path): For files that the seeds are made of.
+        folder: For files that the seeds are made of.
 
     Returns:
-        list[Reader]: They.
+        They.
     """
     checkpoint = _checkpoint()
     readers = []
@@ -459,7 +458,7 @@ def backbone_readers() -> list[Reader]:
     """The readers of a backbone's small files.
 
     Returns:
-        list[Reader]: They.
+        They.
     """
     folder = BUNDLED['mini-sd']
 
@@ -514,10 +513,10 @@ def all_readers(folder: Path) -> Iterator[Reader]:
     """Every reader.
 
     Args:
-        folder (Path): For files that the seeds are made of.
+        folder: For files that the seeds are made of.
 
     Yields:
-        Reader: One after another.
+        One after another.
     """
     yield from picture_readers(folder)
     yield from text_readers()

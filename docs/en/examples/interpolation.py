@@ -14,7 +14,7 @@ class WholeText(nn.Module):
     """The owner of the learned tensor: a text at all its positions.
 
     Args:
-        initial (Tensor): Start values, (1, M, D).
+        initial: Start values, (1, M, D).
     """
 
     def __init__(self, initial: Tensor) -> None:
@@ -30,12 +30,12 @@ class TextInterpolation(EmbeddingEditor):
     (sec. 3.2, A); an edit lies on the way from there to another text (C).
 
     Args:
-        sd (dict or StableDiffusion): The frozen model or its config.
-        source_text (str): What the picture shows; the learning starts here.
-        target_text (str): The edit that previews show.
-        toward (float): How far to go towards the other text by default:
-            0 is the picture, 1 the plain text.
-        data_preprocessor (dict, optional): See :class:`EmbeddingEditor`.
+        sd: The frozen model or its config.
+        source_text: What the picture shows; the learning starts here.
+        target_text: The edit that previews show.
+        toward: How far to go towards the other text by default: 0 is the
+            picture, 1 the plain text.
+        data_preprocessor: See :class:`EmbeddingEditor`.
 
     Note:
         Imagic starts from the target text and has no source text.

@@ -1,8 +1,8 @@
 """Transforms of source images."""
 
 from .geometry import SquareCrop
-from .loading import LoadUprightImage, load_mask, load_upright_image
 from .packing import PackSourceImage
+from .upright import LoadUprightImage, load_mask, load_upright_image
 
 __all__ = [
     'LoadUprightImage',

@@ -30,11 +30,10 @@ def to_8_bits(image: Image.Image, path: Path) -> Image.Image:
     which turns 12 bits in 16 black.
 
     Args:
-        image (PIL.Image.Image): Decoded.
-        path (Path): Its file.
+        image: Decoded.
 
     Returns:
-        PIL.Image.Image: Of at most 8 bits a channel; the same if it is.
+        Of at most 8 bits a channel; the same if it is.
 
     Raises:
         ValueError: If its values are in no known range.
@@ -98,10 +97,8 @@ def _colour(image: Image.Image, path: Path, white: float) -> Image.Image:
 
 
 def _is_scaled(values: np.ndarray, white: int) -> bool:
-    """Whether values of fewer bits fill 16, as PNG wants it.
-
-    Their upper bits are then again in the lower ones, or zeros are.
-    """
+    """Whether values of fewer bits fill 16, as PNG wants it."""
+    # Their upper bits are then again in the lower ones, or zeros are.
     if values.max() > white:
         return True
     bits = white.bit_length()

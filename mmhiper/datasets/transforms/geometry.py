@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from mmcv.transforms import BaseTransform
+from typing_extensions import override
 
 from mmhiper.registry import TRANSFORMS
 from mmhiper.utils.errors import UserError
@@ -40,13 +41,12 @@ class SquareCrop(BaseTransform):
     HiPer code, lets the subject wander and cuts it off now and then.
 
     Args:
-        crop (str | Sequence[int]): What must be in the square. ``'center'``:
-            nothing, it is the largest centred one. ``'none'``: the whole
-            image. ``'subject'``: the white of the mask and a tenth more on
-            each side. ``(x0, y0, x1, y1)``: a box in pixels of the upright
-            image, x1 and y1 exclusive. The square around a box is as small
-            as can be and lies in the image where it fits. From the command
-            line: ``--cfg-options
+        crop: What must be in the square. ``'center'``: nothing, it is the
+            largest centred one. ``'none'``: the whole image. ``'subject'``:
+            the white of the mask and a tenth more on each side. ``(x0, y0, x1,
+            y1)``: a box in pixels of the upright image, x1 and y1 exclusive.
+            The square around a box is as small as can be and lies in the image
+            where it fits. From the command line: ``--cfg-options
             train_dataloader.dataset.pipeline.1.crop="(40,0,552,480)"``.
 
     Raises:
@@ -65,15 +65,16 @@ class SquareCrop(BaseTransform):
         self.crop = crop
         self._box = None if isinstance(crop, str) else _Box(*crop)
 
+    @override
     def transform(self, results: dict) -> dict:
         """Cut the square.
 
         Args:
-            results (dict): Holds ``img`` (H, W, 3), perhaps ``mask`` (H, W).
+            results: Holds ``img`` (H, W, 3), perhaps ``mask`` (H, W).
 
         Returns:
-            dict: The same dict with ``img`` (S, S, 3), ``crop_box`` and,
-            where there was one or there is padding, ``mask`` (S, S).
+            The same dict with ``img`` (S, S, 3), ``crop_box`` and, where there
+            was one or there is padding, ``mask`` (S, S).
         """
         image, mask = results['img'], results.get('mask')
         left, top, size = self._square(results)
@@ -134,17 +135,7 @@ def _is_box(crop: Any) -> bool:
 
 
 def _subject_box(results: dict) -> _Box:
-    """The box of the mask's white with a margin, within the image.
-
-    Args:
-        results (dict): Holds ``mask`` (H, W) uint8.
-
-    Returns:
-        _Box: It.
-
-    Raises:
-        ValueError: If there is no mask.
-    """
+    """The box of the mask's white with a margin, within the image."""
     mask = results.get('mask')
     if mask is None:
         raise UserError(
@@ -166,16 +157,8 @@ def _subject_box(results: dict) -> _Box:
 
 
 def _place(start: int, size: int, length: int) -> int:
-    """Moves a span into the image, or centres it where it is longer.
-
-    Args:
-        start (int): Where it would best start.
-        size (int): Its length.
-        length (int): That of the image.
-
-    Returns:
-        int: Its start; negative where it is longer than the image.
-    """
+    """Moves a span into the image, or centres it where it is longer."""
+    # the start of the span; negative where it is longer than the image
     if size > length:
         return (length - size) // 2
     return min(max(start, 0), length - size)
@@ -184,18 +167,8 @@ def _place(start: int, size: int, length: int) -> int:
 def _cut(
     image: np.ndarray, left: int, top: int, size: int, mode: str
 ) -> np.ndarray:
-    """Cuts a square that may reach beyond the image.
-
-    Args:
-        image (np.ndarray): (H, W) or (H, W, C).
-        left (int): Of the square.
-        top (int): Likewise.
-        size (int): Likewise.
-        mode (str): How ``np.pad`` fills what is beyond.
-
-    Returns:
-        np.ndarray: (size, size) or (size, size, C).
-    """
+    """Cuts a square that may reach beyond the image."""
+    # (H, W) or (H, W, C) -> (size, size) or (size, size, C)
     height, width = image.shape[:2]
     cut = image[
         max(top, 0) : min(top + size, height),

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
 from mmengine.structures import BaseDataElement
+from typing_extensions import override
 
 from mmhiper.registry import TRANSFORMS
 
@@ -33,15 +34,16 @@ class PackSourceImage(BaseTransform):
         'prompts',
     )
 
+    @override
     def transform(self, results: dict) -> dict:
         """Pack the image.
 
         Args:
-            results (dict): Holds ``img`` (H, W, 3), ``img_path`` and
-                ``image_index``, perhaps ``mask`` (H, W).
+            results: Holds ``img`` (H, W, 3), ``img_path`` and ``image_index``,
+                perhaps ``mask`` (H, W).
 
         Returns:
-            dict: ``inputs`` and ``data_samples``.
+            ``inputs`` and ``data_samples``.
         """
         image = np.ascontiguousarray(results['img'].transpose(2, 0, 1))
         meta = {key: results[key] for key in self.meta_keys if key in results}

@@ -8,6 +8,7 @@ from typing import Any
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
+from typing_extensions import override
 
 from mmhiper.interruption import STOP
 from mmhiper.registry import HOOKS
@@ -29,12 +30,9 @@ class CheckpointHook(MMEngineCheckpointHook):
     keep_ckpt_ids: deque
     _saved: int | None = None  # the iterations in the last checkpoint
 
+    @override
     def before_train(self, runner: Any) -> None:
-        """Drop what a run with fewer checkpoints to keep leaves out.
-
-        Args:
-            runner (Runner): The runner, just resumed or new.
-        """
+        """Drop what a run with fewer checkpoints to keep leaves out."""
         known = runner.message_hub.runtime_info.get('keep_ckpt_ids', [])
         before = list(known)
         super().before_train(runner)
@@ -42,6 +40,7 @@ class CheckpointHook(MMEngineCheckpointHook):
             for step in before[: -self.max_keep_ckpts]:
                 self._drop(step)
 
+    @override
     def after_train_iter(
         self,
         runner: Any,
@@ -49,14 +48,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         data_batch: Any = None,
         outputs: Any = None,
     ) -> None:
-        """Save at the interval, at the end, and when told to stop.
-
-        Args:
-            runner (Runner): The runner.
-            batch_idx (int): Iteration, from 0.
-            data_batch (Any): Unused.
-            outputs (Any): Unused.
-        """
+        """Save at the interval, at the end, and when told to stop."""
         done = runner.iter + 1
         super().after_train_iter(runner, batch_idx, data_batch, outputs)
         if not STOP.due or self._saved == done:
@@ -67,6 +59,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         else:
             self._save_checkpoint(runner)
 
+    @override
     def _save_checkpoint_with_step(
         self, runner: Any, step: int, meta: dict[str, Any]
     ) -> None:

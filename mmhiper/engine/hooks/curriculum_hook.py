@@ -6,6 +6,7 @@ import datetime
 from typing import Any
 
 from mmengine.hooks import Hook
+from typing_extensions import override
 
 from mmhiper.engine.hooks.editor_of import editor_of
 from mmhiper.registry import HOOKS
@@ -19,15 +20,13 @@ class CurriculumHook(Hook):
     # then know that it is the last.
     priority = 'NORMAL'
 
+    @override
     def before_train(self, runner: Any) -> None:
-        """Do nothing more in a run that was resumed after its end.
-
-        Args:
-            runner (Runner): The runner, just resumed or new.
-        """
+        """Do nothing more in a run that was resumed after its end."""
         if editor_of(runner).finished:
             runner.train_loop.end_after(runner.iter)
 
+    @override
     def after_train_iter(
         self,
         runner: Any,
@@ -35,14 +34,7 @@ class CurriculumHook(Hook):
         data_batch: Any = None,
         outputs: Any = None,
     ) -> None:
-        """Report a timestep that is done; end the run after the last.
-
-        Args:
-            runner (Runner): The runner.
-            batch_idx (int): Iteration, from 0.
-            data_batch (Any): Unused.
-            outputs (dict): What the editor's step returned.
-        """
+        """Report a timestep that is done; end the run after the last."""
         editor = editor_of(runner)
         done = int(outputs['timestep'])  # the one in training, from 1
         if editor.position < done:

@@ -11,11 +11,8 @@ from mmengine.model import is_model_wrapper
 def editor_of(runner: Any) -> Any:
     """The editor of a run, without the wrapper of distributed training.
 
-    Args:
-        runner (Runner): The runner.
-
     Returns:
-        Editor: Its editor.
+        Its editor.
     """
     model = runner.model
     return model.module if is_model_wrapper(model) else model
@@ -24,11 +21,8 @@ def editor_of(runner: Any) -> Any:
 def config_of(runner: Any) -> Path:
     """Where the config of a run lies, with all options given by hand.
 
-    Args:
-        runner (Runner): The runner.
-
     Returns:
-        Path: In its work_dir.
+        In its work_dir.
     """
     name = runner.cfg.filename or f'{runner.timestamp}.py'
     return Path(runner.work_dir, Path(name).name)

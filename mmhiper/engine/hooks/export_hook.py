@@ -7,6 +7,7 @@ from typing import Any
 
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
+from typing_extensions import override
 
 from mmhiper.engine.hooks.editor_of import editor_of
 from mmhiper.io import write_export
@@ -32,28 +33,22 @@ class ExportHook(Hook):
     # Right after CheckpointHook (VERY_LOW).
     priority = 'LOWEST'
 
+    @override
     def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
-        """Note in the checkpoint what its embedding belongs to.
-
-        Args:
-            runner (Runner): The runner.
-            checkpoint (dict): The checkpoint, changed in place.
-        """
+        """Note in the checkpoint what its embedding belongs to."""
         checkpoint['meta'][KEY] = self._record(
             runner, checkpoint['meta']['iter']
         )
 
+    @override
     def before_train(self, runner: Any) -> None:
-        """Make up for an export that a killed run did not come to write.
-
-        Args:
-            runner (Runner): The runner, just resumed or new.
-        """
+        """Make up for an export that a killed run did not come to write."""
         last = runner.message_hub.get_info('last_ckpt', None)
         self._last = last  # already there when the run is resumed
         if last and Path(last).is_file() and not _beside(last).exists():
             self._export(runner, last, runner.iter)
 
+    @override
     def after_train_iter(
         self,
         runner: Any,
@@ -61,22 +56,12 @@ class ExportHook(Hook):
         data_batch: Any = None,
         outputs: Any = None,
     ) -> None:
-        """Export what CheckpointHook has just written, if it has.
-
-        Args:
-            runner (Runner): The runner.
-            batch_idx (int): Iteration, from 0.
-            data_batch (Any): Unused.
-            outputs (Any): Unused.
-        """
+        """Export what CheckpointHook has just written, if it has."""
         self._follow(runner, runner.iter + 1)
 
+    @override
     def after_train_epoch(self, runner: Any) -> None:
-        """Likewise, where checkpoints are written by epoch.
-
-        Args:
-            runner (Runner): The runner.
-        """
+        """Likewise, where checkpoints are written by epoch."""
         self._follow(runner, runner.iter)
 
     def _follow(self, runner: Any, step: int) -> None:

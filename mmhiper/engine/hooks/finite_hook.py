@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import numpy as np
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
+from typing_extensions import override
 
 from mmhiper.engine.hooks.editor_of import editor_of
 from mmhiper.registry import HOOKS
@@ -26,7 +27,7 @@ class FiniteHook(ChecksArguments, Hook):
     looked at, so the first wrong one is found.
 
     Args:
-        interval (int): Iterations between two looks. Defaults to 100.
+        interval: Iterations between two looks. Defaults to 100.
 
     Raises:
         ValueError: If it is less than 1, or, from the hook, when a number is
@@ -47,14 +48,12 @@ class FiniteHook(ChecksArguments, Hook):
         # before the one that is about to be written is called the last
         self._last: str | None = None
 
+    @override
     def before_train(self, runner: Any) -> None:
-        """Begin to look where the run begins.
-
-        Args:
-            runner (Runner): The runner, just resumed or new.
-        """
+        """Begin to look where the run begins."""
         self._looked_at = runner.iter
 
+    @override
     def after_train_iter(
         self,
         runner: Any,
@@ -62,14 +61,7 @@ class FiniteHook(ChecksArguments, Hook):
         data_batch: Any = None,
         outputs: Any = None,
     ) -> None:
-        """Look at the interval.
-
-        Args:
-            runner (Runner): The runner.
-            batch_idx (int): Iteration, from 0.
-            data_batch (Any): Unused.
-            outputs (Any): Unused.
-        """
+        """Look at the interval."""
         self._last = runner.message_hub.get_info('last_ckpt', None)
         # the first process tells, and ends the others
         if is_main_process() and self.every_n_train_iters(
@@ -77,30 +69,19 @@ class FiniteHook(ChecksArguments, Hook):
         ):
             self._check(runner, runner.iter + 1)
 
+    @override
     def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
-        """Refuse a checkpoint of what is not finite.
-
-        Args:
-            runner (Runner): The runner.
-            checkpoint (dict): The checkpoint, not yet written.
-        """
+        """Refuse a checkpoint of what is not finite."""
         self._check(runner, checkpoint['meta']['iter'])
 
+    @override
     def after_train(self, runner: Any) -> None:
-        """Look at what came of it.
-
-        Args:
-            runner (Runner): The runner.
-        """
+        """Look at what came of it."""
         if is_main_process():
             self._check(runner, runner.iter)
 
     def _check(self, runner: Any, done: int) -> None:
-        """Looks at the new losses, then at what was learned.
-
-        Raises:
-            ValueError: If a number is not finite.
-        """
+        """Looks at the new losses, then at what was learned."""
         history = {
             name.removeprefix('train/'): buffer.data[0]
             for name, buffer in runner.message_hub.log_scalars.items()
@@ -127,18 +108,7 @@ class FiniteHook(ChecksArguments, Hook):
         iteration: int,
         log: Mapping[str, float],
     ) -> NoReturn:
-        """Ends the run.
-
-        Args:
-            runner (Runner): The runner.
-            what (str): What is not finite.
-            value (float): What it is.
-            iteration (int): From 0.
-            log (Mapping[str, float]): Of that iteration.
-
-        Raises:
-            ValueError: Always; it says what happened and what to do.
-        """
+        """Ends the run."""
         kind = 'NaN' if math.isnan(value) else 'infinite'
         step = editor_of(runner).describe_step(iteration, log)
         kept = 'Nothing is'

@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
 from torch import distributed
+from typing_extensions import override
 
 from mmhiper.interruption import STOP
 from mmhiper.registry import HOOKS
@@ -33,23 +34,16 @@ class InterruptionHook(Hook):
         self._last: int | None = None
         self._since = 0.0
 
+    @override
     def before_train_epoch(self, runner: Any) -> None:
-        """Have signals noted from now on.
-
-        Args:
-            runner (Runner): The runner.
-        """
+        """Have signals noted from now on."""
         STOP.careful = True
 
+    @override
     def before_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None
     ) -> None:
         """Stop, once the last iteration is saved.
-
-        Args:
-            runner (Runner): The runner.
-            batch_idx (int): Iteration, from 0.
-            data_batch (Any): Unused.
 
         Raises:
             KeyboardInterrupt: If this iteration is not to be.
@@ -57,6 +51,7 @@ class InterruptionHook(Hook):
         if STOP.due:
             raise KeyboardInterrupt
 
+    @override
     def after_train_iter(
         self,
         runner: Any,
@@ -64,22 +59,13 @@ class InterruptionHook(Hook):
         data_batch: Any = None,
         outputs: Any = None,
     ) -> None:
-        """Decide whether this iteration was the last.
-
-        Args:
-            runner (Runner): The runner.
-            batch_idx (int): Iteration, from 0.
-            data_batch (Any): Unused.
-            outputs (Any): Unused.
-        """
+        """Decide whether this iteration was the last."""
         if STOP.signum is not None:
             STOP.due = get_world_size() == 1 or self._all_stop(runner.iter + 1)
 
+    @override
     def after_train_epoch(self, runner: Any) -> None:
         """Stop before what is drawn at the end of a run.
-
-        Args:
-            runner (Runner): The runner.
 
         Raises:
             KeyboardInterrupt: If a signal came.
@@ -89,18 +75,11 @@ class InterruptionHook(Hook):
             raise KeyboardInterrupt
 
     def _all_stop(self, done: int) -> bool:
-        """Whether all processes stop after this iteration.
-
-        An iteration ends in all of them or in none, since they add up their
-        gradients. So the first one says, in the store that they share, that
-        the next is the last; by its end the others can read that.
-
-        Args:
-            done (int): Iterations.
-
-        Returns:
-            bool: Likewise for a process that alone was told to stop.
-        """
+        """Whether all processes stop after this iteration."""
+        # An iteration ends in all of them or in none, since they add up their
+        # gradients. So the first one says, in the store that they share, that
+        # the next is the last; by its end the others can read that.
+        # True as well for a process that alone was told to stop.
         store = distributed.distributed_c10d._get_default_store()
         self._since = self._since or time.monotonic()
         try:

@@ -8,6 +8,7 @@ import numpy as np
 from mmengine.hooks import RuntimeInfoHook
 from mmengine.logging import HistoryBuffer
 from torch import Tensor
+from typing_extensions import override
 
 from mmhiper.registry import HOOKS
 
@@ -22,6 +23,7 @@ class LazyRuntimeInfoHook(RuntimeInfoHook):
     checkpoint, the curve at the end. Who looks finds the same numbers.
     """
 
+    @override
     def after_train_iter(
         self,
         runner: Any,
@@ -29,14 +31,7 @@ class LazyRuntimeInfoHook(RuntimeInfoHook):
         data_batch: Any = None,
         outputs: dict[str, Any] | None = None,
     ) -> None:
-        """Note what the model put out, without reading it.
-
-        Args:
-            runner (Runner): The runner.
-            batch_idx (int): Iteration, from 0.
-            data_batch (Any): Unused.
-            outputs (dict, optional): What the editor's step returned.
-        """
+        """Note what the model put out, without reading it."""
         hub = runner.message_hub
         for name, value in (outputs or {}).items():
             key = f'train/{name}'
@@ -56,7 +51,7 @@ class LazyHistory(HistoryBuffer):
     A copy of it, as in a checkpoint, is MMEngine's own.
 
     Args:
-        start (HistoryBuffer): What is known already.
+        start: What is known already.
     """
 
     def __init__(self, start: HistoryBuffer) -> None:
@@ -67,7 +62,7 @@ class LazyHistory(HistoryBuffer):
         """Takes the value of an iteration.
 
         Args:
-            value (Tensor): One number, on any device.
+            value: One number, on any device.
         """
         # a copy: a compiled step may use the memory again
         self._pending.append(value.detach().reshape(()).clone())

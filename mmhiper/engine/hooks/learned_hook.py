@@ -8,6 +8,7 @@ import torch
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from torch import Tensor
+from typing_extensions import override
 
 from mmhiper.engine.fixed_losses import fixed_losses
 from mmhiper.engine.hooks.editor_of import editor_of
@@ -34,11 +35,9 @@ class LearnedHook(Hook):
     # Before what is saved at the beginning, after the losses of the curve.
     priority = 'LOW'
 
+    @override
     def before_train(self, runner: Any) -> None:
         """Measure where the training starts.
-
-        Args:
-            runner (Runner): The runner, just resumed or new.
 
         Raises:
             ValueError: If no learning rate of the optimiser is above 0.
@@ -60,13 +59,10 @@ class LearnedHook(Hook):
         if losses is not None:
             runner.message_hub.update_info(BEFORE, losses.tolist())
 
+    @override
     @master_only
     def after_train(self, runner: Any) -> None:
-        """Log the line.
-
-        Args:
-            runner (Runner): The runner.
-        """
+        """Log the line."""
         if runner.iter == self._first:  # resumed after the end
             return
         after = fixed_losses(runner, runner.iter, DRAWS)
@@ -91,12 +87,12 @@ def describe_change(what: str, before: Tensor, after: Tensor) -> str:
     """Says whether losses fell by more than their noise.
 
     Args:
-        what (str): What they are.
-        before (Tensor): (n,).
-        after (Tensor): (n,), of the same draws.
+        what: What they are.
+        before: (n,).
+        after: (n,), of the same draws.
 
     Returns:
-        str: A sentence or two.
+        A sentence or two.
     """
     change = (after - before).double()
     mean = float(change.mean())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
+from typing_extensions import override
 
 from mmhiper.engine.fixed_losses import fixed_losses
 from mmhiper.registry import HOOKS
@@ -39,10 +40,10 @@ class LossCurveHook(ChecksArguments, Hook):
     run shows the whole curve.
 
     Args:
-        interval (int): Iterations between two measurements. Defaults to 100.
-        draws (int): Draws of noise in each, spread over the pictures and,
-            evenly, over the timesteps. A draw costs one pass through the
-            U-Net without gradients. Defaults to 16.
+        interval: Iterations between two measurements. Defaults to 100.
+        draws: Draws of noise in each, spread over the pictures and, evenly,
+            over the timesteps. A draw costs one pass through the U-Net without
+            gradients. Defaults to 16.
 
     Raises:
         ValueError: If a number is less than 1.
@@ -62,15 +63,13 @@ class LossCurveHook(ChecksArguments, Hook):
         self.interval = interval
         self.draws = draws
 
+    @override
     def before_train(self, runner: Any) -> None:
-        """Measure where the training starts.
-
-        Args:
-            runner (Runner): The runner.
-        """
+        """Measure where the training starts."""
         if runner.iter == 0:
             self._measure(runner, 0)
 
+    @override
     def after_train_iter(
         self,
         runner: Any,
@@ -78,14 +77,7 @@ class LossCurveHook(ChecksArguments, Hook):
         data_batch: Any = None,
         outputs: Any = None,
     ) -> None:
-        """Measure at every ``interval`` iterations and at the last one.
-
-        Args:
-            runner (Runner): The runner.
-            batch_idx (int): Iteration, from 0.
-            data_batch (Any): Unused.
-            outputs (Any): Unused.
-        """
+        """Measure at every ``interval`` iterations and at the last one."""
         if self.every_n_train_iters(
             runner, self.interval
         ) or self.is_last_train_iter(runner):
@@ -101,13 +93,10 @@ class LossCurveHook(ChecksArguments, Hook):
         runner.message_hub.update_scalar(STEPS, step)
         runner.visualizer.add_scalar('fixed_loss', loss, step)
 
+    @override
     @master_only
     def after_train(self, runner: Any) -> None:
-        """Draw the curves.
-
-        Args:
-            runner (Runner): The runner.
-        """
+        """Draw the curves."""
         history = runner.message_hub.log_scalars
         if 'train/loss' not in history:  # resumed after the end
             return
@@ -126,11 +115,11 @@ def draw_curves(losses: Curve, fixed: Curve | None = None) -> Figure:
     """Draw the loss of each iteration, and that on fixed noise beside it.
 
     Args:
-        losses (tuple[np.ndarray, np.ndarray]): Iterations and losses, (n,).
-        fixed (tuple[np.ndarray, np.ndarray], optional): Likewise, (m,).
+        losses: Iterations and losses, (n,).
+        fixed: Likewise, (m,).
 
     Returns:
-        matplotlib.figure.Figure: 1000 x 400 pixels with both, else 600 x 400.
+        1000 x 400 pixels with both, else 600 x 400.
     """
     from matplotlib.figure import Figure
 

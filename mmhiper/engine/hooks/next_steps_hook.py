@@ -8,6 +8,7 @@ from typing import Any
 
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
+from typing_extensions import override
 
 from mmhiper.engine.hooks.editor_of import config_of, editor_of
 from mmhiper.registry import HOOKS
@@ -27,21 +28,15 @@ class NextStepsHook(Hook):
     # After the last checkpoint, export and preview.
     priority = 'LOWEST'
 
+    @override
     def before_train(self, runner: Any) -> None:
-        """Note where this process begins.
-
-        Args:
-            runner (Runner): The runner, just resumed or new.
-        """
+        """Note where this process begins."""
         self._first = runner.iter
 
+    @override
     @master_only
     def after_run(self, runner: Any) -> None:
-        """Log the closing words.
-
-        Args:
-            runner (Runner): The runner.
-        """
+        """Log the closing words."""
         work_dir = Path(runner.work_dir)
         lines = [f'Done: {runner.iter} iterations.']
         if runner.iter == self._first:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer
+from typing_extensions import override
 
 from mmhiper.registry import HOOKS
 
@@ -17,13 +18,13 @@ def to_plain(value: Any) -> Any:
     """Turn a value into what ``torch.load(weights_only=True)`` accepts.
 
     Args:
-        value (Any): Nested containers of numbers, text, tensors, numpy
-            values and history buffers.
+        value: Nested containers of numbers, text, tensors, numpy values and
+            history buffers.
 
     Returns:
-        Any: The same with dicts, lists, tuples, Python numbers, text and
-        tensors. A history buffer becomes a dict of its lists and its
-        ``max_length``; anything unknown becomes its ``repr``.
+        The same with dicts, lists, tuples, Python numbers, text and tensors. A
+        history buffer becomes a dict of its lists and its ``max_length``;
+        anything unknown becomes its ``repr``.
     """
     if value is None or isinstance(value, torch.Tensor):
         return value
@@ -57,7 +58,7 @@ def drop_config(checkpoint: Mapping[str, Any]) -> None:
     learned has a record, ``meta['embedding']``.
 
     Args:
-        checkpoint (Mapping): The checkpoint, changed in place.
+        checkpoint: The checkpoint, changed in place.
     """
     meta = checkpoint.get('meta')
     hub = checkpoint.get('message_hub')
@@ -83,24 +84,16 @@ class PlainCheckpointHook(Hook):
     # After all hooks that add something to the checkpoint.
     priority = 'VERY_LOW'
 
+    @override
     def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
-        """Replace objects by plain values, and leave out the config.
-
-        Args:
-            runner (Runner): The runner.
-            checkpoint (dict): The checkpoint, changed in place.
-        """
+        """Replace objects by plain values, and leave out the config."""
         for key in set(checkpoint) - {'state_dict'}:
             checkpoint[key] = to_plain(checkpoint[key])
         drop_config(checkpoint)
 
+    @override
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
-        """Rebuild the log buffers, and drop a config before it is run.
-
-        Args:
-            runner (Runner): The runner.
-            checkpoint (dict): The checkpoint, changed in place.
-        """
+        """Rebuild the log buffers, and drop a config before it is run."""
         drop_config(checkpoint)
         scalars = checkpoint.get('message_hub', {}).get('log_scalars', {})
         for name, buffer in scalars.items():

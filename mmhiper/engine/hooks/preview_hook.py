@@ -9,6 +9,7 @@ import numpy as np
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from PIL import Image
+from typing_extensions import override
 
 from mmhiper.engine.hooks.editor_of import editor_of
 from mmhiper.engine.sources import sources_of
@@ -46,8 +47,8 @@ class PreviewHook(ChecksArguments, Hook):
     put one under the other in ``<work_dir>/timeline.png``.
 
     Args:
-        interval (int): Iterations between two previews. Defaults to 100.
-            The last iteration always gets one.
+        interval: Iterations between two previews. Defaults to 100. The last
+            iteration always gets one.
         **guidance: What all panels are drawn with: ``guidance_scale``,
             ``guidance_rescale`` and ``guidance_interval`` of the editor's
             ``infer``, by default as there.
@@ -75,12 +76,9 @@ class PreviewHook(ChecksArguments, Hook):
         self.interval = interval
         self.guidance = guidance
 
+    @override
     def before_train(self, runner: Any) -> None:
-        """Make up for a preview that a killed run did not come to draw.
-
-        Args:
-            runner (Runner): The runner, just resumed or new.
-        """
+        """Make up for a preview that a killed run did not come to draw."""
         # a mistake should not cost the iterations before the first preview
         editor_of(runner).guidance_of(**self.guidance)
         done = runner.iter
@@ -88,6 +86,7 @@ class PreviewHook(ChecksArguments, Hook):
         if done and due and not _file(runner, done).is_file():
             self._draw(runner, done)
 
+    @override
     def after_train_iter(
         self,
         runner: Any,
@@ -95,14 +94,7 @@ class PreviewHook(ChecksArguments, Hook):
         data_batch: Any = None,
         outputs: Any = None,
     ) -> None:
-        """Draw at every ``interval`` iterations and at the last one.
-
-        Args:
-            runner (Runner): The runner.
-            batch_idx (int): Iteration, from 0.
-            data_batch (Any): Unused.
-            outputs (Any): Unused.
-        """
+        """Draw at every ``interval`` iterations and at the last one."""
         if self.every_n_train_iters(
             runner, self.interval
         ) or self.is_last_train_iter(runner):
@@ -129,11 +121,9 @@ class PreviewHook(ChecksArguments, Hook):
         runner.visualizer.add_image('preview', np.array(picture), step)
 
     def _panels(self, runner: Any) -> list[Panel] | None:
-        """What the preview shows; None if the run is told to stop.
-
-        Drawing takes longer than many who stop a run wait, and is made up for
-        when the run is resumed.
-        """
+        """What the preview shows; None if the run is told to stop."""
+        # Drawing takes longer than many who stop a run wait, and is made up
+        # for when the run is resumed.
         if STOP.signum is not None:
             return None
         try:
@@ -153,13 +143,10 @@ class PreviewHook(ChecksArguments, Hook):
         panels = editor.preview(source=sources.pixels, **self.guidance)
         return [*sources.panels, *panels]
 
+    @override
     @master_only
     def after_train(self, runner: Any) -> None:
-        """Draw the timeline, if there are two previews or more.
-
-        Args:
-            runner (Runner): The runner.
-        """
+        """Draw the timeline, if there are two previews or more."""
         # Of these steps alone: the folder may have previews of another run.
         steps = {*range(self.interval, runner.iter, self.interval)}
         steps = {*steps, runner.iter}
@@ -184,11 +171,11 @@ def draw_timeline(files: dict[int, Path]) -> Image.Image:
     """Draw previews one under the other, each in one row.
 
     Args:
-        files (dict[int, Path]): Sheets of previews by their iterations.
+        files: Sheets of previews by their iterations.
 
     Returns:
-        PIL.Image.Image: A row for each, with its iteration; captions stand
-        where they differ from those of the row above.
+        A row for each, with its iteration; captions stand where they differ
+        from those of the row above.
     """
     rows: list[list[Panel]] = []
     captions: list[str] = []

@@ -6,6 +6,7 @@ from typing import Any
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
+from typing_extensions import override
 
 from mmhiper.registry import HOOKS
 from mmhiper.utils.arguments import ChecksArguments
@@ -17,7 +18,7 @@ class ProgressBarHook(ChecksArguments, Hook):
     """Show the iterations as one progress bar with the time left.
 
     Args:
-        description (str): Words before the bar. Defaults to 'training'.
+        description: Words before the bar. Defaults to 'training'.
     """
 
     # After the hooks that take time, so that the bar counts them.
@@ -26,12 +27,9 @@ class ProgressBarHook(ChecksArguments, Hook):
     def __init__(self, description: str = 'training') -> None:
         self.description = description
 
+    @override
     def before_train(self, runner: Any) -> None:
-        """Open the bar at the iteration where the run starts.
-
-        Args:
-            runner (Runner): The runner.
-        """
+        """Open the bar at the iteration where the run starts."""
         self.bar = progress_bar(
             total=runner.max_iters,
             initial=runner.iter,
@@ -40,6 +38,7 @@ class ProgressBarHook(ChecksArguments, Hook):
             dynamic_ncols=True,
         )
 
+    @override
     def after_train_iter(
         self,
         runner: Any,
@@ -47,20 +46,10 @@ class ProgressBarHook(ChecksArguments, Hook):
         data_batch: Any = None,
         outputs: Any = None,
     ) -> None:
-        """Advance the bar by one.
-
-        Args:
-            runner (Runner): The runner.
-            batch_idx (int): Iteration, from 0.
-            data_batch (Any): Unused.
-            outputs (Any): Unused.
-        """
+        """Advance the bar by one."""
         self.bar.update()
 
+    @override
     def after_train(self, runner: Any) -> None:
-        """Close the bar.
-
-        Args:
-            runner (Runner): The runner.
-        """
+        """Close the bar."""
         self.bar.close()

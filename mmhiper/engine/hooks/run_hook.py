@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mmengine.hooks import Hook
+from typing_extensions import override
 
 from mmhiper.registry import HOOKS
 from mmhiper.utils.errors import UserError
@@ -17,8 +18,8 @@ class RunHook(Hook):
     ``train`` adds it to each run.
 
     Args:
-        run (dict): Plain values: 'id', 'started', 'settings'.
-        resumed (str): The checkpoint that the run goes on from; '' for none.
+        run: Plain values: 'id', 'started', 'settings'.
+        resumed: The checkpoint that the run goes on from; '' for none.
     """
 
     # After CurriculumHook (NORMAL), which knows how long the run can be;
@@ -29,20 +30,14 @@ class RunHook(Hook):
         self.run = run
         self.resumed = resumed
 
+    @override
     def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
-        """Note the run.
-
-        Args:
-            runner (Runner): The runner.
-            checkpoint (dict): The checkpoint, changed in place.
-        """
+        """Note the run."""
         checkpoint['meta']['run'] = self.run
 
+    @override
     def before_train(self, runner: Any) -> None:
         """Refuse to be shorter than what is done.
-
-        Args:
-            runner (Runner): The runner, just resumed or new.
 
         Raises:
             ValueError: If more iterations are done than the run is to have.

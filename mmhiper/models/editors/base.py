@@ -10,12 +10,14 @@ from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
 from PIL import Image
 from torch import Tensor
+from typing_extensions import override
 
 from mmhiper.io.identity import Identity
 from mmhiper.io.record import VERSION
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.data_preprocessor import ImagePreprocessor
 from mmhiper.models.editors.moved import refusing_moved
+from mmhiper.models.editors.texts import check_texts
 from mmhiper.models.guidance import Guidance
 from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.models.vocabulary import Vocabulary
@@ -27,7 +29,6 @@ from mmhiper.utils.arguments import (
     checked,
 )
 from mmhiper.utils.errors import UserError
-from mmhiper.utils.names import check_unicode
 
 Preprocessing = Annotated[dict[str, Any] | None, ValuesOf(ImagePreprocessor)]
 
@@ -39,11 +40,10 @@ class Editor(KeepsArguments, BaseModel):
     picture (:class:`InversionEditor`).
 
     Args:
-        sd (dict or StableDiffusion): The frozen model or its config.
-        data_preprocessor (dict, optional): Config of the preprocessor, by
-            default :class:`ImagePreprocessor` at the backbone's resolution.
-        val_prompts (str or list[str], optional): Prompts that previews draw
-            too, with what was learned.
+        sd: The frozen model or its config.
+        data_preprocessor: Config of the preprocessor, by default
+            :class:`ImagePreprocessor` at the backbone's resolution.
+        val_prompts: Prompts that previews draw too, with what was learned.
 
     Raises:
         ValueError: If a validation prompt is empty, or a keyword one of
@@ -62,6 +62,7 @@ class Editor(KeepsArguments, BaseModel):
     deterministic = False
     sd: StableDiffusion
 
+    @override
     def __init_subclass__(cls, **options: Any) -> None:
         """Has constructor and ``infer`` check what they are given.
 
@@ -107,6 +108,7 @@ class Editor(KeepsArguments, BaseModel):
         if self.val_prompts:
             check_texts('val_prompts', self.val_prompts)
 
+    @override
     def _apply(self, fn: Any, recurse: bool = True) -> Editor:
         """Moves the frozen model along with the embedding."""
         self.sd._apply(fn, recurse)
@@ -118,6 +120,7 @@ class Editor(KeepsArguments, BaseModel):
         """Whether a training step may leave parameters without gradient."""
         return False
 
+    @override
     def init_weights(self) -> None:
         """Does nothing: all weights are set when the editor is built."""
 
@@ -127,6 +130,7 @@ class Editor(KeepsArguments, BaseModel):
         return self.sd.vocabulary
 
     # --------------------------------------------------------------- the step
+    @override
     def forward(
         self,
         inputs: Tensor,
@@ -136,16 +140,15 @@ class Editor(KeepsArguments, BaseModel):
         """Runs a step, as MMEngine's loops call it.
 
         Args:
-            inputs (Tensor): Preprocessed pictures, (B, 3, S, S) in [-1, 1].
-            data_samples (list[BaseDataElement]): B elements with
-                ``image_key`` (set by the preprocessor) and ``image_index``.
-            mode (str): 'loss', 'predict' or 'tensor'.
+            inputs: Preprocessed pictures, (B, 3, S, S) in [-1, 1].
+            data_samples: B elements with ``image_key`` (set by the
+                preprocessor) and ``image_index``.
+            mode: 'loss', 'predict' or 'tensor'.
 
         Returns:
-            dict, list or Tensor: 'loss': the losses. 'predict': the elements,
-            each with ``edited``, the edited picture, (3, S, S) uint8.
-            'tensor': the output of the U-Net in a training step,
-            (B, 4, h, w) fp32.
+            'loss': the losses. 'predict': the elements, each with ``edited``,
+            the edited picture, (3, S, S) uint8. 'tensor': the output of the
+            U-Net in a training step, (B, 4, h, w) fp32.
 
         Raises:
             ValueError: If the mode is unknown.
@@ -167,12 +170,11 @@ class Editor(KeepsArguments, BaseModel):
         """The loss of one step.
 
         Args:
-            inputs (Tensor): (B, 3, S, S) in [-1, 1].
-            data_samples (list[BaseDataElement]): See :meth:`forward`.
+            inputs: (B, 3, S, S) in [-1, 1].
+            data_samples: See :meth:`forward`.
 
         Returns:
-            dict[str, Tensor]: 'loss', a scalar; other terms, and numbers for
-            the log.
+            'loss', a scalar; other terms, and numbers for the log.
         """
 
     @abstractmethod
@@ -182,11 +184,11 @@ class Editor(KeepsArguments, BaseModel):
         """What the model makes of a training step, and what it should.
 
         Args:
-            inputs (Tensor): (B, 3, S, S) in [-1, 1].
-            data_samples (list[BaseDataElement]): See :meth:`forward`.
+            inputs: (B, 3, S, S) in [-1, 1].
+            data_samples: See :meth:`forward`.
 
         Returns:
-            tuple[Tensor, Tensor]: Both (B, 4, h, w) fp32.
+            Both (B, 4, h, w) fp32.
         """
 
     @abstractmethod
@@ -196,18 +198,17 @@ class Editor(KeepsArguments, BaseModel):
         """Draws the edit that the config describes.
 
         Args:
-            data_samples (list[BaseDataElement]): See :meth:`forward`.
+            data_samples: See :meth:`forward`.
 
         Returns:
-            list[BaseDataElement]: The same, with ``edited``, (3, S, S) uint8.
+            The same, with ``edited``, (3, S, S) uint8.
         """
 
     def check_learnable(self, data_samples: list[BaseDataElement]) -> None:
         """Refuses a training that can learn nothing, before it starts.
 
         Args:
-            data_samples (list[BaseDataElement]): Of all source pictures, not
-                preprocessed.
+            data_samples: Of all source pictures, not preprocessed.
 
         Raises:
             ValueError: With what keeps it from learning, and the cure.
@@ -217,11 +218,11 @@ class Editor(KeepsArguments, BaseModel):
         """What a source picture is one of several pictures of.
 
         Args:
-            sample (BaseDataElement): Of the picture.
+            sample: Of the picture.
 
         Returns:
-            str: The same for all pictures that are to tell one subject from
-            the rest of a picture.
+            The same for all pictures that are to tell one subject from the
+            rest of a picture.
         """
         return ''
 
@@ -234,14 +235,13 @@ class Editor(KeepsArguments, BaseModel):
         """Losses that show the progress of a training without noise.
 
         Args:
-            inputs (Tensor): All source pictures, (K, 3, S, S) in [-1, 1].
-            data_samples (list[BaseDataElement]): K elements, see
-                :meth:`forward`.
-            draws (int): How much work to spend on it.
+            inputs: All source pictures, (K, 3, S, S) in [-1, 1].
+            data_samples: K elements, see :meth:`forward`.
+            draws: How much work to spend on it.
 
         Returns:
-            Tensor, optional: (n,), of the same draws at each call; None for
-            an editor that has no such losses.
+            (n,), of the same draws at each call; None for an editor that has
+            no such losses.
         """
         return None
 
@@ -251,12 +251,12 @@ class Editor(KeepsArguments, BaseModel):
         """The same from what a training has logged, at its ends.
 
         Args:
-            history (Mapping[str, Tensor]): The numbers of each iteration, by
-                the names that :meth:`loss` gives them.
+            history: The numbers of each iteration, by the names that
+                :meth:`loss` gives them.
 
         Returns:
-            tuple[Tensor, Tensor], optional: Before and after, (n,) each; None
-            for an editor whose steps are not of the same things.
+            Before and after, (n,) each; None for an editor whose steps are not
+            of the same things.
         """
         return None
 
@@ -264,11 +264,11 @@ class Editor(KeepsArguments, BaseModel):
         """Where in the noise a training step was.
 
         Args:
-            iteration (int): From 0.
-            log (Mapping[str, float]): What the step returned.
+            iteration: From 0.
+            log: What the step returned.
 
         Returns:
-            str: Such as ' (timestep 412)'; empty where it is not known.
+            Such as ' (timestep 412)'; empty where it is not known.
         """
         return ''
 
@@ -278,11 +278,11 @@ class Editor(KeepsArguments, BaseModel):
         """Draws pictures of prompts.
 
         Args:
-            prompt (str or list[str]): P prompts.
+            prompt: P prompts.
             **options: What an editor of this kind knows.
 
         Returns:
-            dict: 'samples': pictures, see there.
+            'samples': pictures, see there.
         """
 
     @classmethod
@@ -290,7 +290,7 @@ class Editor(KeepsArguments, BaseModel):
         """What :meth:`infer` takes as ``**options``.
 
         Returns:
-            dict[str, Argument], optional: By name; None if any.
+            By name; None if any.
         """
         return None
 
@@ -306,16 +306,16 @@ class Editor(KeepsArguments, BaseModel):
         """Draws the panels that show how far the training is.
 
         Args:
-            num_inference_steps (int): Steps of the scheduler.
-            guidance_scale (float, optional): See :meth:`infer`.
-            seed (int): Seed of the noise.
-            source (Tensor, optional): The source pictures, (B, 3, S, S) in
-                [-1, 1], for editors that show more of them.
+            num_inference_steps: Steps of the scheduler.
+            guidance_scale: See :meth:`infer`.
+            seed: Seed of the noise.
+            source: The source pictures, (B, 3, S, S) in [-1, 1], for editors
+                that show more of them.
             **guidance: ``guidance_rescale`` and ``guidance_interval``, see
                 :meth:`infer`.
 
         Returns:
-            list[tuple[str, PIL.Image.Image]]: Captions and pictures.
+            Captions and pictures.
         """
 
     @property
@@ -332,12 +332,12 @@ class Editor(KeepsArguments, BaseModel):
         """The guidance that options of :meth:`infer` mean.
 
         Args:
-            guidance_scale (float, optional): See :meth:`infer`.
-            guidance_rescale (float): Likewise.
-            guidance_interval (pair, optional): Likewise.
+            guidance_scale: See :meth:`infer`.
+            guidance_rescale: Likewise.
+            guidance_interval: Likewise.
 
         Returns:
-            Guidance: With the scale that is really used.
+            With the scale that is really used.
 
         Raises:
             ValueError: If one is out of its range.
@@ -350,9 +350,8 @@ class Editor(KeepsArguments, BaseModel):
         """What a test draws with what was learned and without.
 
         Returns:
-            list[tuple[str, Conditioning, Conditioning]]: Per prompt its text
-            in plain words, the editor's conditioning, and the plain text's,
-            one text each.
+            Per prompt its text in plain words, the editor's conditioning, and
+            the plain text's, one text each.
 
         Raises:
             ValueError: If this editor cannot be tested that way.
@@ -363,11 +362,11 @@ class Editor(KeepsArguments, BaseModel):
         """Whether a comparison shows what a source picture shows.
 
         Args:
-            number (int): Which of :meth:`comparisons`.
-            sample (BaseDataElement): Of a source picture.
+            number: Which of :meth:`comparisons`.
+            sample: Of a source picture.
 
         Returns:
-            bool: Always, for an editor of one subject.
+            Always, for an editor of one subject.
         """
         return True
 
@@ -380,8 +379,8 @@ class Editor(KeepsArguments, BaseModel):
         """This editor as a plain pipeline of diffusers.
 
         Returns:
-            EmbedsPipeline: See :func:`mmhiper.to_diffusers`; an editor may
-            return a pipeline alone.
+            See :func:`mmhiper.to_diffusers`; an editor may return a pipeline
+            alone.
 
         Raises:
             ValueError: If it does more than to condition.
@@ -400,7 +399,7 @@ class Editor(KeepsArguments, BaseModel):
         """The learned tensors, detached copies on the CPU.
 
         Returns:
-            dict[str, Tensor]: By their names in the state dict.
+            By their names in the state dict.
         """
         return {
             name: tensor.detach().cpu().clone()
@@ -414,7 +413,7 @@ class Editor(KeepsArguments, BaseModel):
         editor and its frozen model were constructed with.
 
         Returns:
-            dict[str, Any]: The record, see :mod:`mmhiper.io.record`.
+            The record, see :mod:`mmhiper.io.record`.
         """
         arguments = self.given_arguments()
         arguments.pop('sd', None)
@@ -429,17 +428,17 @@ class Editor(KeepsArguments, BaseModel):
         """What the embedding belongs to, by the names of `Identity`."""
         return dict(editor=type(self).__name__, backbone=self.sd.backbone)
 
+    @override
     def _save_to_state_dict(
         self, destination: Any, prefix: str, keep_vars: bool
     ) -> None:
-        """Notes editor and backbone in the metadata of the state dict.
-
-        PyTorch keeps this record through saving and loading (weights-only
-        too), and a state dict stays a mapping of names to tensors.
-        """
+        """Notes editor and backbone in the metadata of the state dict."""
+        # PyTorch keeps this record through saving and loading (weights-only
+        # too), and a state dict stays a mapping of names to tensors.
         super()._save_to_state_dict(destination, prefix, keep_vars)
         destination._metadata[prefix[:-1]].update(self._record())
 
+    @override
     def _load_from_state_dict(
         self,
         state_dict: dict[str, Any],
@@ -447,11 +446,9 @@ class Editor(KeepsArguments, BaseModel):
         local_metadata: dict[str, Any],
         *args: Any,
     ) -> None:
-        """Refuses what was not learned by this editor on this backbone.
-
-        Checked here because both loaders, PyTorch's and MMEngine's (which
-        only warns), come through this method.
-        """
+        """Refuses what was not learned by this editor on this backbone."""
+        # Checked here because both loaders, PyTorch's and MMEngine's (which
+        # only warns), come through this method.
         found = {
             name.removeprefix(prefix): tensor
             for name, tensor in state_dict.items()
@@ -474,78 +471,3 @@ def _check_finite(state: Mapping[str, Tensor]) -> None:
                 'infinite: its training diverged. Take an earlier checkpoint, '
                 'or train again with a smaller learning rate.'
             )
-
-
-def check_texts(name: str, texts: Sequence[str]) -> None:
-    """Refuses empty texts, and such that no tokenizer takes.
-
-    Args:
-        name (str): Of the argument, for the message.
-        texts (Sequence[str]): Texts.
-
-    Raises:
-        ValueError: If there is none, or one is empty or no string.
-    """
-    if not texts:
-        raise UserError(f'`{name}` must hold at least one text, got none.')
-    for text in texts:
-        if not isinstance(text, str) or not text.strip():
-            raise UserError(
-                f'`{name}` must be a text that says what is in the picture, '
-                f'but got {text!r}.'
-            )
-        check_unicode(name, text)
-
-
-def check_differs(
-    sd: StableDiffusion,
-    source: str,
-    target: str,
-    max_tokens: int | None = None,
-) -> None:
-    """Refuses an edit to the text that the picture has already.
-
-    Args:
-        sd (StableDiffusion): The frozen model, which says what is the same.
-        source (str): What the picture shows.
-        target (str): The edit.
-        max_tokens (int, optional): Tokens of each that are read.
-
-    Raises:
-        ValueError: If the model reads the same in both.
-    """
-    ids = [sd.vocabulary.encode([t], max_tokens) for t in (source, target)]
-    if (ids[0] == ids[1]).all():
-        cut = (
-            ''
-            if max_tokens is None or source == target
-            else (f' (its first {max_tokens} tokens are read)')
-        )
-        raise UserError(
-            f'`target_text` must be another text than `source_text`, but to '
-            f'the model {target!r} is the same as {source!r}{cut}: the edit '
-            'would change nothing. Say in it what is to become of the picture.'
-        )
-
-
-def expand_negative(negative: str | Sequence[str], count: int) -> list[str]:
-    """One negative prompt per prompt.
-
-    Args:
-        negative (str or Sequence[str]): One for all, or one each.
-        count (int): The number of prompts.
-
-    Returns:
-        list[str]: As many.
-
-    Raises:
-        ValueError: If the numbers differ.
-    """
-    if isinstance(negative, str):
-        return [negative] * count
-    if len(negative) != count:
-        raise UserError(
-            f'`negative_prompt` must be one text or one for each of {count} '
-            f'prompts, but got {len(negative)}.'
-        )
-    return list(negative)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from mmengine.dist import get_world_size
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
+from typing_extensions import override
 
 from mmhiper.models.attention import AttentionControl
 from mmhiper.models.conditioning import Conditioning
@@ -49,11 +50,10 @@ class CurriculumEditor(InversionEditor):
     :meth:`negative` if ``learns_negative``.
 
     Args:
-        sd (dict or StableDiffusion): The frozen model or its config.
-        source_text (str): What the picture shows.
-        num_inner_steps (int): The most optimisation steps of the first
-            timestep.
-        inner_steps (str): Those of timestep i: 'decaying', which is
+        sd: The frozen model or its config.
+        source_text: What the picture shows.
+        num_inner_steps: The most optimisation steps of the first timestep.
+        inner_steps: Those of timestep i: 'decaying', which is
             ``ceil(num_inner_steps * exp(-0.1 i))``, or 'constant'.
         **options: See :class:`InversionEditor`.
 
@@ -109,8 +109,8 @@ class CurriculumEditor(InversionEditor):
         register_host_buffer(self, 'progress', progress)
         self._fixed: Tensor | None = None
 
+    @override
     def forget(self) -> None:
-        """Drops what can be computed again."""
         super().forget()
         self._fixed = None
 
@@ -144,10 +144,10 @@ class CurriculumEditor(InversionEditor):
         """The most optimisation steps of a timestep.
 
         Args:
-            step (int): i.
+            step: i.
 
         Returns:
-            int: At least 1.
+            At least 1.
         """
         return INNER_STEPS[self.inner_steps](self.num_inner_steps, step)
 
@@ -155,7 +155,7 @@ class CurriculumEditor(InversionEditor):
         """What this timestep learns.
 
         Returns:
-            list[nn.Parameter]: Empty when all are done.
+            Empty when all are done.
         """
         if self.finished:
             return []
@@ -168,11 +168,11 @@ class CurriculumEditor(InversionEditor):
         """Counts an optimisation step.
 
         Args:
-            loss (float): The loss that it was taken on.
+            loss: The loss that it was taken on.
 
         Returns:
-            bool: Whether the timestep is done: the loss was below
-            ``1e-5 + 2e-5 i``, or that was its last step.
+            Whether the timestep is done: the loss was below ``1e-5 + 2e-5 i``,
+            or that was its last step.
         """
         self.progress[1] += 1
         if loss < 1e-5 + 2e-5 * self.position:
@@ -189,6 +189,7 @@ class CurriculumEditor(InversionEditor):
         if not self.finished:
             self.embedding.warm_start(self.position)
 
+    @override
     def check_inverted(self) -> None:
         """Says when not all timesteps are trained.
 
@@ -204,12 +205,14 @@ class CurriculumEditor(InversionEditor):
                 stacklevel=2,
             )
 
+    @override
     def describe_step(self, iteration: int, log: Mapping[str, float]) -> str:
         """See :meth:`Editor.describe_step`; timesteps from 1."""
         if 'timestep' not in log:
             return ''
         return f' (timestep {int(log["timestep"])} of {self.num_steps})'
 
+    @override
     def losses_of_log(
         self, history: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor] | None:
@@ -226,6 +229,7 @@ class CurriculumEditor(InversionEditor):
         return first, torch.stack([losses[-1] for losses in ends.values()])
 
     # ------------------------------------------------------------- training
+    @override
     def train_step(
         self, data: dict[str, Any], optim_wrapper: Any
     ) -> dict[str, Tensor]:
@@ -235,13 +239,12 @@ class CurriculumEditor(InversionEditor):
         checkpoint holds what is still needed.
 
         Args:
-            data (dict): A batch of the dataset with one picture.
-            optim_wrapper (OptimWrapper): Its rate is that of the config times
-                :attr:`rate`.
+            data: A batch of the dataset with one picture.
+            optim_wrapper: Its rate is that of the config times :attr:`rate`.
 
         Returns:
-            dict[str, Tensor]: As :meth:`loss`, for the log; a loss of 0 when
-            nothing is left to learn.
+            As :meth:`loss`, for the log; a loss of 0 when nothing is left to
+            learn.
         """
         if self.finished:
             return dict(loss=torch.zeros(()))
@@ -260,30 +263,26 @@ class CurriculumEditor(InversionEditor):
         """The source text with what is learned for this timestep.
 
         Returns:
-            Conditioning: One text; gradients reach the embedding.
+            One text; gradients reach the embedding.
         """
 
     def training_controls(self) -> list[AttentionControl]:
         """What sees attention while the learned branch is computed.
 
         Returns:
-            list[AttentionControl]: None by default.
+            None by default.
         """
         return []
 
+    @override
     def loss(
         self, inputs: Tensor, data_samples: list[BaseDataElement]
     ) -> dict[str, Tensor]:
         """The loss of one optimisation step, and where the training is.
 
-        Args:
-            inputs (Tensor): (1, 3, S, S) in [-1, 1].
-            data_samples (list[BaseDataElement]): One, with ``image_key``.
-
         Returns:
-            dict[str, Tensor]: 'loss', of its parts 'latent' (only 'loss' is
-            optimised), and, for the log, 'timestep' (i, from 1) and
-            'inner_step' (from 1).
+            'loss', of its parts 'latent' (only 'loss' is optimised), and, for
+            the log, 'timestep' (i, from 1) and 'inner_step' (from 1).
 
         Raises:
             ValueError: If there are several processes.
@@ -303,18 +302,15 @@ class CurriculumEditor(InversionEditor):
             inner_step=torch.tensor(self.inner_step + 1.0),
         )
 
+    @override
     def predict_training_step(
         self, inputs: Tensor, data_samples: list[BaseDataElement]
     ) -> tuple[Tensor, Tensor]:
         """Takes the guided step from the latents reached so far.
 
-        Args:
-            inputs (Tensor): (1, 3, S, S) in [-1, 1].
-            data_samples (list[BaseDataElement]): One, with ``image_key``.
-
         Returns:
-            tuple[Tensor, Tensor]: Where it leads, and z*_{t-1}, where it
-            should; both (1, 4, h, w) fp32.
+            Where it leads, and z*_{t-1}, where it should; both (1, 4, h, w)
+            fp32.
         """
         inversion = self.invert(inputs, data_samples)
         if self.finished:
@@ -324,18 +320,12 @@ class CurriculumEditor(InversionEditor):
             )
         return self._step(), inversion.latents[-2 - self.position]
 
+    @override
     @torch.no_grad()
     def invert(
         self, inputs: Tensor, data_samples: list[BaseDataElement]
     ) -> Inversion:
         """Inverts the picture; a training begins or goes on from there.
-
-        Args:
-            inputs (Tensor): (1, 3, S, S) in [-1, 1].
-            data_samples (list[BaseDataElement]): One, with ``image_key``.
-
-        Returns:
-            Inversion: Of the picture.
 
         Raises:
             ValueError: If a resumed training gets another picture.
@@ -357,11 +347,8 @@ class CurriculumEditor(InversionEditor):
         return inversion
 
     def _step(self) -> Tensor:
-        """One guided DDIM step from the latents reached so far.
-
-        Returns:
-            Tensor: (1, 4, h, w); gradients reach the embedding.
-        """
+        """One guided DDIM step from the latents reached so far."""
+        # (1, 4, h, w); gradients reach the embedding
         t = self.timesteps()[self.position]
         if self._fixed is None:
             with torch.no_grad(), self.control():

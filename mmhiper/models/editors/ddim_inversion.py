@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing_extensions import override
+
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.editors.inversion import InversionEditor
 from mmhiper.registry import MODELS
@@ -27,14 +29,7 @@ class NegativePromptInversion(InversionEditor):
 
     has_own_negative = True
 
+    @override
     def negative(self, text: Conditioning, step: int) -> Conditioning:
-        """The source text.
-
-        Args:
-            text (Conditioning): B texts.
-            step (int): In [0, T).
-
-        Returns:
-            Conditioning: B times the source text.
-        """
+        """The source text."""
         return Conditioning(self.source).repeat_interleave(len(text))

@@ -12,6 +12,7 @@ import torch
 from mmengine.structures import BaseDataElement
 from PIL import Image
 from torch import Tensor, nn
+from typing_extensions import override
 
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.denoising import (
@@ -23,19 +24,15 @@ from mmhiper.models.denoising import (
     masked_means,
 )
 from mmhiper.models.drawing import draw, same_noise
-from mmhiper.models.editors.base import (
-    Editor,
-    Preprocessing,
-    check_texts,
-    expand_negative,
-)
+from mmhiper.models.editors.base import Editor, Preprocessing
+from mmhiper.models.editors.texts import check_texts, expand_negative
 from mmhiper.models.foreign_words import warn_unknown
 from mmhiper.models.loss_weights import check_loss_weights, snr_weights
 from mmhiper.models.pipelines import EmbedsPipeline, make_pipeline
 from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.utils.arguments import Argument, parameters_of
 from mmhiper.utils.errors import UserError
-from mmhiper.utils.pictures import (
+from mmhiper.utils.pixels import (
     as_return_type,
     check_return_type,
     to_pil,
@@ -53,21 +50,21 @@ class EmbeddingEditor(Editor):
     :meth:`edit_condition`, :meth:`preview_conditions`.
 
     Args:
-        sd (dict or StableDiffusion): See :class:`Editor`.
-        data_preprocessor (dict, optional): Likewise.
-        val_prompts (str or list[str], optional): Likewise.
-        hold_outside (float): Weight of a second term in the loss of a picture
-            with a mask: outside of it, the mean squared difference to what
-            the frozen model predicts from plain words
-            (:meth:`plain_condition`). It holds the surroundings, of which a
-            mask leaves nothing to learn, for one more pass through the U-Net.
-        noise_offset (float): Share of one more normal number for each picture
-            and channel in the noise of training, constant over the picture:
-            so mean brightness is learned too. 0.1 where it is used.
-        min_snr_gamma (float, optional): Weighs each picture's loss by its
-            timestep, as arXiv 2303.09556 does (5 there); see
-            :func:`snr_weights`. None weighs all alike.
-        debiased (bool): Weighs it as arXiv 2310.08442 does, instead.
+        sd: See :class:`Editor`.
+        data_preprocessor: Likewise.
+        val_prompts: Likewise.
+        hold_outside: Weight of a second term in the loss of a picture with a
+            mask: outside of it, the mean squared difference to what the frozen
+            model predicts from plain words (:meth:`plain_condition`). It holds
+            the surroundings, of which a mask leaves nothing to learn, for one
+            more pass through the U-Net.
+        noise_offset: Share of one more normal number for each picture and
+            channel in the noise of training, constant over the picture: so
+            mean brightness is learned too. 0.1 where it is used.
+        min_snr_gamma: Weighs each picture's loss by its timestep, as arXiv
+            2303.09556 does (5 there); see :func:`snr_weights`. None weighs all
+            alike.
+        debiased: Weighs it as arXiv 2310.08442 does, instead.
 
     Raises:
         ValueError: If a number is out of its range; see :class:`Editor`.
@@ -99,6 +96,7 @@ class EmbeddingEditor(Editor):
         # Of the last training steps: iteration, and (B,) on the CPU.
         self._timesteps: deque[tuple[int, Tensor]] = deque(maxlen=1000)
 
+    @override
     def _apply(self, fn: Any, recurse: bool = True) -> Editor:
         """Forgets latents that lie on the old device."""
         self._latents.clear()
@@ -112,10 +110,10 @@ class EmbeddingEditor(Editor):
         """The conditioning of a training step; gradients reach the embedding.
 
         Args:
-            data_samples (list[BaseDataElement]): See :meth:`forward`.
+            data_samples: See :meth:`forward`.
 
         Returns:
-            Conditioning: B texts.
+            B texts.
         """
 
     @abstractmethod
@@ -126,10 +124,10 @@ class EmbeddingEditor(Editor):
         :meth:`infer`.
 
         Args:
-            prompts (list[str]): B prompts.
+            prompts: B prompts.
 
         Returns:
-            Conditioning: B texts.
+            B texts.
         """
 
     @abstractmethod
@@ -139,10 +137,10 @@ class EmbeddingEditor(Editor):
         """The conditioning of the edit that the config describes.
 
         Args:
-            data_samples (list[BaseDataElement]): See :meth:`forward`.
+            data_samples: See :meth:`forward`.
 
         Returns:
-            Conditioning: B texts.
+            B texts.
         """
 
     @abstractmethod
@@ -150,7 +148,7 @@ class EmbeddingEditor(Editor):
         """What a preview draws beside the source and the ``val_prompts``.
 
         Returns:
-            list[tuple[str, Conditioning]]: Captions, and one text each.
+            Captions, and one text each.
         """
 
     def plain_condition(
@@ -159,10 +157,10 @@ class EmbeddingEditor(Editor):
         """The conditioning of a training step, had nothing been learned.
 
         Args:
-            data_samples (list[BaseDataElement]): See :meth:`forward`.
+            data_samples: See :meth:`forward`.
 
         Returns:
-            Conditioning: B texts.
+            B texts.
 
         Raises:
             ValueError: If this editor has none.
@@ -176,11 +174,10 @@ class EmbeddingEditor(Editor):
         """The conditioning of :meth:`fixed_losses`.
 
         Args:
-            sample (BaseDataElement): See :meth:`forward`.
+            sample: See :meth:`forward`.
 
         Returns:
-            Conditioning: One text; it depends on the picture and on what was
-            learned alone.
+            One text; it depends on the picture and on what was learned alone.
         """
         return self.train_condition([sample])
 
@@ -188,29 +185,22 @@ class EmbeddingEditor(Editor):
         """Which source image each data element is.
 
         Args:
-            data_samples (list[BaseDataElement]): Elements that may carry
-                ``image_index``, by default 0.
+            data_samples: Elements that may carry ``image_index``, by default
+                0.
 
         Returns:
-            Tensor: (B,) integers.
+            (B,) integers.
         """
         return torch.tensor(
             [sample.get('image_index', 0) for sample in data_samples]
         )
 
     # ------------------------------------------------------------- training
+    @override
     def loss(
         self, inputs: Tensor, data_samples: list[BaseDataElement]
     ) -> dict[str, Tensor]:
-        """The loss of one step, the mean over its pictures.
-
-        Args:
-            inputs (Tensor): (B, 3, S, S) in [-1, 1].
-            data_samples (list[BaseDataElement]): See :meth:`forward`.
-
-        Returns:
-            dict[str, Tensor]: 'loss', a scalar.
-        """
+        """The loss of one step, the mean over its pictures."""
         return dict(loss=self.image_losses(inputs, data_samples).mean())
 
     def image_losses(
@@ -221,11 +211,11 @@ class EmbeddingEditor(Editor):
         That of latent diffusion (arXiv 2112.10752, eq. 3), weighed.
 
         Args:
-            inputs (Tensor): (B, 3, S, S) in [-1, 1].
-            data_samples (list[BaseDataElement]): See :meth:`forward`.
+            inputs: (B, 3, S, S) in [-1, 1].
+            data_samples: See :meth:`forward`.
 
         Returns:
-            Tensor: (B,).
+            (B,).
         """
         draw = self._draw_step(inputs, data_samples)
         output, target = self.predict_draw(
@@ -251,18 +241,11 @@ class EmbeddingEditor(Editor):
         held = masked_means(output, plain, outside)
         return weights * (losses + self.hold_outside * held)
 
+    @override
     def predict_training_step(
         self, inputs: Tensor, data_samples: list[BaseDataElement]
     ) -> tuple[Tensor, Tensor]:
-        """Draws a step's noise and has the U-Net undo it; no loss needs it.
-
-        Args:
-            inputs (Tensor): (B, 3, S, S) in [-1, 1].
-            data_samples (list[BaseDataElement]): See :meth:`forward`.
-
-        Returns:
-            tuple[Tensor, Tensor]: Output and target, both (B, 4, h, w) fp32.
-        """
+        """Draws a step's noise and has the U-Net undo it; no loss needs it."""
         return self.predict_draw(
             self._draw_step(inputs, data_samples),
             self.train_condition(data_samples),
@@ -277,11 +260,11 @@ class EmbeddingEditor(Editor):
         another target overrides this.
 
         Args:
-            draw (Draw): B clean latents, their noise and timesteps.
-            conditioning (Conditioning): B texts; gradients reach them.
+            draw: B clean latents, their noise and timesteps.
+            conditioning: B texts; gradients reach them.
 
         Returns:
-            tuple[Tensor, Tensor]: Output and target, both (B, 4, h, w) fp32.
+            Output and target, both (B, 4, h, w) fp32.
         """
         return denoise(self.sd, draw, conditioning)
 
@@ -303,21 +286,14 @@ class EmbeddingEditor(Editor):
         self._timesteps.append((iteration, draw.timesteps))
         return draw
 
+    @override
     def describe_step(self, iteration: int, log: Mapping[str, float]) -> str:
-        """Where in the noise a training step was.
-
-        Args:
-            iteration (int): From 0.
-            log (Mapping[str, float]): What the step returned.
-
-        Returns:
-            str: Such as ' (timestep 412)'; empty where it is not known.
-        """
         timesteps = dict(self._timesteps).get(iteration)
         if timesteps is None:
             return ''
         return f' (timestep {", ".join(map(str, timesteps.tolist()))})'
 
+    @override
     @torch.no_grad()
     def fixed_losses(
         self,
@@ -331,15 +307,9 @@ class EmbeddingEditor(Editor):
         training, which the loss of one step hides in its random timestep.
         All timesteps count alike, and no noise has an offset.
 
-        Args:
-            inputs (Tensor): All source pictures, (K, 3, S, S) in [-1, 1].
-            data_samples (list[BaseDataElement]): K elements, see
-                :meth:`forward`.
-            draws (int): Draws of noise, at least one per picture.
-
         Returns:
-            Tensor: (n,), one of each draw, n a multiple of K; None for an
-            editor that has no such losses.
+            (n,), one of each draw, n a multiple of K; None for an editor that
+            has no such losses.
         """
         seed, _ = run_state()
         count = max(1, draws // len(data_samples)) * len(data_samples)
@@ -362,24 +332,18 @@ class EmbeddingEditor(Editor):
             losses.append(masked_means(output, target, masks))
         return torch.cat(losses)
 
+    @override
     @torch.no_grad()
     def predict(
         self, data_samples: list[BaseDataElement]
     ) -> list[BaseDataElement]:
-        """Draws the edit that the config describes.
-
-        Args:
-            data_samples (list[BaseDataElement]): See :meth:`forward`.
-
-        Returns:
-            list[BaseDataElement]: The same, with ``edited``, (3, S, S) uint8.
-        """
         pixels = self.sample(self.edit_condition(data_samples))
         for sample, picture in zip(data_samples, pixels, strict=True):
             sample.set_data(dict(edited=to_uint8(picture)))
         return data_samples
 
     # -------------------------------------------------------------- drawing
+    @override
     @torch.no_grad()
     def infer(
         self,
@@ -405,43 +369,39 @@ class EmbeddingEditor(Editor):
         """Draws pictures of prompts.
 
         Args:
-            prompt (str or list[str]): P prompts.
-            height (int, optional): In pixels, by default the backbone's own.
-            width (int, optional): Likewise.
-            num_inference_steps (int): Steps of the scheduler.
-            guidance_scale (float, optional): Classifier-free guidance; none
-                up to 1. Defaults to :attr:`default_guidance`, the backbone's
-                own.
-            negative_prompt (str or list[str], optional): What to move away
-                from, one for all prompts or one each. Defaults to ''; for a
-                backbone whose config says so (Stable Diffusion XL), to zeros.
-            num_images_per_prompt (int): Pictures per prompt.
-            eta (float): 0 is deterministic DDIM, 1 as noisy as DDPM; of DDIM
-                alone.
-            generator (torch.Generator or list of them, optional): Source of
-                randomness in place of ``seed``, one for the batch or one per
-                picture.
-            latents (Tensor, optional): Noise to start from, (B, 4, h, w) with
-                B = P * num_images_per_prompt.
-            show_progress (bool): Whether to show a progress bar.
-            seed (int): Picture i of the run (prompt by prompt) draws from a
+            prompt: P prompts.
+            height: In pixels, by default the backbone's own.
+            width: Likewise.
+            num_inference_steps: Steps of the scheduler.
+            guidance_scale: Classifier-free guidance; none up to 1. Defaults to
+                :attr:`default_guidance`, the backbone's own.
+            negative_prompt: What to move away from, one for all prompts or one
+                each. Defaults to ''; for a backbone whose config says so
+                (Stable Diffusion XL), to zeros.
+            num_images_per_prompt: Pictures per prompt.
+            eta: 0 is deterministic DDIM, 1 as noisy as DDPM; of DDIM alone.
+            generator: Source of randomness in place of ``seed``, one for the
+                batch or one per picture.
+            latents: Noise to start from, (B, 4, h, w) with B = P *
+                num_images_per_prompt.
+            show_progress: Whether to show a progress bar.
+            seed: Picture i of the run (prompt by prompt) draws from a
                 generator of its own, seeded with ``seed + i``: so it is the
                 same picture in any batch and whatever ran before. The global
                 generators are neither used nor changed.
-            return_type (str): 'image', 'tensor' or 'numpy'.
-            guidance_rescale (float): Share, in [0, 1], by which the contrast
-                that guidance adds is undone, see :class:`Guidance`.
-            guidance_interval (pair, optional): Noise levels ``(low, high)``
-                between which guidance acts, see :class:`Guidance`. Defaults
-                to all.
-            scheduler (str or dict, optional): A scheduler of diffusers, such
-                as 'DPMSolverMultistepScheduler'; see
+            return_type: 'image', 'tensor' or 'numpy'.
+            guidance_rescale: Share, in [0, 1], by which the contrast that
+                guidance adds is undone, see :class:`Guidance`.
+            guidance_interval: Noise levels ``(low, high)`` between which
+                guidance acts, see :class:`Guidance`. Defaults to all.
+            scheduler: A scheduler of diffusers, such as
+                'DPMSolverMultistepScheduler'; see
                 :meth:`StableDiffusion.make_sampler`.
             **options: What this editor adds, see its :meth:`condition`.
 
         Returns:
-            dict: 'samples': a list of B PIL pictures; or a tensor or array,
-            (B, 3, H, W) RGB in [-1, 1].
+            'samples': a list of B PIL pictures; or a tensor or array, (B, 3,
+            H, W) RGB in [-1, 1].
 
         Raises:
             ValueError: If an argument is out of its range.
@@ -483,6 +443,7 @@ class EmbeddingEditor(Editor):
         return dict(samples=as_return_type(pixels, return_type))
 
     @classmethod
+    @override
     def further_options(cls) -> dict[str, Argument] | None:
         """The keywords of :meth:`condition`, if it names them all."""
         parameters = inspect.signature(cls.condition).parameters.values()
@@ -501,12 +462,12 @@ class EmbeddingEditor(Editor):
         """What guidance moves towards, and what away from.
 
         Args:
-            prompt (str or list[str]): P prompts.
-            negative_prompt (str or list[str], optional): See :meth:`infer`.
+            prompt: P prompts.
+            negative_prompt: See :meth:`infer`.
             **options: Of :meth:`condition`.
 
         Returns:
-            tuple[Conditioning, Conditioning]: P texts each.
+            P texts each.
 
         Raises:
             ValueError: If a prompt is empty or the numbers differ.
@@ -529,8 +490,8 @@ class EmbeddingEditor(Editor):
         """The conditioning of prompts that negative ones stand beside.
 
         Args:
-            prompts (list[str]): B prompts.
-            negatives (list[str]): B texts, '' for none; for most editors they
+            prompts: B prompts.
+            negatives: B texts, '' for none; for most editors they
                 change nothing about the prompts.
             **options: Of :meth:`condition`.
 
@@ -543,10 +504,10 @@ class EmbeddingEditor(Editor):
         """Encodes what to move away from; plain texts for most editors.
 
         Args:
-            texts (list[str]): B texts; '' is the unconditional one.
+            texts: B texts; '' is the unconditional one.
 
         Returns:
-            Conditioning: B texts.
+            B texts.
         """
         return self.sd.encode_text(texts)
 
@@ -563,16 +524,15 @@ class EmbeddingEditor(Editor):
         """Draws pictures of a conditioning; see :meth:`infer`.
 
         Args:
-            conditioning (Conditioning): B texts.
-            negative (Conditioning, optional): B texts to move away from, by
-                default the empty text.
-            guidance_scale (float, optional): See :meth:`infer`.
-            guidance_rescale (float): Likewise.
-            guidance_interval (pair, optional): Likewise.
+            conditioning: B texts.
+            negative: B texts to move away from, by default the empty text.
+            guidance_scale: See :meth:`infer`.
+            guidance_rescale: Likewise.
+            guidance_interval: Likewise.
             **options: See :func:`draw_latents`.
 
         Returns:
-            Tensor: (B, 3, H, W) in [-1, 1] fp32.
+            (B, 3, H, W) in [-1, 1] fp32.
 
         Raises:
             ValueError: If sizes or shapes do not fit.
@@ -582,6 +542,7 @@ class EmbeddingEditor(Editor):
         )
         return draw(self.sd, conditioning, guidance, negative, **options)
 
+    @override
     @torch.no_grad()
     def preview(
         self,
@@ -595,18 +556,6 @@ class EmbeddingEditor(Editor):
 
         All panels come from one batched sampling run and start from the same
         noise, so they differ by their conditioning alone.
-
-        Args:
-            num_inference_steps (int): Steps of the scheduler.
-            guidance_scale (float, optional): See :meth:`infer`.
-            seed (int): Seed of the noise.
-            source (Tensor, optional): The source pictures, (B, 3, S, S) in
-                [-1, 1], for editors that show more of them.
-            **guidance: ``guidance_rescale`` and ``guidance_interval``, see
-                :meth:`infer`.
-
-        Returns:
-            list[tuple[str, PIL.Image.Image]]: Captions and pictures.
         """
         conditions = [
             *self.preview_conditions(),
@@ -625,11 +574,6 @@ class EmbeddingEditor(Editor):
             for caption, picture in zip(captions, pixels, strict=True)
         ]
 
+    @override
     def to_diffusers(self) -> Any:
-        """This editor as a plain pipeline of diffusers.
-
-        Returns:
-            EmbedsPipeline: See :func:`mmhiper.to_diffusers`; an editor may
-            return a pipeline alone.
-        """
         return EmbedsPipeline(make_pipeline(self.sd), self)

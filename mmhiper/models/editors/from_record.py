@@ -28,7 +28,7 @@ def list_editors() -> list[str]:
     """Names the editors there are, those of installed packages too.
 
     Returns:
-        list[str]: Their types, sorted.
+        Their types, sorted.
     """
     MODELS.import_from_location()
     announced = metadata.entry_points(group=ENTRY_POINTS).names
@@ -47,11 +47,11 @@ def find_editor(name: str) -> type[Editor] | None:
     """Finds the class of an editor.
 
     Args:
-        name (str): Its type. It never leads to an import, but for the entry
-            point that an installed package announces by this very name.
+        name: Its type. It never leads to an import, but for the entry point
+            that an installed package announces by this very name.
 
     Returns:
-        type, optional: None if there is none.
+        None if there is none.
     """
     MODELS.import_from_location()
     if _registered(name) is None:
@@ -64,13 +64,13 @@ def build_editor(record: Record, backbone: str | None = None) -> Editor:
     """Builds an editor as it was when it learned.
 
     Args:
-        record (Record): What the file says; it is checked field by field
-            against the constructors before they see it.
-        backbone (str, optional): Of a user who knows better than the file
-            where the frozen model is.
+        record: What the file says; it is checked field by field against the
+            constructors before they see it.
+        backbone: Of a user who knows better than the file where the frozen
+            model is.
 
     Returns:
-        Editor: With nothing learned in it yet.
+        With nothing learned in it yet.
 
     Raises:
         ValueError: If a field is unknown or of a wrong type, the editor is

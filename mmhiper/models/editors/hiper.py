@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.structures import BaseDataElement
 from torch import Tensor
+from typing_extensions import override
 
 from mmhiper.models.conditioning import Conditioning
-from mmhiper.models.editors.base import (
-    Preprocessing,
-    check_differs,
-    check_texts,
-)
+from mmhiper.models.editors.base import Preprocessing
 from mmhiper.models.editors.denoising import EmbeddingEditor
+from mmhiper.models.editors.texts import check_differs, check_texts
 from mmhiper.models.embeddings import TailEmbedding
 from mmhiper.models.foreign_words import warn_unknown
 from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.registry import MODELS
+from mmhiper.utils.arguments import is_number
 from mmhiper.utils.errors import UserError
+from mmhiper.utils.randomness import generator_of, run_state
 
 
 @MODELS.register_module()
@@ -35,23 +36,32 @@ class HiPer(EmbeddingEditor):
     part, scaled by ``strength``, behind it (eq. 5).
 
     Args:
-        sd (dict or StableDiffusion): The frozen model or its config.
-        source_text (str or list[str]): What the source image shows; a list of
-            K texts for K images.
-        target_text (str or list[str], optional): The edit that previews show;
-            one for all images or one each.
-        n_hiper (int): Learned positions N, in [1, M - 1]. The paper takes 5;
-            its authors advise 10 for people.
-        strength (float): Default factor on the learned part in an edit.
-        data_preprocessor (dict, optional): See :class:`EmbeddingEditor`.
-        val_prompts (str or list[str], optional): More edits that previews
-            show, of the first image.
-        hold_outside (float): See :class:`EmbeddingEditor`, as for
-            ``noise_offset``, ``min_snr_gamma`` and ``debiased``.
+        sd: The frozen model or its config.
+        source_text: What the source image shows; a list of K texts for K
+            images.
+        target_text: The edit that previews show; one for all images or one
+            each.
+        n_hiper: Learned positions N, in [1, M - 1]. The paper takes 5; its
+            authors advise 10 for people.
+        strength: Default factor on the learned part in an edit. Several are
+            taken one after another in as many stages of the noise, the
+            noisiest first: what is weak there leaves the place and the pose to
+            the text. The paper has one, 0.8.
+        data_preprocessor: See :class:`EmbeddingEditor`.
+        val_prompts: More edits that previews show, of the first image.
+        hold_outside: See :class:`EmbeddingEditor`, as for ``noise_offset``,
+            ``min_snr_gamma`` and ``debiased``.
+        more_source_texts: Other true sentences about the source image; for K
+            images, K lists. Each step takes one of an image's texts, so that
+            what some of them say (a place, an object) need not be learned, and
+            is free to be changed. The paper has one text.
+        tail_dropout: How often, in [0, 1), a learned position is left to the
+            plain text in a training step, each by itself: so none relies on
+            all the others. The paper has 0.
 
     Raises:
         ValueError: If a text is empty, the numbers of texts differ, or
-            ``n_hiper`` is out of range.
+            ``n_hiper`` or ``tail_dropout`` is out of range.
 
     Note:
         One circulating summary of the method has it subtract a mean text
@@ -80,13 +90,15 @@ class HiPer(EmbeddingEditor):
         source_text: str | list[str],
         target_text: str | list[str] | None = None,
         n_hiper: int = 5,
-        strength: float = 0.8,
+        strength: float | list[float] = 0.8,
         data_preprocessor: Preprocessing = None,
         val_prompts: str | list[str] | None = None,
         hold_outside: float = 0.0,
         noise_offset: float = 0.0,
         min_snr_gamma: float | None = None,
         debiased: bool = False,
+        more_source_texts: list[str] | list[list[str]] | None = None,
+        tail_dropout: float = 0.0,
     ) -> None:
         super().__init__(
             sd,
@@ -116,12 +128,28 @@ class HiPer(EmbeddingEditor):
                     '`target_text` must be one text or one for each of '
                     f'{len(sources)} source texts, but got {len(targets)}.'
                 )
+        if not 0 <= tail_dropout < 1:
+            raise UserError(
+                f'`tail_dropout` must be in [0, 1), but got {tail_dropout}.'
+            )
         self.source_text = list(sources)
+        self.more_source_texts = _per_image(more_source_texts, len(sources))
         self.target_text = None if targets is None else list(targets)
         self.n_hiper = n_hiper
         self.strength = strength
-        source = self.encode_content(self.source_text)
-        self.embedding = TailEmbedding(source.tokens[:, -n_hiper:])
+        _factors(strength)
+        self.tail_dropout = tail_dropout
+        # those of an image one after another, then those of the next
+        texts = [
+            [text, *more]
+            for text, more in zip(
+                self.source_text, self.more_source_texts, strict=True
+            )
+        ]
+        self._num_texts = [len(some) for some in texts]
+        source = self.encode_content([text for some in texts for text in some])
+        self._first = [sum(self._num_texts[:k]) for k in range(len(texts))]
+        self.embedding = TailEmbedding(source.tokens[self._first, -n_hiper:])
         # encoded once; not in checkpoints, the config makes it again
         self.register_buffer('content', source.tokens, persistent=False)
         self.register_buffer('pooled', source.pooled, persistent=False)
@@ -138,9 +166,10 @@ class HiPer(EmbeddingEditor):
         # the last position of all is always an end mark
         return min(positions - self.n_hiper - 1, positions - 2)
 
+    @override
     def check_learnable(self, data_samples: list[BaseDataElement]) -> None:
         """Refuses texts without a picture, and edits that change nothing."""
-        if self.strength == 0:
+        if not any(_factors(self.strength)):
             raise UserError(
                 '`strength` must not be 0: the edits would have nothing of '
                 'what is learned in them. The papers take 0.8.'
@@ -160,6 +189,7 @@ class HiPer(EmbeddingEditor):
         for source, target in zip(self.source_text, targets, strict=False):
             check_differs(self.sd, source, target, self.content_tokens)
 
+    @override
     def subject_of(self, sample: BaseDataElement) -> str:
         """The text of a picture."""
         return self.source_text[int(self.image_indices([sample]))]
@@ -170,10 +200,10 @@ class HiPer(EmbeddingEditor):
         A start mark and M - N - 1 tokens fit into the content part.
 
         Args:
-            texts (list[str]): B texts.
+            texts: B texts.
 
         Returns:
-            Conditioning: Tokens (B, M, D).
+            Tokens (B, M, D).
         """
         limit = self.content_tokens
         for text in texts:
@@ -187,57 +217,82 @@ class HiPer(EmbeddingEditor):
                 )
         return self.sd.encode_text(texts, max_tokens=limit)
 
+    @override
     def train_condition(
         self, data_samples: list[BaseDataElement]
     ) -> Conditioning:
-        """[source text, learned part], with no scale (eq. 4).
-
-        Args:
-            data_samples (list[BaseDataElement]): B elements.
-
-        Returns:
-            Conditioning: B texts.
-        """
-        images = self._indices_there(data_samples)
+        """[a source text, learned part], with no scale (eq. 4)."""
         source = self.plain_condition(data_samples)
-        return source.with_tokens(self.embedding(source.tokens, images))
+        images = self._indices_there(data_samples)
+        tokens = self.embedding(source.tokens, images)
+        if self.tail_dropout:
+            plain = self._dropped(data_samples).to(tokens.device)
+            tokens = torch.where(plain[..., None], source.tokens, tokens)
+        return source.with_tokens(tokens)
 
+    @override
     def plain_condition(
         self, data_samples: list[BaseDataElement]
     ) -> Conditioning:
-        """The plain source text of each element.
+        """A plain source text of each element, that of this step."""
+        return self._sources(
+            [
+                self._first[image]
+                + _draw_below(self._num_texts[image], sample)
+                for image, sample in zip(
+                    self.image_indices(data_samples).tolist(),
+                    data_samples,
+                    strict=True,
+                )
+            ]
+        )
 
-        Args:
-            data_samples (list[BaseDataElement]): B elements.
+    @override
+    def fixed_condition(self, sample: BaseDataElement) -> Conditioning:
+        """[the first source text, the whole learned part]."""
+        (image,) = self.image_indices([sample]).tolist()
+        source = self._sources([self._first[image]])
+        images = self._indices_there([sample])
+        return source.with_tokens(self.embedding(source.tokens, images))
 
-        Returns:
-            Conditioning: B texts.
-        """
-        images = self._indices_there(data_samples)
-        return Conditioning(self.content, self.pooled)[images]
+    def _dropped(self, data_samples: list[BaseDataElement]) -> Tensor:
+        """Which positions of each element are left plain, (B, M)."""
+        chance = torch.ones(len(data_samples), self.sd.num_positions)
+        for row, sample in zip(chance, data_samples, strict=True):
+            row[-self.n_hiper :] = torch.rand(
+                self.n_hiper, generator=_generator(sample, 'dropout')
+            )
+        return chance < self.tail_dropout
+
+    def _sources(self, rows: list[int]) -> Conditioning:
+        """Encoded source texts by their number among all."""
+        index = torch.tensor(rows).to(self.content.device, non_blocking=True)
+        return Conditioning(self.content, self.pooled)[index]
 
     def _indices_there(self, data_samples: list[BaseDataElement]) -> Tensor:
         """The image indices, (B,), on the device of the texts."""
         images = self.image_indices(data_samples)
         return images.to(self.content.device, non_blocking=True)
 
+    @override
     def condition(
         self,
         prompts: list[str],
         *,
-        strength: float | None = None,
+        strength: float | Sequence[float] | None = None,
         image: int = 0,
     ) -> Conditioning:
         """[prompt, strength * learned part] (eq. 5).
 
         Args:
-            prompts (list[str]): B prompts.
-            strength (float, optional): Factor on the learned part; 1 with the
-                source text reconstructs, 0.8 (the default) edits.
-            image (int): Which of the K source images.
+            prompts: B prompts.
+            strength: Factor on the learned part, or one for each stage of the
+                noise; 1 with the source text reconstructs, 0.8 (the default)
+                edits.
+            image: Which of the K source images.
 
         Returns:
-            Conditioning: B texts.
+            B texts.
 
         Raises:
             ValueError: If there is no such image.
@@ -248,33 +303,30 @@ class HiPer(EmbeddingEditor):
                 f'{image}.'
             )
         text = self.encode_content(prompts)
-        strength = self.strength if strength is None else strength
+        factors = _factors(self.strength if strength is None else strength)
         images = torch.full((len(prompts),), image, device=text.tokens.device)
-        return text.with_tokens(self.embedding(text.tokens, images, strength))
+        texts = [
+            text.with_tokens(self.embedding(text.tokens, images, factor))
+            for factor in factors
+        ]
+        if len(texts) == 1:
+            return texts[0]
+        return Conditioning.cat(texts).by_stage(len(texts))
 
+    @override
     def edit_condition(
         self, data_samples: list[BaseDataElement]
     ) -> Conditioning:
-        """[target text, strength * learned part], or the source text's.
-
-        Args:
-            data_samples (list[BaseDataElement]): B elements.
-
-        Returns:
-            Conditioning: B texts.
-        """
+        """[target text, strength * learned part], or the source text's."""
         texts = self.target_text or self.source_text
         images = self.image_indices(data_samples).tolist()
         return Conditioning.cat(
             [self.condition([texts[i]], image=i) for i in images]
         )
 
+    @override
     def preview_conditions(self) -> list[tuple[str, Conditioning]]:
-        """Reconstruction, edit, and the plain target text.
-
-        Returns:
-            list[tuple[str, Conditioning]]: Captions, and one text each.
-        """
+        """Reconstruction, edit, and the plain target text."""
         source = self.source_text[0]
         target = (self.target_text or self.source_text)[0]
         return [
@@ -283,18 +335,15 @@ class HiPer(EmbeddingEditor):
                 self.condition([source], strength=1.0),
             ),
             (
-                f'[{target}] + {self.strength:g} hiper',
+                f'[{target}] + {_words(self.strength)} hiper',
                 self.condition([target]),
             ),
             (f'[{target}]', self.encode_content([target])),
         ]
 
+    @override
     def comparisons(self) -> list[tuple[str, Conditioning, Conditioning]]:
-        """The target texts, with the learned part and plain.
-
-        Returns:
-            list[tuple[str, Conditioning, Conditioning]]: One per image.
-        """
+        """The target texts, with the learned part and plain."""
         texts = self.target_text or self.source_text
         return [
             (
@@ -305,31 +354,19 @@ class HiPer(EmbeddingEditor):
             for i, text in enumerate(texts)
         ]
 
+    @override
     def is_about(self, number: int, sample: BaseDataElement) -> bool:
-        """Whether a target text is that of a source image.
-
-        Args:
-            number (int): Which text.
-            sample (BaseDataElement): With ``image_index``.
-
-        Returns:
-            bool: The answer.
-        """
+        """Whether a target text is that of a source image."""
         return number == int(self.image_indices([sample]))
 
+    @override
     def example_prompt(self) -> str | None:
         """The target text of the first image."""
         return self.target_text[0] if self.target_text else None
 
+    @override
     def image_indices(self, data_samples: list[BaseDataElement]) -> Tensor:
         """Which source image each data element is.
-
-        Args:
-            data_samples (list[BaseDataElement]): Elements with
-                ``image_index``; it may be missing when there is one image.
-
-        Returns:
-            Tensor: (B,) integers in [0, K).
 
         Raises:
             ValueError: If an index is missing or out of range.
@@ -346,18 +383,11 @@ class HiPer(EmbeddingEditor):
                 )
         return torch.tensor(indices)
 
+    @override
     def loss(
         self, inputs: Tensor, data_samples: list[BaseDataElement]
     ) -> dict[str, Tensor]:
-        """The sum over source images of each one's mean squared error.
-
-        Args:
-            inputs (Tensor): (B, 3, S, S) in [-1, 1].
-            data_samples (list[BaseDataElement]): B elements.
-
-        Returns:
-            dict[str, Tensor]: 'loss', a scalar.
-        """
+        """The sum over source images of each one's mean squared error."""
         losses = self.image_losses(inputs, data_samples)
         images = self.image_indices(data_samples)
         # How often each image occurs in this step, over all processes. Its
@@ -368,3 +398,60 @@ class HiPer(EmbeddingEditor):
         all_reduce(counts)
         weights = get_world_size() / counts[self._indices_there(data_samples)]
         return dict(loss=(weights * losses).sum())
+
+
+def _factors(strength: float | Sequence[float]) -> list[float]:
+    """One factor, or one for each stage, checked."""
+    given: Any = strength
+    if not isinstance(strength, list | tuple):
+        given = [strength]
+    if not given or not all(map(is_number, given)):
+        raise UserError(
+            '`strength` must be a number, or a list of numbers for as many '
+            f'stages of the noise, but got {strength!r}.'
+        )
+    return [float(factor) for factor in given]
+
+
+def _words(strength: float | Sequence[float]) -> str:
+    """As captions have it: 0.8, or 0.6, 0.8, 1."""
+    return ', '.join(f'{factor:g}' for factor in _factors(strength))
+
+
+def _generator(sample: BaseDataElement, what: str) -> torch.Generator:
+    """Of a picture and an iteration, beside that of their noise."""
+    seed, iteration = run_state()
+    return generator_of(seed, sample.image_key, iteration, what)
+
+
+def _draw_below(count: int, sample: BaseDataElement) -> int:
+    """A number in [0, ``count``), new for each iteration."""
+    if count == 1:
+        return 0
+    generator = _generator(sample, 'text')
+    return int(torch.randint(count, (), generator=generator))
+
+
+def _per_image(
+    texts: list[str] | list[list[str]] | None, num_images: int
+) -> list[list[str]]:
+    """The further texts of each image; a flat list is that of one image."""
+    if texts is None:
+        return [[] for _ in range(num_images)]
+    name = 'more_source_texts'
+    flat = isinstance(texts, list) and any(isinstance(t, str) for t in texts)
+    if isinstance(texts, str) or (flat and num_images > 1):
+        raise UserError(
+            f'`{name}` must be a list of texts, or a list of such lists for '
+            f'{num_images} source texts, but got {texts!r}.'
+        )
+    lists: Any = [texts] if flat else texts
+    if len(lists) != num_images:
+        raise UserError(
+            f'`{name}` must be a list of texts for each of {num_images} '
+            f'source texts, but got {len(lists)}.'
+        )
+    for some in lists:
+        if some:
+            check_texts(name, some)
+    return [list(some) for some in lists]

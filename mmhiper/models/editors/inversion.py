@@ -10,6 +10,7 @@ import torch
 from mmengine.structures import BaseDataElement
 from PIL import Image
 from torch import Tensor
+from typing_extensions import override
 
 from mmhiper.models.attention import (
     AttentionControl,
@@ -21,9 +22,8 @@ from mmhiper.models.attention import (
 )
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.edit_options import EditOptions, value_span
-from mmhiper.models.editors.base import (
-    Editor,
-    Preprocessing,
+from mmhiper.models.editors.base import Editor, Preprocessing
+from mmhiper.models.editors.texts import (
     check_differs,
     check_texts,
     expand_negative,
@@ -38,7 +38,7 @@ from mmhiper.models.schedulers import DDIM
 from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.utils.arguments import Argument, ValuesOf, arguments_of
 from mmhiper.utils.errors import UserError
-from mmhiper.utils.pictures import (
+from mmhiper.utils.pixels import (
     as_return_type,
     check_return_type,
     overlay_heat,
@@ -58,21 +58,22 @@ class InversionEditor(Editor):
     """Inverts one picture and edits it by prompt-to-prompt.
 
     As it is, this is plain DDIM inversion; a subclass improves on it by what
-    it learns, through :meth:`positive` or :meth:`negative`.
+    it learns, through :meth:`positive` or :meth:`negative`, or by what it
+    knows, through :meth:`mend`.
 
     Args:
-        sd (dict or StableDiffusion): The frozen model or its config.
-        source_text (str): What the picture shows.
-        target_text (str, optional): The edit that previews show.
-        num_steps (int): DDIM steps T, of inversion and editing.
-        guidance_scale (float, optional): Classifier-free guidance of
-            training, and the default of editing. 7.5 is that of the papers;
-            None takes the backbone's own.
-        edit (dict, optional): Defaults of :class:`EditOptions`.
-        map_side (int, optional): See :func:`map_layers`.
-        data_preprocessor (dict, optional): See :class:`Editor`.
-        val_prompts (str or list[str], optional): More edits that previews
-            show, with the options of ``edit``.
+        sd: The frozen model or its config.
+        source_text: What the picture shows.
+        target_text: The edit that previews show.
+        num_steps: DDIM steps T, of inversion and editing.
+        guidance_scale: Classifier-free guidance of training, and the default
+            of editing. 7.5 is that of the papers; None takes the backbone's
+            own.
+        edit: Defaults of :class:`EditOptions`.
+        map_side: See :func:`map_layers`.
+        data_preprocessor: See :class:`Editor`.
+        val_prompts: More edits that previews show, with the options of
+            ``edit``.
 
     Raises:
         ValueError: If a text is empty, a value is out of range, or a
@@ -155,11 +156,13 @@ class InversionEditor(Editor):
                 f'{self.sd.samples_with!r}. Take it out.'
             )
 
+    @override
     def _apply(self, fn: Any, recurse: bool = True) -> InversionEditor:
         """Forgets what lies on the old device."""
         self.forget()
         return super()._apply(fn, recurse)
 
+    @override
     def _load_from_state_dict(self, *args: Any) -> None:
         """Forgets what belongs to another picture."""
         self.forget()
@@ -172,11 +175,8 @@ class InversionEditor(Editor):
     def parse(self, text: str) -> Prompt:
         """Cuts a prompt into words.
 
-        Args:
-            text (str): The prompt.
-
         Returns:
-            Prompt: Its words and where they stand.
+            Its words and where they stand.
         """
 
         def tokenize(word: str) -> list[int]:
@@ -187,6 +187,7 @@ class InversionEditor(Editor):
 
         return Prompt.parse(text, tokenize, self.sd.num_positions)
 
+    @override
     def check_learnable(self, data_samples: list[BaseDataElement]) -> None:
         """Refuses an edit to the text that the picture has already."""
         texts = [self.source_text, *self.val_prompts]
@@ -201,11 +202,11 @@ class InversionEditor(Editor):
         """How a text conditions where the picture is to be kept.
 
         Args:
-            text (Conditioning): B encoded texts.
-            step (int): In [0, T), 0 is the noisiest.
+            text: B encoded texts.
+            step: In [0, T), 0 is the noisiest.
 
         Returns:
-            Conditioning: B texts.
+            B texts.
         """
         return text
 
@@ -213,25 +214,35 @@ class InversionEditor(Editor):
         """What guidance moves away from.
 
         Args:
-            text (Conditioning): B encoded texts, empty by default.
-            step (int): In [0, T).
+            text: B encoded texts, empty by default.
+            step: In [0, T).
 
         Returns:
-            Conditioning: B texts.
+            B texts.
         """
         return text
+
+    def mend(self, done: int, latents: Tensor) -> None:
+        """Changes the latents after a step, in place; here it does not.
+
+        Args:
+            done: Steps done, in [1, T].
+            latents: The source, and behind it the edit if there is one: (1 or
+                2, 4, h, w).
+        """
 
     def condition(self, prompts: list[str]) -> Conditioning:
         """Plain texts; what an edit adds to them depends on the step.
 
         Args:
-            prompts (list[str]): B prompts.
+            prompts: B prompts.
 
         Returns:
-            Conditioning: B texts.
+            B texts.
         """
         return self.sd.encode_text(prompts)
 
+    @override
     def to_diffusers(self) -> Any:
         """Impossible for an editor of this kind.
 
@@ -245,11 +256,12 @@ class InversionEditor(Editor):
             'Draw with `editor.infer`.'
         )
 
+    @override
     def example_prompt(self) -> str | None:
         """The edit that the config describes.
 
         Returns:
-            str, optional: None without one.
+            None without one.
         """
         return self.target_text
 
@@ -261,12 +273,11 @@ class InversionEditor(Editor):
         """Inverts a picture with its own text; see :func:`invert`.
 
         Args:
-            inputs (Tensor): (1, 3, S, S) in [-1, 1].
-            data_samples (list[BaseDataElement]): One, with ``image_key``.
+            inputs: (1, 3, S, S) in [-1, 1].
+            data_samples: One, with ``image_key``.
 
         Returns:
-            Inversion: Computed when the picture is first seen in this
-            process.
+            Computed when the picture is first seen in this process.
 
         Raises:
             ValueError: If there is more than one picture, or it has a mask.
@@ -299,6 +310,7 @@ class InversionEditor(Editor):
             self.start.copy_(known.latents[-1])
         return known
 
+    @override
     def loss(
         self, inputs: Tensor, data_samples: list[BaseDataElement]
     ) -> dict[str, Tensor]:
@@ -312,6 +324,7 @@ class InversionEditor(Editor):
             'a picture and draw with `infer`; tools/edit_cases.py does both.'
         )
 
+    @override
     def predict_training_step(
         self, inputs: Tensor, data_samples: list[BaseDataElement]
     ) -> tuple[Tensor, Tensor]:
@@ -326,7 +339,7 @@ class InversionEditor(Editor):
         """Attention under control, at the size of the picture.
 
         Args:
-            *controls (AttentionControl): What sees or changes it.
+            *controls: What sees or changes it.
 
         Returns:
             A context manager.
@@ -335,10 +348,12 @@ class InversionEditor(Editor):
 
     # -------------------------------------------------------------- editing
     @property
+    @override
     def default_guidance(self) -> float:
         """The guidance scale that None stands for: that of training."""
         return self.guidance_scale
 
+    @override
     @torch.no_grad()
     def infer(
         self,
@@ -369,34 +384,34 @@ class InversionEditor(Editor):
         picture, at its size, with as many steps as it was inverted in.
 
         Args:
-            prompt (str or list[str]): P prompts, edited one after another.
-            height (int, optional): That of the picture.
-            width (int, optional): Likewise.
-            num_inference_steps (int, optional): That of the inversion.
-            guidance_scale (float, optional): By default that of training.
-            negative_prompt (str or list[str], optional): What the edit moves
-                away from, one for all prompts or one each.
-            num_images_per_prompt (int): 1.
-            eta (float): 0.
-            generator (torch.Generator, optional): Without effect.
-            latents (Tensor, optional): None.
-            show_progress (bool): Whether to show a progress bar.
-            seed (int): Without effect.
-            return_type (str): 'image', 'tensor' or 'numpy'.
-            return_reconstruction (bool): Whether to return, beside each
-                edit, the reconstruction it was made with.
-            guidance_rescale (float): See :class:`Guidance`.
-            guidance_interval (pair, optional): Likewise. Where guidance does
-                not act, the source goes back the way of its inversion, and
-                what was learned for the unconditional branch has no effect.
-            scheduler (str, optional): That of the inversion, DDIM.
+            prompt: P prompts, edited one after another.
+            height: That of the picture.
+            width: Likewise.
+            num_inference_steps: That of the inversion.
+            guidance_scale: By default that of training.
+            negative_prompt: What the edit moves away from, one for all prompts
+                or one each.
+            num_images_per_prompt: 1.
+            eta: 0.
+            generator: Without effect.
+            latents: None.
+            show_progress: Whether to show a progress bar.
+            seed: Without effect.
+            return_type: 'image', 'tensor' or 'numpy'.
+            return_reconstruction: Whether to return, beside each edit, the
+                reconstruction it was made with.
+            guidance_rescale: See :class:`Guidance`.
+            guidance_interval: Likewise. Where guidance does not act, the
+                source goes back the way of its inversion, and what was learned
+                for the unconditional branch has no effect.
+            scheduler: That of the inversion, DDIM.
             **edit: See :class:`EditOptions`: ``edit_type``, ``align``,
                 ``tau_v``, ``tau_c``, ``tau_s``, ``tau_u``, ``blend_words``,
                 ``substruct_words``, ``thresholds``, ``start_blend``,
                 ``reweight``, ``cross_replace``.
 
         Returns:
-            dict: 'samples', and 'reconstructions' if wanted: lists of P PIL
+            'samples', and 'reconstructions' if wanted: lists of P PIL
             pictures; or a tensor or array, (P, 3, H, W) RGB in [-1, 1].
 
         Raises:
@@ -442,6 +457,7 @@ class InversionEditor(Editor):
         return result
 
     @classmethod
+    @override
     def further_options(cls) -> dict[str, Argument]:
         """See :class:`EditOptions`."""
         return arguments_of(EditOptions)
@@ -461,14 +477,14 @@ class InversionEditor(Editor):
         StyleDiffusion (arXiv 2303.15649).
 
         Args:
-            prompt (str): The prompt of the edit.
-            options (EditOptions): How it keeps to the source.
-            guidance (Guidance): Of both.
-            negative_prompt (str): What the edit moves away from.
-            show_progress (bool): Whether to show a progress bar.
+            prompt: The prompt of the edit.
+            options: How it keeps to the source.
+            guidance: Of both.
+            negative_prompt: What the edit moves away from.
+            show_progress: Whether to show a progress bar.
 
         Returns:
-            Tensor: Latents of source and edit, (2, 4, h, w).
+            Latents of source and edit, (2, 4, h, w).
         """
         control, blend = self._edit_controls(prompt, options)
         controls: list[AttentionControl] = [control]
@@ -498,18 +514,7 @@ class InversionEditor(Editor):
     def _edit_controls(
         self, prompt: str, options: EditOptions
     ) -> tuple[PromptToPrompt, LocalBlend | None]:
-        """What steers the attention and the latents of an edit.
-
-        Args:
-            prompt (str): The prompt of the edit.
-            options (EditOptions): How it keeps to the source.
-
-        Returns:
-            tuple[PromptToPrompt, LocalBlend | None]: For one sampling run.
-
-        Raises:
-            ValueError: If the options do not fit the prompt.
-        """
+        """What steers the attention and the latents of an edit."""
         source, target = self.parse(self.source_text), self.parse(prompt)
         device = self.sd.device
         control = PromptToPrompt(
@@ -526,10 +531,10 @@ class InversionEditor(Editor):
         """Samples the source alone, at the guidance of training.
 
         Args:
-            *controls (AttentionControl): What sees its attention.
+            *controls: What sees its attention.
 
         Returns:
-            Tensor: Latents, (1, 4, h, w).
+            Latents, (1, 4, h, w).
         """
         text, empty = Conditioning(self.source), self.condition([''])
 
@@ -550,19 +555,8 @@ class InversionEditor(Editor):
         callback: Callable[[int, Tensor, Tensor], None] | None = None,
         show_progress: bool = False,
     ) -> Tensor:
-        """Samples from the inverted picture.
-
-        Args:
-            at_step (callable): See :data:`StepCondition`.
-            rows (int): Pictures B.
-            guidance (Guidance): Of all of them.
-            callback (callable, optional): See :func:`run_scheduler`; it may
-                change the latents in place.
-            show_progress (bool): Whether to show a progress bar.
-
-        Returns:
-            Tensor: Latents, (B, 4, h, w).
-        """
+        """Samples from the inverted picture."""
+        # (B, 4, h, w); `callback` may change the latents in place
         self.check_inverted()
         step_of = {int(t): i for i, t in enumerate(self.timesteps())}
 
@@ -576,6 +570,7 @@ class InversionEditor(Editor):
 
             def after_step(done: int, t: Tensor, z: Tensor) -> None:
                 bar.update()
+                self.mend(done, z)
                 if callback is not None:
                     callback(done, t, z)
 
@@ -607,7 +602,7 @@ class InversionEditor(Editor):
         """The timesteps of the scheduler, which is set to them.
 
         Returns:
-            Tensor: (T,) integers, falling, on the CPU.
+            (T,) integers, falling, on the CPU.
         """
         self.sd.scheduler.set_timesteps(self.num_steps, 'cpu')
         timesteps: Tensor = self.sd.scheduler.timesteps
@@ -616,15 +611,7 @@ class InversionEditor(Editor):
     def _negatives(
         self, negative: str | Sequence[str] | None, count: int
     ) -> list[str]:
-        """One negative prompt per prompt.
-
-        Args:
-            negative (str or Sequence[str], optional): One for all, or each.
-            count (int): The number of prompts.
-
-        Returns:
-            list[str]: As many.
-        """
+        """One negative prompt per prompt."""
         if negative and self.has_own_negative:
             raise UserError(
                 f'{type(self).__name__} has an unconditional text of its '
@@ -633,19 +620,11 @@ class InversionEditor(Editor):
             )
         return expand_negative('' if negative is None else negative, count)
 
+    @override
     @torch.no_grad()
     def predict(
         self, data_samples: list[BaseDataElement]
     ) -> list[BaseDataElement]:
-        """Draws the edit that the config describes.
-
-        Args:
-            data_samples (list[BaseDataElement]): One, of the picture that is
-                inverted.
-
-        Returns:
-            list[BaseDataElement]: The same, with ``edited``, (3, S, S) uint8.
-        """
         edited = self.infer(
             self.target_text or self.source_text,
             show_progress=False,
@@ -664,11 +643,11 @@ class InversionEditor(Editor):
         steps, the heads and the chosen layers, as heat over the picture.
 
         Args:
-            word (str, optional): One word (or several in a row) of the
-                source text. Defaults to all of them, one panel each.
+            word: One word (or several in a row) of the source text. Defaults
+                to all of them, one panel each.
 
         Returns:
-            PIL.Image.Image: Captioned panels side by side.
+            Captioned panels side by side.
 
         Raises:
             ValueError: If the word is not in the source text.
@@ -688,6 +667,7 @@ class InversionEditor(Editor):
         ]
         return draw_sheet([panels])
 
+    @override
     @torch.no_grad()
     def preview(
         self,
@@ -699,18 +679,9 @@ class InversionEditor(Editor):
     ) -> list[tuple[str, Image.Image]]:
         """Draws the panels that show what the inversion is worth.
 
-        Args:
-            num_inference_steps (int, optional): See :meth:`infer`.
-            guidance_scale (float, optional): Likewise.
-            seed (int): Likewise.
-            source (Tensor, optional): The picture, (1, 3, S, S) in [-1, 1].
-            **guidance: ``guidance_rescale`` and ``guidance_interval``,
-                likewise.
-
         Returns:
-            list[tuple[str, PIL.Image.Image]]: What the autoencoder makes of
-            the picture, if it is given; the reconstruction, the edit and
-            those of ``val_prompts``.
+            What the autoencoder makes of the picture, if it is given; the
+            reconstruction, the edit and those of ``val_prompts``.
         """
         targets = [self.target_text or self.source_text, *self.val_prompts]
         drawn = self.infer(
@@ -732,15 +703,8 @@ class InversionEditor(Editor):
 
 
 def _check_fixed(*arguments: tuple[Any, Any, str]) -> None:
-    """Refuses what an inversion has decided already.
-
-    Args:
-        *arguments (tuple): What is given, what it must be if it is, and its
-            name.
-
-    Raises:
-        ValueError: If something else is given.
-    """
+    """Refuses what an inversion has decided already."""
+    # each: what is given, what it must be if it is, and its name
     for given, fixed, name in arguments:
         if given is not None and (fixed is None or given != fixed):
             raise UserError(

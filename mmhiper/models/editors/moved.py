@@ -53,11 +53,11 @@ def refusing_moved(init: Callable[..., None]) -> Callable[..., None]:
     """Has a constructor refuse keywords of mmagic's, and unknown ones.
 
     Args:
-        init (Callable): An ``__init__``; a keyword that it names is its own
+        init: An ``__init__``; a keyword that it names is its own
             affair.
 
     Returns:
-        Callable: The same, which raises a ValueError that says where each of
+        The same, which raises a ValueError that says where each of
         mmagic's lives here; and for one that nobody knows a ``TypeError``,
         with the nearest of those that there are.
     """

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from typing_extensions import override
+
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.editors.curriculum import CurriculumEditor
 from mmhiper.models.embeddings import NullTexts
@@ -21,11 +23,11 @@ class NullTextInversion(CurriculumEditor):
     trained by the same curriculum with the settings of its own paper.
 
     Args:
-        sd (dict or StableDiffusion): The frozen model or its config.
-        source_text (str): What the picture shows.
-        num_steps (int): DDIM steps T.
-        num_inner_steps (int): The most optimisation steps of a timestep.
-        inner_steps (str): See :class:`CurriculumEditor`.
+        sd: The frozen model or its config.
+        source_text: What the picture shows.
+        num_steps: DDIM steps T.
+        num_inner_steps: The most optimisation steps of a timestep.
+        inner_steps: See :class:`CurriculumEditor`.
         **options: See :class:`CurriculumEditor` and
             :class:`InversionEditor`.
 
@@ -64,22 +66,12 @@ class NullTextInversion(CurriculumEditor):
             )
         self.embedding = NullTexts(self.condition(['']).tokens, self.num_steps)
 
+    @override
     def negative(self, text: Conditioning, step: int) -> Conditioning:
-        """The learned text of a timestep.
-
-        Args:
-            text (Conditioning): B texts.
-            step (int): In [0, T).
-
-        Returns:
-            Conditioning: B times the learned one.
-        """
+        """The learned text of a timestep."""
         return text.with_tokens(self.embedding(len(text), step))
 
+    @override
     def learned_condition(self) -> Conditioning:
-        """The learned text of this timestep.
-
-        Returns:
-            Conditioning: One text; gradients reach it.
-        """
+        """The learned text of this timestep."""
         return Conditioning(self.embedding(1, self.position))

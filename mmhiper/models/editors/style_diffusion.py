@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from mmengine.structures import BaseDataElement
 from torch import Tensor
+from typing_extensions import override
 
 from mmhiper.models.attention import AttentionControl, MapStore
 from mmhiper.models.conditioning import Conditioning
@@ -34,12 +35,12 @@ class StyleDiffusion(CurriculumEditor):
     target for a fraction ``tau_v`` of the steps.
 
     Args:
-        sd (dict or StableDiffusion): The frozen model or its config.
-        source_text (str): What the picture shows.
-        image_encoder (dict, optional): ``pretrained`` and ``without_cuda`` of
-            the CLIP image encoder, see :class:`ImageEncoder`. Defaults to the
+        sd: The frozen model or its config.
+        source_text: What the picture shows.
+        image_encoder: ``pretrained`` and ``without_cuda`` of the CLIP image
+            encoder, see :class:`ImageEncoder`. Defaults to the
             ``image_encoder/`` of the backbone.
-        attention_weight (float): Factor on the attention term, 0 for none.
+        attention_weight: Factor on the attention term, 0 for none.
         **options: See :class:`CurriculumEditor`, whose defaults are this
             paper's (``num_inner_steps`` 20 for a quick run, 100 for quality),
             and :class:`InversionEditor`.
@@ -80,6 +81,7 @@ class StyleDiffusion(CurriculumEditor):
         )
         self._store = MapStore(self.map_layers)
 
+    @override
     def given_arguments(self) -> dict[str, Any]:
         """With the image encoder that was really taken."""
         given = super().given_arguments()
@@ -87,42 +89,26 @@ class StyleDiffusion(CurriculumEditor):
             given['image_encoder'] = dict(pretrained=self.image_encoder.name)
         return given
 
+    @override
     def positive(self, text: Conditioning, step: int) -> Conditioning:
-        """A text with values that hold the picture (sec. 3).
-
-        Args:
-            text (Conditioning): B encoded texts.
-            step (int): In [0, T).
-
-        Returns:
-            Conditioning: B texts.
-        """
+        """A text with values that hold the picture (sec. 3)."""
         return text.with_values(self.embedding(text.tokens, step))
 
+    @override
     def learned_condition(self) -> Conditioning:
-        """The source text with the values of this timestep.
-
-        Returns:
-            Conditioning: One text; gradients reach the mapping network.
-        """
+        """The source text with the values of this timestep."""
         return self.positive(Conditioning(self.source), self.position)
 
+    @override
     def training_controls(self) -> list[AttentionControl]:
         """Keeps the maps, if they have a term in the loss."""
         return [self._store] if self.learns_maps else []
 
+    @override
     def invert(
         self, inputs: Tensor, data_samples: list[BaseDataElement]
     ) -> Inversion:
-        """Inverts a picture and encodes it to tokens, once.
-
-        Args:
-            inputs (Tensor): (1, 3, S, S) in [-1, 1].
-            data_samples (list[BaseDataElement]): One, with ``image_key``.
-
-        Returns:
-            Inversion: Of the picture.
-        """
+        """Inverts a picture and encodes it to tokens, once."""
         known = self._inversion
         inversion = super().invert(inputs, data_samples)
         if known is None:
@@ -131,19 +117,16 @@ class StyleDiffusion(CurriculumEditor):
             )
         return inversion
 
+    @override
     def loss(
         self, inputs: Tensor, data_samples: list[BaseDataElement]
     ) -> dict[str, Tensor]:
         """The latent and the attention term of one optimisation step.
 
-        Args:
-            inputs (Tensor): (1, 3, S, S) in [-1, 1].
-            data_samples (list[BaseDataElement]): One, with ``image_key``.
-
         Returns:
-            dict[str, Tensor]: As :meth:`CurriculumEditor.loss`, with
-            'attention': the sum over layers of the mean squared difference
-            between the maps and those of the inversion.
+            As :meth:`CurriculumEditor.loss`, with 'attention': the sum over
+            layers of the mean squared difference between the maps and those of
+            the inversion.
         """
         losses = super().loss(inputs, data_samples)
         if self.learns_maps:

@@ -12,6 +12,7 @@ import torch
 from mmengine.dist import all_gather_object, get_world_size
 from mmengine.structures import BaseDataElement
 from torch import Tensor
+from typing_extensions import override
 
 from mmhiper.io.token_file import quoted
 from mmhiper.models.conditioning import Conditioning
@@ -36,33 +37,36 @@ class TextualInversion(WordEditor):
     have several of them.
 
     Args:
-        sd (dict or StableDiffusion): The frozen model or its config.
-        placeholder_token (str or list[str]): The new word, such as
-            ``<cat-toy>``, or W words.
-        initialize_token (str or list, optional): A word of one token whose
-            row is the start value. None starts from random numbers of the
-            table's own mean and standard deviation. One for all words, or W.
-        num_vectors_per_token (int or list[int]): New tokens n behind the
-            placeholder; one number for all words, or W.
-        val_prompts (str or list[str], optional): Prompts of previews and
-            tests, each with a placeholder in it.
-        progressive_interval (int, optional): Begin with one vector and take
-            one more every so many iterations (sec. 5.2; the paper: 2000).
-            None uses all from the start.
-        per_image_tokens (int): The number of training pictures, where each
-            has a token of its own in training, for what is particular to it
-            (sec. 5.2); 0 for none. It starts at random.
-        embedding_reg_weight (float): Weight of the mean squared distance
-            between the vectors and their start values (sec. 5.2).
-        data_preprocessor (dict, optional): See :class:`EmbeddingEditor`;
+        sd: The frozen model or its config.
+        placeholder_token: The new word, such as ``<cat-toy>``, or W words.
+        initialize_token: A word of one token whose row is the start value.
+            None starts from random numbers of the table's own mean and
+            standard deviation. One for all words, or W.
+        num_vectors_per_token: New tokens n behind the placeholder; one number
+            for all words, or W.
+        val_prompts: Prompts of previews and tests, each with a placeholder in
+            it.
+        progressive_interval: Begin with one vector and take one more every so
+            many iterations (sec. 5.2; the paper: 2000). None uses all from the
+            start.
+        per_image_tokens: The number of training pictures, where each has a
+            token of its own in training, for what is particular to it (sec.
+            5.2); 0 for none. It starts at random.
+        embedding_reg_weight: Weight of the mean squared distance between the
+            vectors and their start values (sec. 5.2).
+        data_preprocessor: See :class:`EmbeddingEditor`;
             ``dict(random_flip=True)`` mirrors pictures half the time.
-        hold_outside (float): See :class:`EmbeddingEditor`, as for
-            ``noise_offset``, ``min_snr_gamma`` and ``debiased``.
-        per_image_mixing (float): With ``per_image_tokens`` how often, in
-            [0, 1], "with" and the picture's own token end its sentence.
-        embedding (str, optional): A file of words to start from, of any known
-            format. Words that it does not have start as ever. The
-            regulariser pulls to the initialiser all the same.
+        hold_outside: See :class:`EmbeddingEditor`, as for ``noise_offset``,
+            ``min_snr_gamma`` and ``debiased``.
+        per_image_mixing: With ``per_image_tokens`` how often, in [0, 1],
+            "with" and the picture's own token end its sentence.
+        embedding: A file of words to start from, of any known format. Words
+            that it does not have start as ever. The regulariser pulls to the
+            initialiser all the same.
+        directional: Learn the direction of the vectors alone, as Directional
+            Textual Inversion does (arXiv 2512.13672): their norm stays the
+            median of the vocabulary's. Off, as in the original, where it grows
+            to several times that.
 
     Raises:
         FileNotFoundError: If there is no file ``embedding``.
@@ -88,6 +92,13 @@ class TextualInversion(WordEditor):
         they are the same. A picture's own token is one vector here; there it
         is as many as the placeholder. Random starts there are uniform in
         [0, 1), far outside of CLIP's table.
+
+    Note:
+        Directional Textual Inversion walks the sphere by Riemannian descent
+        and has a prior on the direction besides. Here any optimizer moves a
+        vector of any length, which is brought to its norm wherever it is
+        used, so its gradients are tangential; for a prior there is
+        ``embedding_reg_weight``.
     """
 
     def __init__(
@@ -107,6 +118,7 @@ class TextualInversion(WordEditor):
         debiased: bool = False,
         per_image_mixing: float = 0.25,
         embedding: Annotated[str | None, OfThisRun()] = None,
+        directional: bool = False,
     ) -> None:
         super().__init__(
             sd,
@@ -115,6 +127,7 @@ class TextualInversion(WordEditor):
             num_vectors_per_token=num_vectors_per_token,
             per_image_tokens=per_image_tokens,
             embedding=embedding,
+            directional=directional,
             data_preprocessor=data_preprocessor,
             val_prompts=val_prompts,
             hold_outside=hold_outside,
@@ -131,6 +144,7 @@ class TextualInversion(WordEditor):
         self.embedding_reg_weight = embedding_reg_weight
 
     # --------------------------------------------------------- conditioning
+    @override
     def train_condition(
         self, data_samples: list[BaseDataElement]
     ) -> Conditioning:
@@ -139,13 +153,6 @@ class TextualInversion(WordEditor):
         Which of its sentences a picture gets, and whether its own token ends
         it, depends on (seed, picture, iteration) alone, as noise and timestep
         do.
-
-        Args:
-            data_samples (list[BaseDataElement]): B elements with ``prompts``,
-                sentences with a placeholder.
-
-        Returns:
-            Conditioning: B texts.
         """
         return self.encode(
             [
@@ -154,17 +161,11 @@ class TextualInversion(WordEditor):
             ]
         )
 
+    @override
     def plain_condition(
         self, data_samples: list[BaseDataElement]
     ) -> Conditioning:
-        """The same sentences with the initialiser in them.
-
-        Args:
-            data_samples (list[BaseDataElement]): B elements with ``prompts``.
-
-        Returns:
-            Conditioning: B texts.
-        """
+        """The same sentences with the initialiser in them."""
         return self.sd.encode_text(
             [
                 self._in_plain_words(self._sentence_of(sample))
@@ -201,6 +202,7 @@ class TextualInversion(WordEditor):
         checked: Sequence[str] = prompts
         return checked
 
+    @override
     def check_learnable(self, data_samples: list[BaseDataElement]) -> None:
         """Refuses sentences in which a word, or some of it, is not read."""
         found: set[str] = set()
@@ -262,6 +264,7 @@ class TextualInversion(WordEditor):
             )
         return image
 
+    @override
     def subject_of(self, sample: BaseDataElement) -> str:
         """The words of a picture."""
         return ', '.join(self.words.learned_in(self._prompts_of(sample)[0]))
@@ -278,44 +281,26 @@ class TextualInversion(WordEditor):
             return text
         return f'{text} with {tokens[image]}'
 
+    @override
     def edit_condition(
         self, data_samples: list[BaseDataElement]
     ) -> Conditioning:
-        """The first validation prompt, for each element.
-
-        Args:
-            data_samples (list[BaseDataElement]): B elements.
-
-        Returns:
-            Conditioning: B texts.
-        """
+        """The first validation prompt, for each element."""
         return self.condition(self.val_prompts[:1] * len(data_samples))
 
+    @override
     def preview_conditions(self) -> list[tuple[str, Conditioning]]:
-        """Nothing beside the validation prompts.
-
-        Returns:
-            list[tuple[str, Conditioning]]: None.
-        """
+        """Nothing beside the validation prompts."""
         return []
 
+    @override
     def fixed_condition(self, sample: BaseDataElement) -> Conditioning:
-        """The first sentence of a picture.
-
-        Args:
-            sample (BaseDataElement): With ``prompts``.
-
-        Returns:
-            Conditioning: One text.
-        """
+        """The first sentence of a picture."""
         return self.encode([self._prompts_of(sample)[0]])
 
+    @override
     def comparisons(self) -> list[tuple[str, Conditioning, Conditioning]]:
-        """The validation prompts, with the word and with its initialiser.
-
-        Returns:
-            list[tuple[str, Conditioning, Conditioning]]: One per prompt.
-        """
+        """The validation prompts, with the word and with its initialiser."""
         cases = []
         for prompt in self.val_prompts:
             text = self._in_plain_words(prompt)
@@ -323,24 +308,23 @@ class TextualInversion(WordEditor):
             cases.append((text, self.condition([prompt]), plain))
         return cases
 
+    @override
     def is_about(self, number: int, sample: BaseDataElement) -> bool:
         """Whether a validation prompt has a word of a picture in it.
 
-        Args:
-            number (int): Which prompt.
-            sample (BaseDataElement): With ``prompts``.
-
         Returns:
-            bool: True as well for a prompt with loaded words alone.
+            True as well for a prompt with loaded words alone.
         """
         words = self.words.learned_in(self.val_prompts[number])
         shown = self.words.learned_in(self._prompts_of(sample)[0])
         return not words or not set(words).isdisjoint(shown)
 
+    @override
     def example_prompt(self) -> str | None:
         """The first validation prompt."""
         return self.val_prompts[0]
 
+    @override
     def loss(
         self, inputs: Tensor, data_samples: list[BaseDataElement]
     ) -> dict[str, Tensor]:
@@ -348,12 +332,8 @@ class TextualInversion(WordEditor):
 
         Progressive vectors whose turn has come are in use from here on.
 
-        Args:
-            inputs (Tensor): (B, 3, S, S) in [-1, 1].
-            data_samples (list[BaseDataElement]): B elements.
-
         Returns:
-            dict[str, Tensor]: 'loss', and 'loss_reg' where it has a weight.
+            'loss', and 'loss_reg' where it has a weight.
         """
         if self.progressive_interval:
             _, iteration = run_state()
@@ -374,18 +354,10 @@ class TextualInversion(WordEditor):
     def _weigh_concepts(
         self, data_samples: list[BaseDataElement]
     ) -> tuple[Tensor, set[str]]:
-        """What each picture counts, and which words are in this step.
-
-        Pictures of a concept share one mean over all processes. Distributed
-        training takes the mean over these, which the world size undoes.
-
-        Args:
-            data_samples (list[BaseDataElement]): B elements.
-
-        Returns:
-            tuple[Tensor, set[str]]: (B,), and the words in the sentences of
-            all processes.
-        """
+        """What each picture counts, and which words are in this step."""
+        # Pictures of a concept share one mean over all processes. Distributed
+        # training takes the mean over these, which the world size undoes.
+        # (B,), and the words in the sentences of all processes
         own = [
             self.words.learned_in(self._sentence_of(sample))
             for sample in data_samples
@@ -395,6 +367,7 @@ class TextualInversion(WordEditor):
         return torch.tensor(weights), set(chain.from_iterable(counts))
 
     @property
+    @override
     def may_skip_parameters(self) -> bool:
         """Whether there are several words, or tokens of pictures."""
         return len(self.words.learned) > 1 or self.per_image_tokens > 0

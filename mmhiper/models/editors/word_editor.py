@@ -9,13 +9,14 @@ from typing import Annotated, Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from mmhiper.io import read_token_file
-from mmhiper.io.export_format import entries_of, words_of
+from mmhiper.io.mmhiper_format import entries_of, words_of
 from mmhiper.io.token_file import quoted
 from mmhiper.models.conditioning import Conditioning
-from mmhiper.models.editors.base import check_texts
 from mmhiper.models.editors.denoising import EmbeddingEditor
+from mmhiper.models.editors.texts import check_texts
 from mmhiper.models.embeddings import TokenEmbedding
 from mmhiper.models.pipelines import make_pipeline
 from mmhiper.models.stable_diffusion import StableDiffusion
@@ -40,14 +41,14 @@ class WordEditor(EmbeddingEditor):
     and the ways in and out. How they are learned is a subclass's.
 
     Args:
-        sd (dict or StableDiffusion): The frozen model or its config.
-        placeholder_token (str or list[str]): See :class:`TextualInversion`.
-        initialize_token (str or list, optional): Likewise.
-        num_vectors_per_token (int or list[int]): Likewise.
-        per_image_tokens (int): Likewise.
-        embedding (str, optional): Likewise.
-        val_prompts (str or list[str], optional): By default "a photo of" each
-            word.
+        sd: The frozen model or its config.
+        placeholder_token: See :class:`TextualInversion`.
+        initialize_token: Likewise.
+        num_vectors_per_token: Likewise.
+        per_image_tokens: Likewise.
+        embedding: Likewise.
+        directional: Likewise.
+        val_prompts: By default "a photo of" each word.
         **options: See :class:`EmbeddingEditor`.
 
     Raises:
@@ -67,6 +68,7 @@ class WordEditor(EmbeddingEditor):
         num_vectors_per_token: int | list[int] = 1,
         per_image_tokens: int = 0,
         embedding: Annotated[str | None, OfThisRun()] = None,
+        directional: bool = False,
         val_prompts: str | list[str] | None = None,
         **options: Any,
     ) -> None:
@@ -86,6 +88,7 @@ class WordEditor(EmbeddingEditor):
         self.initialize_token = initialize_token
         self.num_vectors_per_token = num_vectors_per_token
         self.per_image_tokens = per_image_tokens
+        self.directional = directional
         self._initializers = _one_each(
             'initialize_token', initialize_token, words
         )
@@ -95,6 +98,7 @@ class WordEditor(EmbeddingEditor):
             self._start_from(embedding)
 
     @property
+    @override
     def vocabulary(self) -> Vocabulary:
         """The words of the (first) text encoder, with the new ones."""
         return self.words.vocabularies[0]
@@ -105,12 +109,27 @@ class WordEditor(EmbeddingEditor):
         loaded: Mapping[str, Tensor] | None = None,
     ) -> None:
         """Makes tokens of the words, and rows of the learned ones."""
-        images = self.per_image_tokens
-        self.words = Words(self.sd.vocabularies, counts, images, loaded)
-        self.embedding = TokenEmbedding(
-            {word: self._initial_rows(word, n) for word, n in counts.items()},
-            self._random_rows(images, 'images') if images else None,
+        images, groups = self.per_image_tokens, self.num_groups
+        self.words = Words(
+            self.sd.vocabularies, counts, images, loaded, groups
         )
+        self.embedding = TokenEmbedding(
+            {
+                word: self._initial_rows(word, groups * n)
+                for word, n in counts.items()
+            },
+            self._random_rows(images, 'images') if images else None,
+            self._usual_norms() if self.directional else None,
+        )
+
+    @property
+    def num_groups(self) -> int:
+        """How many sets of rows each word has, G.
+
+        An editor whose words vary has more than one; row g * n + i is the
+        i-th of n in set g.
+        """
+        return 1
 
     @property
     def placeholders(self) -> list[str]:
@@ -138,6 +157,13 @@ class WordEditor(EmbeddingEditor):
         )
         row = torch.cat([each[token].float() for each in self.sd.token_tables])
         return row.repeat(count, 1).to(self.sd.device)
+
+    def _usual_norms(self) -> list[tuple[int, float]]:
+        """The width of each token table, and the median norm of its rows."""
+        return [
+            (table.shape[1], float(table.float().norm(dim=1).median()))
+            for table in self.sd.token_tables
+        ]
 
     def _random_rows(self, count: int, origin: str) -> Tensor:
         """Random rows like those of the tables, (count, D)."""
@@ -171,18 +197,17 @@ class WordEditor(EmbeddingEditor):
                     f'{path!r} has {len(start)} vectors of it to start from. '
                     f'Set it to {len(start)} or more.'
                 )
-            self.embedding.rows_of(word)[: len(start)] = start
+            self.embedding.parameter_of(word)[: len(start)] = start
 
     # --------------------------------------------------------- conditioning
     def encode(self, texts: list[str]) -> Conditioning:
         """Encodes texts in which placeholders may occur.
 
         Args:
-            texts (list[str]): B texts.
+            texts: B texts.
 
         Returns:
-            Conditioning: B texts; gradients reach the learned rows of the
-            words in them.
+            B texts; gradients reach the learned rows of the words in them.
         """
         used = {word for text in texts for word in self.vocabulary.find(text)}
         rows = [
@@ -196,22 +221,37 @@ class WordEditor(EmbeddingEditor):
             each.to(rows[0], non_blocking=True)
             for each in self.words.loaded.values()
         ]
-        ids = self.words.encode(texts, self.embedding.active)
-        return self.sd.encode_ids(ids, torch.cat(rows))
+        groups = zip(
+            *(
+                self.words.encode(texts, self.embedding.active, group)
+                for group in range(self.num_groups)
+            ),
+            strict=True,
+        )
+        # all sets in one batch, (G * B, M) for each text encoder
+        ids = [torch.cat(each) for each in groups]
+        return self.arrange(self.sd.encode_ids(ids, torch.cat(rows)))
 
+    def arrange(self, texts: Conditioning) -> Conditioning:
+        """Where the sets of rows of a text act.
+
+        Args:
+            texts: G times B texts, those of a set together.
+
+        Returns:
+            B texts.
+        """
+        return texts
+
+    @override
     def condition(self, prompts: list[str]) -> Conditioning:
         """Prompts with the learned and the loaded words in them.
 
         Warns about a prompt in which no placeholder is, or takes effect.
-
-        Args:
-            prompts (list[str]): B prompts.
-
-        Returns:
-            Conditioning: B texts.
         """
         return self.condition_beside(prompts, [''] * len(prompts))
 
+    @override
     def condition_beside(
         self, prompts: list[str], negatives: list[str], **options: Any
     ) -> Conditioning:
@@ -237,15 +277,9 @@ class WordEditor(EmbeddingEditor):
                 )
         return self.encode(prompts)
 
+    @override
     def encode_negative(self, texts: list[str]) -> Conditioning:
-        """Negative prompts, in which loaded words may occur too.
-
-        Args:
-            texts (list[str]): B texts.
-
-        Returns:
-            Conditioning: B texts.
-        """
+        """Negative prompts, in which loaded words may occur too."""
         return self.encode(texts)
 
     # ------------------------------------------------------ coming and going
@@ -260,12 +294,11 @@ class WordEditor(EmbeddingEditor):
         trained, and are in no checkpoint of this editor.
 
         Args:
-            paths (Sequence[str or Path]): Files, see :mod:`mmhiper.io`.
-            rename (Mapping[str, str], optional): New placeholders by those in
-                the files.
+            paths: Files, see :mod:`mmhiper.io`.
+            rename: New placeholders by those in the files.
 
         Returns:
-            list[str]: The placeholders that were added.
+            The placeholders that were added.
 
         Raises:
             FileNotFoundError: If there is no such file.
@@ -288,22 +321,30 @@ class WordEditor(EmbeddingEditor):
         """Makes tokens of loaded words."""
         self.words = Words(
             self.sd.vocabularies,
-            self.embedding.counts,
+            self._counts,
             self.per_image_tokens,
             {**self.words.loaded, **rows},
+            self.num_groups,
         )
+
+    @property
+    def _counts(self) -> dict[str, int]:
+        """How many tokens each learned word is in a text, n."""
+        rows = self.embedding.counts
+        return {word: rows[word] // self.num_groups for word in rows}
 
     @property
     def _widths(self) -> list[int]:
         """How wide the rows of each text encoder are."""
         return [table.shape[1] for table in self.sd.token_tables]
 
+    @override
     def to_diffusers(self) -> Any:
         """A plain pipeline with the learned words and the loaded ones.
 
         Returns:
-            StableDiffusionPipeline: Or that of XL, with text encoders and
-            tokenizers of its own.
+            A ``StableDiffusionPipeline``, or that of XL, with text encoders
+            and tokenizers of its own.
 
         Raises:
             ValueError: If a placeholder is a sign of the vocabulary, ``*``.
@@ -323,6 +364,7 @@ class WordEditor(EmbeddingEditor):
         return {word: self.embedding.active_rows(word) for word in words}
 
     # ---------------------------------------------------------- checkpoints
+    @override
     def learned_state(self) -> dict[str, Tensor]:
         """The rows of the placeholders, named as the field names them.
 
@@ -332,7 +374,7 @@ class WordEditor(EmbeddingEditor):
         that know ``clip_l`` and ``clip_g``.
 
         Returns:
-            dict[str, Tensor]: (k, D) per word and text encoder, on the CPU.
+            (k, D) per word and text encoder, on the CPU.
         """
         return entries_of(
             {
@@ -344,6 +386,7 @@ class WordEditor(EmbeddingEditor):
             }
         )
 
+    @override
     def _load_from_state_dict(
         self,
         state_dict: dict[str, Any],
@@ -368,17 +411,9 @@ class WordEditor(EmbeddingEditor):
         )
 
     def _state_of(self, entries: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The state of the embedding with the words of a file.
-
-        There are as many vectors as in the file afterwards, at least; further
-        words of it are loaded.
-
-        Args:
-            entries (Mapping[str, Tensor]): See :func:`words_of`.
-
-        Returns:
-            dict[str, Tensor]: By the names of the embedding.
-        """
+        """The state of the embedding with the words of a file."""
+        # There are as many vectors as in the file afterwards, at least;
+        # further words of it are loaded.
         own = self.words.learned
         words = {}
         for word, parts in words_of(entries, own[0]).items():
@@ -406,13 +441,20 @@ class WordEditor(EmbeddingEditor):
             (sum(self._widths),)
         }:
             return self.embedding.state_with(found)  # which does not fit
+        odd = [w for w in own if len(found[w]) % self.num_groups]
+        if odd:
+            raise UserError(
+                f'The word {odd[0]!r} must have a multiple of '
+                f'{self.num_groups} vectors, one set for each place where it '
+                f'acts, but has {len(found[odd[0]])}.'
+            )
         counts = {
-            word: max(count, len(found[word]))
-            for word, count in self.embedding.counts.items()
+            word: max(count, len(found[word]) // self.num_groups)
+            for word, count in self._counts.items()
         }
         others = {} if len(words) == 1 else words.keys() - own
         loaded = {**self.words.loaded, **{w: words[w] for w in others}}
-        if counts != self.embedding.counts:
+        if counts != self._counts:
             self._set_words(counts, loaded)
             numbers = list(counts.values())
             single = isinstance(self.placeholder_token, str)
@@ -430,11 +472,9 @@ def _are_words(entries: Mapping[str, Tensor]) -> bool:
 
 
 def _if_used(rows: Tensor, used: bool) -> Tensor:
-    """Rows, cut off from learning where no text of a step has them.
-
-    So the optimizer finds no gradient, and leaves them alone; one of zeros
-    would have it move them by its momentum.
-    """
+    """Rows, cut off from learning where no text of a step has them."""
+    # So the optimizer finds no gradient, and leaves them alone; one of zeros
+    # would have it move them by its momentum.
     return rows if used else rows.detach()
 
 
@@ -469,10 +509,10 @@ def check_range(
     """Refuses a number out of range.
 
     Args:
-        name (str): Of the option.
-        number (float): What it is.
-        least (float): What it may be.
-        most (float, optional): Likewise.
+        name: Of the option.
+        number: What it is.
+        least: What it may be.
+        most: Likewise.
 
     Raises:
         ValueError: If it is out of range.

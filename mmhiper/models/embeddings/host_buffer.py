@@ -16,9 +16,9 @@ def register_host_buffer(module: nn.Module, name: str, tensor: Tensor) -> None:
     still has to do.
 
     Args:
-        module (nn.Module): Gets the tensor as an attribute.
-        name (str): Its name, there and in the state dict.
-        tensor (Tensor): Its value, on the CPU; changed in place by loading.
+        module: Gets the tensor as an attribute.
+        name: Its name, there and in the state dict.
+        tensor: Its value, on the CPU; changed in place by loading.
     """
     setattr(module, name, tensor)
     module.register_state_dict_post_hook(partial(_save, name))

@@ -12,8 +12,8 @@ class NullTexts(nn.Module):
     Entry B of docs/en/method.md, in the unconditional branch.
 
     Args:
-        empty (Tensor): The encoded empty text, (1, M, D), where they start.
-        num_steps (int): Timesteps T.
+        empty: The encoded empty text, (1, M, D), where they start.
+        num_steps: Timesteps T.
     """
 
     def __init__(self, empty: Tensor, num_steps: int) -> None:
@@ -27,11 +27,11 @@ class NullTexts(nn.Module):
         """The unconditional text of a timestep.
 
         Args:
-            count (int): Rows B.
-            step (int): Which timestep, 0 is the noisiest.
+            count: Rows B.
+            step: Which timestep, 0 is the noisiest.
 
         Returns:
-            Tensor: (B, M, D) fp32.
+            (B, M, D) fp32.
         """
         return self.texts[step].expand(count, -1, -1)
 
@@ -40,7 +40,7 @@ class NullTexts(nn.Module):
         """Starts a text from the one before it.
 
         Args:
-            step (int): In [1, T).
+            step: In [1, T).
         """
         self.texts[step].copy_(self.texts[step - 1])
 
@@ -48,9 +48,6 @@ class NullTexts(nn.Module):
         """What is to be stepped in one timestep.
 
         Args:
-            step (int): In [0, T).
-
-        Returns:
-            list[nn.Parameter]: One.
+            step: In [0, T).
         """
         return [self.texts[step]]

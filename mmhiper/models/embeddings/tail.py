@@ -13,10 +13,10 @@ class TailEmbedding(nn.Module):
     image, all in one tensor.
 
     Args:
-        initial (Tensor): Start values, (K, N, D), for K source images, N
-            positions and conditioning width D. Kept in fp32 whatever the
-            dtype of the frozen model, since Adam's steps of 5e-3 would be
-            rounded away in half precision.
+        initial: Start values, (K, N, D), for K source images, N positions and
+            conditioning width D. Kept in fp32 whatever the dtype of the frozen
+            model, since Adam's steps of 5e-3 would be rounded away in half
+            precision.
     """
 
     def __init__(self, initial: Tensor) -> None:
@@ -44,13 +44,12 @@ class TailEmbedding(nn.Module):
         """Puts the learned tail in place of a text's last N positions.
 
         Args:
-            tokens (Tensor): Encoded texts, (B, M, D).
-            images (Tensor): Which source image's tail, (B,) integers in
-                [0, K).
-            strength (float): Factor on the tail (arXiv 2303.08767, eq. 5).
+            tokens: Encoded texts, (B, M, D).
+            images: Which source image's tail, (B,) integers in [0, K).
+            strength: Factor on the tail (arXiv 2303.08767, eq. 5).
 
         Returns:
-            Tensor: (B, M, D) fp32.
+            (B, M, D) fp32.
         """
         content = tokens[:, : tokens.shape[1] - self.num_positions]
         tail = strength * self.tail[images]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from mmhiper.utils.errors import UserError
 
@@ -23,28 +24,34 @@ class TokenEmbedding(nn.Module):
     which.
 
     Args:
-        initial (Mapping[str, Tensor]): Start values by word, (n, D) each.
-        image_initial (Tensor, optional): Start values of one further token
-            for each of I training pictures, (I, D).
+        initial: Start values by word, (n, D) each.
+        image_initial: Start values of one further token for each of I training
+            pictures, (I, D).
+        norms: For each text encoder the width of its part of a row, and the
+            norm that this part of a word's rows keeps: the direction alone is
+            learned (arXiv 2512.13672).
 
     Attributes:
-        counts (dict[str, int]): How many rows n each word has.
-        active (dict[str, int]): How many of them are in use: with progressive
-            vectors, those that had their turn.
+        counts: How many rows n each word has.
+        active: How many of them are in use: with progressive vectors, those
+            that had their turn.
     """
 
     def __init__(
         self,
         initial: Mapping[str, Tensor],
         image_initial: Tensor | None = None,
+        norms: Sequence[tuple[int, float]] | None = None,
     ) -> None:
         super().__init__()
+        self._norms = norms
         self._suffixes = {w: _suffix(w, len(initial)) for w in initial}
         self.counts = {word: len(rows) for word, rows in initial.items()}
         self.active = dict(self.counts)
         for word, suffix in self._suffixes.items():
             rows = initial[word].detach().float().clone()
             assert rows.ndim == 2, rows.shape
+            rows = self._at_norm(rows)
             self.register_parameter(f'rows{suffix}', nn.Parameter(rows))
             # the config makes them again, so they are in no checkpoint
             self.register_buffer(
@@ -56,10 +63,23 @@ class TokenEmbedding(nn.Module):
                 image_initial.detach().float().clone()
             )
 
-    def rows_of(self, word: str) -> nn.Parameter:
-        """The rows of a word, (n, D)."""
+    def parameter_of(self, word: str) -> nn.Parameter:
+        """What is learned of a word, (n, D)."""
         rows: nn.Parameter = getattr(self, f'rows{self._suffixes[word]}')
         return rows
+
+    def rows_of(self, word: str) -> Tensor:
+        """The rows of a word, (n, D)."""
+        return self._at_norm(self.parameter_of(word))
+
+    def _at_norm(self, rows: Tensor) -> Tensor:
+        """Rows at the norms that they are to have."""
+        if self._norms is None:
+            return rows
+        widths, norms = zip(*self._norms, strict=True)
+        parts = rows.split(widths, dim=1)
+        scaled = map(_scaled, parts, norms)
+        return torch.cat(list(scaled), dim=1)
 
     def initial_of(self, word: str) -> Tensor:
         """Where the rows of a word started, (n, D)."""
@@ -74,7 +94,7 @@ class TokenEmbedding(nn.Module):
         """Takes so many rows of each word into use.
 
         Args:
-            most (int): At least 1; all of a word that has fewer.
+            most: At least 1; all of a word that has fewer.
         """
         self.active = {w: min(most, n) for w, n in self.counts.items()}
 
@@ -82,13 +102,12 @@ class TokenEmbedding(nn.Module):
         """A state dict of this embedding with rows from elsewhere.
 
         Args:
-            words (Mapping[str, Tensor]): Rows of every word, (k, D); where
-                they are fewer than here, the others are out of use, and where
-                they started.
+            words: Rows of every word, (k, D); where they are fewer than here,
+                the others are out of use, and where they started.
 
         Returns:
-            dict[str, Tensor]: On the CPU. Rows of another width are in it as
-            they are, and do not fit.
+            On the CPU. Rows of another width are in it as they are, and do not
+            fit.
         """
         state = {name: each.cpu() for name, each in self.state_dict().items()}
         for word, rows in words.items():
@@ -102,17 +121,15 @@ class TokenEmbedding(nn.Module):
     def drift(self, word: str) -> Tensor:
         """How far the active rows of a word are from where they started.
 
-        Args:
-            word (str): The word.
-
         Returns:
-            Tensor: Scalar, the mean over rows of the squared distance.
+            Scalar, the mean over rows of the squared distance.
         """
         rows = self.active_rows(word)
         return (
             (rows - self.initial_of(word)[: len(rows)]).square().sum(1).mean()
         )
 
+    @override
     def _save_to_state_dict(
         self, destination: Any, prefix: str, keep_vars: bool
     ) -> None:
@@ -121,14 +138,11 @@ class TokenEmbedding(nn.Module):
         active = _numbers(list(self.active.values()))
         destination[f'{prefix}num_active'] = active
 
+    @override
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any
     ) -> None:
-        """Takes these numbers up again.
-
-        Raises:
-            ValueError: If they cannot be.
-        """
+        """Takes these numbers up again."""
         found = state_dict.pop(f'{prefix}num_active', None)
         if found is None:
             missing: list[str] = args[2]  # PyTorch's own, to be added to
@@ -151,6 +165,17 @@ class TokenEmbedding(nn.Module):
                     )
                 self.active[word] = number
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _scaled(rows: Tensor, norm: float) -> Tensor:
+    """Rows (n, D) at a norm; those that have it already, to the bit.
+
+    So rows that come back from a file are those that went there.
+    """
+    scale = norm / rows.norm(dim=1, keepdim=True)
+    there = (scale.detach() - 1).abs() < 1e-6
+    # one in value, and with the gradient of the scale
+    return rows * torch.where(there, scale + (1 - scale).detach(), scale)
 
 
 def _numbers(numbers: list[int]) -> Tensor:

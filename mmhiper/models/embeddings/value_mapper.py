@@ -18,10 +18,10 @@ class ValueMappers(nn.Module):
     2303.15649, sec. 3).
 
     Args:
-        num_steps (int): Timesteps T.
-        num_image_tokens (int): Tokens P of the picture.
-        num_positions (int): Positions M of a text.
-        width (int): D, of both.
+        num_steps: Timesteps T.
+        num_image_tokens: Tokens P of the picture.
+        num_positions: Positions M of a text.
+        width: D, of both.
 
     Note:
         A network starts as the identity, scale 1 and shift 0: its last layer
@@ -56,11 +56,11 @@ class ValueMappers(nn.Module):
         """Maps texts to values.
 
         Args:
-            tokens (Tensor): Encoded texts, (B, M, D).
-            step (int): Which timestep, 0 is the noisiest.
+            tokens: Encoded texts, (B, M, D).
+            step: Which timestep, 0 is the noisiest.
 
         Returns:
-            Tensor: (B, M, D) fp32.
+            (B, M, D) fp32.
         """
         both = self.mappers[step](self.image_tokens)  # (1, 2M, D)
         scale, shift = both.chunk(2, dim=1)
@@ -70,7 +70,7 @@ class ValueMappers(nn.Module):
         """Starts a network from what the one before it has learned.
 
         Args:
-            step (int): In [1, T).
+            step: In [1, T).
         """
         self.mappers[step].load_state_dict(self.mappers[step - 1].state_dict())
 
@@ -78,24 +78,17 @@ class ValueMappers(nn.Module):
         """The parameters of one network.
 
         Args:
-            step (int): In [0, T).
+            step: In [0, T).
 
         Returns:
-            list[nn.Parameter]: To be stepped in that timestep alone.
+            To be stepped in that timestep alone.
         """
         return list(self.mappers[step].parameters())
 
 
 def _mapper(inputs: int, outputs: int) -> nn.Sequential:
-    """One network; tokens are channels, so it works alike on each of D.
-
-    Args:
-        inputs (int): P.
-        outputs (int): 2M.
-
-    Returns:
-        nn.Sequential: (1, P, D) -> (1, 2M, D), the same weights every time.
-    """
+    """One network; tokens are channels, so it works alike on each of D."""
+    # (1, P, D) -> (1, 2M, D), the same weights every time
     convolutions = [
         skip_init(nn.Conv1d, channels, outputs, kernel_size=1)
         for channels in (inputs, outputs, outputs)

@@ -18,10 +18,17 @@ from mmhiper.apis import list_editors, load_editor
 from mmhiper.cli import main
 from mmhiper.inferencer import EditInferencer
 from mmhiper.io import read_export, read_token_file, write_export
+from mmhiper.models import TextualInversion
 from mmhiper.registry import MODELS, SCOPE
 from mmhiper.utils.errors import FileError, UserError
 
 TEXTS = dict(source_text='a dog', target_text='a cat', val_prompts='a big cat')
+WORD = dict(
+    placeholder_token='2024',
+    initialize_token='x',
+    num_vectors_per_token=2,
+    directional=True,
+)
 INVERSION = dict(
     TEXTS,
     num_steps=2,
@@ -51,7 +58,10 @@ ARGUMENTS = {
         embedding_reg_weight=0.1,
         hold_outside=1.0,
     ),
+    'ExtendedTextualInversion': WORD,
+    'ProSpect': dict(WORD, num_stages=3),
     'DDIMInversion': INVERSION,
+    'DirectInversion': INVERSION,
     'NegativePromptInversion': INVERSION,
     'NullTextInversion': dict(INVERSION, num_inner_steps=3),
     'StyleDiffusion': dict(INVERSION, num_inner_steps=3, attention_weight=0.0),
@@ -154,7 +164,7 @@ def test_a_file_alone_is_enough(learned, suffix, tiny_sd1, other_encoder):
     )
     if record['editor'] == 'StyleDiffusion':
         assert again.image_encoder.name == str(other_encoder)
-    if record['editor'] == 'TextualInversion':
+    if isinstance(editor, TextualInversion):
         assert again.placeholder_token == '2024'
     if suffix == 'pth':
         for name, tensor in editor.state_dict().items():

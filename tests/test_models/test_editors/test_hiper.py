@@ -10,6 +10,7 @@ from mmengine.structures import BaseDataElement
 from tiny import at_step, batch_of, make_hiper, picture, train
 from tolerances import EXACT, GREY_LEVEL
 
+from mmhiper import to_diffusers
 from mmhiper.models import StableDiffusion
 from mmhiper.registry import MODELS
 
@@ -448,6 +449,8 @@ def test_the_metadata_says_what_the_tail_is_worth_nothing_without(tiny_sd1):
             noise_offset=0.0,
             min_snr_gamma=None,
             debiased=False,
+            more_source_texts=None,
+            tail_dropout=0.0,
         ),
     )
     learned = editor.learned_state()
@@ -468,3 +471,162 @@ def test_a_comparison_is_about_its_own_image(tiny_sd1):
 
     about = [[editor.is_about(k, each) for each in samples] for k in (0, 1)]
     assert about == [[True, False], [False, True]]
+
+
+# ------------------------------------------------ several texts, and dropout
+def conditions(editor, iterations, key='a', image=0):
+    """What an image is trained with at some iterations, (I, M, D)."""
+    sample = BaseDataElement(metainfo=dict(image_key=key, image_index=image))
+    found = []
+    for iteration in iterations:
+        at_step(iteration)
+        found.append(editor.train_condition([sample]).tokens.detach()[0])
+    return torch.stack(found)
+
+
+def test_each_step_takes_one_of_the_source_texts(tiny_sd1):
+    more = ['a dog in the snow', 'a big dog']
+    editor = make_hiper(tiny_sd1, more_source_texts=more)
+    with torch.no_grad():
+        editor.embedding.tail.neg_()
+    plain = editor.sd.encode_text(['a dog', *more]).tokens[:, :-3]
+
+    seen = conditions(editor, range(60))
+
+    which = [
+        [torch.equal(one[:-3], text) for text in plain].index(True)
+        for one in seen
+    ]
+    assert set(which) == {0, 1, 2}
+    assert torch.equal(seen, conditions(editor, range(60)))
+    for one in seen:  # one tail behind all of them
+        assert torch.equal(one[-3:], editor.embedding.tail[0])
+
+
+def test_texts_of_an_image_do_not_depend_on_its_company(tiny_sd1):
+    alone = make_hiper(tiny_sd1, more_source_texts=['a fox', 'two dogs'])
+    both = make_hiper(
+        tiny_sd1,
+        source_text=['a cat', 'a dog'],
+        more_source_texts=[['a cow'], ['a fox', 'two dogs']],
+    )
+
+    assert torch.equal(
+        conditions(alone, range(9)), conditions(both, range(9), image=1)
+    )
+
+
+def test_the_fixed_loss_reads_the_first_text_and_the_whole_tail(tiny_sd1):
+    editor = make_hiper(
+        tiny_sd1, more_source_texts=['a fox'], tail_dropout=0.5
+    )
+    sample = BaseDataElement(metainfo=dict(image_key='a'))
+    for iteration in range(4):
+        at_step(iteration)
+        fixed = editor.fixed_condition(sample).tokens
+        expected = editor.condition(['a dog'], strength=1.0).tokens
+        assert torch.equal(fixed, expected)
+
+
+def test_dropped_positions_are_plain_and_as_many_as_asked(tiny_sd1):
+    editor = make_hiper(tiny_sd1, n_hiper=5, tail_dropout=0.25)
+    with torch.no_grad():
+        editor.embedding.tail.add_(1)
+    plain = editor.sd.encode_text(['a dog']).tokens[0]
+
+    seen = conditions(editor, range(400))
+
+    left = (seen == plain).all(-1)
+    assert left[:, :-5].all()
+    learned = seen == torch.cat([plain[:-5], editor.embedding.tail[0]])
+    assert (left | learned.all(-1)).all()
+    # 2000 draws of chance 1/4: the share's deviation is .0097; six of them
+    assert abs(left[:, -5:].float().mean() - 0.25) < 0.06
+
+
+def test_dropped_positions_get_no_gradient(tiny_sd1):
+    editor = make_hiper(tiny_sd1, n_hiper=5, tail_dropout=0.5)
+    sample = BaseDataElement(metainfo=dict(image_key='a'))
+    at_step(3)
+    tokens = editor.train_condition([sample]).tokens
+    plain = editor.sd.encode_text(['a dog']).tokens
+    with torch.no_grad():
+        editor.embedding.tail.add_(1)
+    left = (editor.train_condition([sample]).tokens == plain).all(-1)[0, -5:]
+
+    tokens.sum().backward()
+
+    gradient = editor.embedding.tail.grad[0]
+    assert left.any() and not left.all()
+    assert torch.equal((gradient == 0).all(-1), left)
+
+
+@pytest.mark.parametrize(
+    ('options', 'words'),
+    [
+        (dict(more_source_texts='a fox'), 'list of texts'),
+        (dict(more_source_texts=[['a fox'], ['x']]), 'each of 1'),
+        (dict(more_source_texts=['a fox', '']), 'more_source_texts'),
+        (
+            dict(source_text=['a', 'b'], more_source_texts=['x', 'y']),
+            'lists for 2',
+        ),
+        (dict(tail_dropout=1.0), r'in \[0, 1\)'),
+        (dict(tail_dropout=-0.1), r'in \[0, 1\)'),
+    ],
+)
+def test_wrong_texts_and_shares_are_refused(tiny_sd1, options, words):
+    with pytest.raises(ValueError, match=words):
+        make_hiper(tiny_sd1, **options)
+
+
+# --------------------------------------------------- a strength of each stage
+def test_a_strength_of_each_stage(tiny_sd1):
+    editor = make_hiper(tiny_sd1)
+    texts = ['a cat', 'a fox']
+    with torch.no_grad():
+        editor.embedding.tail.neg_()
+
+    varied = editor.condition(texts, strength=[0.2, 0.9, 1.0])
+
+    assert varied.tokens.shape[:3] == (2, 3, 1)
+    for stage, strength in enumerate((0.2, 0.9, 1.0)):
+        one = editor.condition(texts, strength=strength).tokens
+        assert torch.equal(varied.tokens[:, stage, 0], one)
+    same = make_hiper(tiny_sd1, strength=[0.2, 0.9, 1.0])
+    same.load_state_dict(editor.state_dict())
+    assert torch.equal(same.condition(texts).tokens, varied.tokens)
+    caption, _ = same.preview_conditions()[1]
+    assert '0.2, 0.9, 1 hiper' in caption
+
+
+def test_equal_strengths_are_one(tiny_sd1):
+    editor = make_hiper(tiny_sd1)
+
+    def draw(strength):
+        return editor.infer(
+            'a cat',
+            num_inference_steps=3,
+            show_progress=False,
+            return_type='tensor',
+            strength=strength,
+        )['samples']
+
+    assert torch.equal(draw([0.5, 0.5, 0.5]), draw(0.5))
+    assert not torch.equal(draw([0.1, 0.5, 1.0]), draw(0.5))
+
+
+@pytest.mark.parametrize('strength', [[], ['0.8'], [0.8, None], float('nan')])
+def test_a_strength_is_numbers(tiny_sd1, strength):
+    with pytest.raises(ValueError, match='`strength` must be a number'):
+        make_hiper(tiny_sd1, strength=strength)
+    with pytest.raises(ValueError, match='`strength` must be a number'):
+        make_hiper(tiny_sd1).condition(['a cat'], strength=strength)
+
+
+def test_a_pipeline_takes_one_strength(tiny_sd1):
+    pipeline = to_diffusers(make_hiper(tiny_sd1, strength=[0.5, 1.0]))
+
+    with pytest.raises(ValueError, match='one text in all steps'):
+        pipeline.embeds('a cat')
+    assert pipeline.embeds('a cat', strength=0.8)

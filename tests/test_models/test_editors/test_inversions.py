@@ -80,6 +80,70 @@ def test_negative_prompt_inversion_edits_with_the_source_as_negative(
     torch.testing.assert_close(ours, same, **EXACT)
 
 
+def direct_edit_by_hand(editor, target, scale):
+    """Direct inversion as its paper has it: distances are added, no maps."""
+    sd, path = editor.sd, editor._inversion.latents
+    text = sd.encode_text(['', '', 'a dog', target])
+    z = path[-1].repeat(2, 1, 1, 1)
+    for step, t in enumerate(editor.timesteps()):
+        empty, full = sd.predict_noise(torch.cat([z, z]), t, text).chunk(2)
+        z = sd.scheduler.step(empty + scale * (full - empty), t, z).prev_sample
+        distance = path[-2 - step] - z[:1]
+        z = torch.cat([z[:1] + distance, z[1:]])
+    return z
+
+
+def test_direct_inversion_is_that_of_its_paper(tiny_one_text):
+    editor = inverted(tiny_one_text, 'DirectInversion')
+    free = dict(tau_c=0, tau_s=0, return_reconstruction=True)
+
+    drawn = editor.infer(
+        'a cat', show_progress=False, return_type='tensor', **free
+    )
+
+    with torch.no_grad():
+        source, edit = editor.sd.decode(
+            direct_edit_by_hand(editor, 'a cat', 7.5)
+        ).clamp(-1, 1)
+    torch.testing.assert_close(drawn['samples'][0], edit, **EXACT)
+    torch.testing.assert_close(drawn['reconstructions'][0], source, **EXACT)
+    # of the picture itself nothing is lost, whatever the guidance
+    assert reconstruction_error(editor) < 1e-25
+    ddim = inverted(tiny_one_text, 'DDIMInversion')
+    assert reconstruction_error(ddim) > 1e-6
+
+
+def test_direct_inversion_pins_what_attention_is_taken_from(tiny_sd1):
+    """The edit takes over the maps of the path, not of its own source."""
+    editor = inverted(tiny_sd1, 'DirectInversion')
+    ddim = inverted(tiny_sd1, 'DDIMInversion')
+    options = dict(show_progress=False, return_type='tensor')
+
+    ours, theirs = (
+        each.infer('a cat', tau_c=1, tau_s=1, **options)['samples']
+        for each in (editor, ddim)
+    )
+    same = [
+        each.infer('a cat', tau_c=0, tau_s=0, **options)['samples']
+        for each in (editor, ddim)
+    ]
+
+    torch.testing.assert_close(*same, **EXACT)
+    assert (ours - theirs).abs().max() > 1e-4
+
+
+def test_a_saved_direct_inversion_has_its_path(tiny_sd1):
+    editor = inverted(tiny_sd1, 'DirectInversion')
+    again = make(tiny_sd1, 'DirectInversion')
+    again.load_state_dict(editor.state_dict())
+    options = dict(show_progress=False, return_type='tensor')
+
+    assert torch.equal(
+        editor.infer('a cat', **options)['samples'],
+        again.infer('a cat', **options)['samples'],
+    )
+
+
 def test_null_text_inversion_meets_the_picture(tiny_sd1):
     editor = make(tiny_sd1, 'NullTextInversion', num_inner_steps=12)
     empty = editor.sd.encode_text(['']).tokens

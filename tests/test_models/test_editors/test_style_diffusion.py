@@ -16,7 +16,7 @@ from mmhiper.models import Conditioning, guided, run_scheduler
 from mmhiper.models.attention import AttentionControl, attention_control
 from mmhiper.models.edit_options import EditOptions
 from mmhiper.models.guidance import Guidance
-from mmhiper.utils.pictures import to_pil
+from mmhiper.utils.pixels import to_pil
 
 pytestmark = [
     # many tests need no training to its end

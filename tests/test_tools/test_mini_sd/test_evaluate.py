@@ -8,6 +8,7 @@ from dataclasses import replace
 import evaluate
 import evaluate_hiper
 import evaluate_textual_inversion
+import fingerprint
 import numpy as np
 import panels
 import pytest
@@ -215,7 +216,7 @@ def test_words_are_learned_anew_for_other_weights_and_settings(tmp_path):
     def key(**more):
         cfg = Config.fromfile(evaluate_textual_inversion.CONFIG)
         cfg.merge_from_dict(more)
-        return evaluate_textual_inversion.hash_run(cfg, tmp_path)
+        return fingerprint.hash_run(cfg, tmp_path)
 
     first = key()
     assert key() == first

@@ -105,8 +105,8 @@ class ClipPair(nn.Module):
         """Read texts whose names are those of individuals (T, 57).
 
         Returns:
-            tuple: the last hidden state (T, 77, 128), which a U-Net reads,
-            and unit vectors (T, 128).
+            the last hidden state (T, 77, 128), which a U-Net reads, and unit
+            vectors (T, 128).
         """
         rows = self.names(who)[:, None]  # (T, 1, 128)
         here = (ids == self._name)[..., None]
@@ -264,14 +264,14 @@ class Batches:
         """Return the texts of pictures ``index`` (B,), and their near misses.
 
         Args:
-            index (np.ndarray): Of pictures.
-            captions (np.ndarray): Which of its captions to take for each.
-            rng (np.random.Generator): Decides what is missed.
-            misnamed (float): How often a name is exchanged where there is one.
+            index: Of pictures.
+            captions: Which of its captions to take for each.
+            rng: Decides what is missed.
+            misnamed: How often a name is exchanged where there is one.
 
         Returns:
-            tuple: ids (2B, L), captions first; the features of whom each may
-            name (2B, 57); and which captions have a near miss (B,).
+            ids (2B, L), captions first; the features of whom each may name
+            (2B, 57); and which captions have a near miss (B,).
         """
         ids = self._ids[index, captions]
         missed, found = self._near_misses(ids, rng)
@@ -319,8 +319,7 @@ def _loss(
 
 @torch.no_grad()
 def _told_apart(batches: Batches, pair: ClipPair) -> str:
-    """Shares of unseen pictures whose caption wins: of 128, and of two that
-    differ by one word, or by the name."""
+    """Shares of unseen pictures whose caption wins: of 128, of near misses."""
     rng = np.random.default_rng(SEED)
     best: list[bool] = []
     wins: dict[int, list[bool]] = {0: [], CAPTIONS - 1: []}

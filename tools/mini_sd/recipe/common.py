@@ -124,11 +124,11 @@ def average_gradients(model: nn.Module, clock: float) -> float:
     here, once a step.
 
     Args:
-        model (nn.Module): All its trainable weights have gradients.
-        clock (float): Seconds this process has trained.
+        model: All its trainable weights have gradients.
+        clock: Seconds this process has trained.
 
     Returns:
-        float: The mean clock, the same number in every process.
+        The mean clock, the same number in every process.
     """
     if ranks() == 1:
         return clock
@@ -167,26 +167,25 @@ def fit(
     a new one begins from ``{name}_start.pth`` where there is one.
 
     Args:
-        name (str): The stage, for files and the log.
-        model (nn.Module): What is trained, in place.
-        loss_of (Callable): From a generator, seeded by ``seed``, step and
-            process, and the share of time gone, in [0, 1], to a scalar loss.
-        work_dir (Path): Where the state and the result go.
-        log (Log): Where progress is told.
-        minutes (float): CPU time to train for, in all sittings together.
-        rate (float): Peak learning rate of AdamW.
-        seed (int): Of the batches.
-        ema_decay (float, optional): Keep a moving average and return it.
-        falls (bool): The learning rate reaches zero when time is up. Else it
-            stays, and the budget can be raised at any time.
-        begin (str, optional): Another stage, of the same model, to go on
-            from where its state is newer than this one's own.
-        watch (Callable, optional): Called with the weights to judge, returns
-            words for the log.
-        watch_every (float): CPU seconds between two such calls.
+        name: The stage, for files and the log.
+        model: What is trained, in place.
+        loss_of: From a generator, seeded by ``seed``, step and process, and
+            the share of time gone, in [0, 1], to a scalar loss.
+        work_dir: Where the state and the result go.
+        log: Where progress is told.
+        minutes: CPU time to train for, in all sittings together.
+        rate: Peak learning rate of AdamW.
+        seed: Of the batches.
+        ema_decay: Keep a moving average and return it.
+        falls: The learning rate reaches zero when time is up. Else it stays,
+            and the budget can be raised at any time.
+        begin: Another stage, of the same model, to go on from where its state
+            is newer than this one's own.
+        watch: Called with the weights to judge, returns words for the log.
+        watch_every: CPU seconds between two such calls.
 
     Returns:
-        nn.Module: The moving average, or ``model`` without one.
+        The moving average, or ``model`` without one.
     """
     optimizer = torch.optim.AdamW(
         [p for p in model.parameters() if p.requires_grad],
@@ -286,9 +285,9 @@ def together(job: Callable[[], None], work_dir: Path, processes: int) -> None:
     """Run ``job`` on the GPU, or in processes of one thread that share it.
 
     Args:
-        job (Callable): Picklable; calls `fit`.
-        work_dir (Path): Where the processes meet.
-        processes (int): How many, without a GPU.
+        job: Picklable; calls `fit`.
+        work_dir: Where the processes meet.
+        processes: How many, without a GPU.
     """
     if torch.cuda.is_available():
         job()

@@ -24,9 +24,9 @@ def export(work_dir: Path, folder: Path, log: Log) -> None:
     """Write ``folder`` from the newest weights, also while training goes on.
 
     Args:
-        work_dir (Path): Where the stages left their weights.
-        folder (Path): Replaced by the pipeline, fp16 safetensors.
-        log (Log): Where the size is told.
+        work_dir: Where the stages left their weights.
+        folder: Replaced by the pipeline, fp16 safetensors.
+        log: Where the size is told.
     """
     unet = build_unet()
     unet.set_default_attn_processor()

@@ -51,8 +51,8 @@ def everyone() -> tuple[np.ndarray, np.ndarray]:
     """Return all drawings' individuals as `features`, and who looks alike.
 
     Returns:
-        tuple: (COUNT, 57), and the number of the group (COUNT,): individuals
-        of one species and colour.
+        (COUNT, 57), and the number of the group (COUNT,): individuals of one
+        species and colour.
     """
     who = [sample_scene(scene_seed(i)).individual for i in range(COUNT)]
     kinds = [f'{one.species} {one.fur_name}' for one in who]

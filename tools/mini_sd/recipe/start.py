@@ -23,13 +23,12 @@ def take_over(stage: str, folder: Path, work_dir: Path, log: Log) -> None:
     """Write ``{stage}_start.pth``, from which `fit` begins.
 
     Args:
-        stage (str): ``vae``, ``clip`` or ``unet``; others begin where those
-            ended.
-        folder (Path): An exported model. Its tokenizer may be another: words
-            that both know keep their rows, new ones begin at random, as do
-            names, which no export holds.
-        work_dir (Path): Of the training.
-        log (Log): Where it is told.
+        stage: ``vae``, ``clip`` or ``unet``; others begin where those ended.
+        folder: An exported model. Its tokenizer may be another: words that
+            both know keep their rows, new ones begin at random, as do names,
+            which no export holds.
+        work_dir: Of the training.
+        log: Where it is told.
     """
     if stage == 'vae':
         name, model = 'autoencoder', build_vae()

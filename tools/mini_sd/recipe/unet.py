@@ -157,10 +157,10 @@ class Noised:
         """Return the weighted error of the velocity for each drawing, (B,).
 
         Args:
-            unet (Any): The U-Net, plain or compiled.
-            index (np.ndarray): Of drawings, (B,).
-            times (np.ndarray): Timesteps in [0, STEPS), (B,).
-            rng (np.random.Generator): Draws noise and contexts.
+            unet: The U-Net, plain or compiled.
+            index: Of drawings, (B,).
+            times: Timesteps in [0, STEPS), (B,).
+            rng: Draws noise and contexts.
         """
         clean = torch.from_numpy(self.latents[index]).to(device()).float()
         clean = clean * self._scale

@@ -108,9 +108,9 @@ def train_vae(work_dir: Path, minutes: float, log: Log) -> None:
     """Train for a budget of wall time and save ``autoencoder.pth``.
 
     Args:
-        work_dir (Path): Holds the drawings; checkpoints go there.
-        minutes (float): Budget; the learning rate falls to zero at its end.
-        log (Log): Where progress is told.
+        work_dir: Holds the drawings; checkpoints go there.
+        minutes: Budget; the learning rate falls to zero at its end.
+        log: Where progress is told.
     """
     drawings = load_drawings(work_dir)
     vae = build_vae()

@@ -55,8 +55,8 @@ class Canvas:
     """A square drawing in frame units, kept at ``oversample`` times its size.
 
     Args:
-        size (int): Width and height of the finished picture in pixels.
-        oversample (int): Sub-pixels per pixel and axis.
+        size: Width and height of the finished picture in pixels.
+        oversample: Sub-pixels per pixel and axis.
     """
 
     def __init__(self, size: int, oversample: int = 3) -> None:

@@ -165,10 +165,10 @@ def caption(
     that the text space can carry an identity.
 
     Args:
-        scene (Scene): What is drawn.
-        rng (np.random.Generator): Decides what is said.
-        named (bool): Say who it is with a name, ``NAME``, and nothing else of
-            how the individual looks.
+        scene: What is drawn.
+        rng: Decides what is said.
+        named: Say who it is with a name, ``NAME``, and nothing else of how the
+            individual looks.
     """
     who = scene.individual
     kind = rng.random()

@@ -41,12 +41,12 @@ def draw_with_mask(
     """Draw ``scene``.
 
     Args:
-        scene (Scene): What to draw.
-        size (int): Width and height in pixels.
+        scene: What to draw.
+        size: Width and height in pixels.
 
     Returns:
-        tuple: The picture (RGB) and the subject's mask (L, 255 = animal or
-        toy with its accessory), both ``size`` x ``size``.
+        The picture (RGB) and the subject's mask (L, 255 = animal or toy with
+        its accessory), both ``size`` x ``size``.
     """
     canvas = Canvas(size)
     draw_place(canvas, scene.place, scene.layout)

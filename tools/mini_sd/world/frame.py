@@ -14,9 +14,9 @@ class Frame:
     """Places a subject: own frame (origin on the ground, y up) -> picture.
 
     Args:
-        flip (bool): Look to the left instead of the right.
-        scale (float): Size, 1 is usual.
-        shift (tuple[float, float]): Offset in frame units.
+        flip: Look to the left instead of the right.
+        scale: Size, 1 is usual.
+        shift: Offset in frame units.
     """
 
     BASE = 0.92  # the ground under the subject, in frame units from the top
@@ -30,6 +30,7 @@ class Frame:
         self.anchors: dict[str, Anchor] = {}
 
     def __call__(self, points: ArrayLike) -> np.ndarray:
+        """Points (n, 2) of the subject as points of the picture."""
         p = np.asarray(points, dtype=float)
         x = 0.5 + self._shift[0] + self._sign * self.scale * p[:, 0]
         y = self.BASE + self._shift[1] - self.scale * p[:, 1]

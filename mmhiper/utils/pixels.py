@@ -1,7 +1,8 @@
-"""From tensors to pictures."""
+"""Pictures as tensors: their names, and what to show of them."""
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ def check_return_type(return_type: str) -> None:
     """Refuses what pictures cannot be given as.
 
     Args:
-        return_type (str): One of ``RETURN_TYPES``.
+        return_type: One of ``RETURN_TYPES``.
 
     Raises:
         ValueError: If it is another.
@@ -37,8 +38,8 @@ def as_return_type(pixels: Tensor, return_type: str) -> Any:
     """Gives pictures the type that was asked for.
 
     Args:
-        pixels (Tensor): (B, 3, H, W) in [-1, 1].
-        return_type (str): 'image', 'tensor' or 'numpy'.
+        pixels: (B, 3, H, W) in [-1, 1].
+        return_type: 'image', 'tensor' or 'numpy'.
 
     Returns:
         A list of B PIL pictures; a tensor on the CPU or an array, RGB.
@@ -54,10 +55,10 @@ def to_uint8(pixels: Tensor) -> Tensor:
     """Rounds a picture to bytes.
 
     Args:
-        pixels (Tensor): (3, H, W) in [-1, 1]; what is outside is clamped.
+        pixels: (3, H, W) in [-1, 1]; what is outside is clamped.
 
     Returns:
-        Tensor: (3, H, W) uint8 in [0, 255], on the CPU.
+        (3, H, W) uint8 in [0, 255], on the CPU.
     """
     unit = (pixels.float() / 2 + 0.5).clamp(0, 1)
     return (unit * 255).round().to(torch.uint8).cpu()
@@ -67,10 +68,10 @@ def to_pil(pixels: Tensor) -> Image.Image:
     """Makes a PIL picture.
 
     Args:
-        pixels (Tensor): (3, H, W), in [-1, 1] or uint8 in [0, 255].
+        pixels: (3, H, W), in [-1, 1] or uint8 in [0, 255].
 
     Returns:
-        PIL.Image.Image: RGB.
+        RGB.
     """
     if pixels.dtype != torch.uint8:
         pixels = to_uint8(pixels)
@@ -82,11 +83,11 @@ def overlay_heat(pixels: Tensor, heat: Tensor) -> Image.Image:
     """Lays a heat map over a picture: blue is cold, red is hot.
 
     Args:
-        pixels (Tensor): (3, H, W) in [-1, 1].
-        heat (Tensor): (H, W) in [0, 1].
+        pixels: (3, H, W) in [-1, 1].
+        heat: (H, W) in [0, 1].
 
     Returns:
-        PIL.Image.Image: RGB.
+        RGB.
     """
     # each colour peaks at its own heat: red .75, green .5, blue .25
     peaks = torch.tensor([0.75, 0.5, 0.25], device=heat.device)
@@ -101,14 +102,27 @@ def source_panel(
     """Shows a source picture as a training sees it.
 
     Args:
-        pixels (Tensor): (3, H, W) in [-1, 1].
-        mask (Tensor, optional): (H, W) in [0, 1]. What it leaves out (what is
-            not the subject, padding) is faded to grey.
+        pixels: (3, H, W) in [-1, 1].
+        mask: (H, W) in [0, 1]. What it leaves out (what is not the subject,
+            padding) is faded to grey.
 
     Returns:
-        tuple[str, PIL.Image.Image]: Caption and picture, RGB.
+        Caption and picture, RGB.
     """
     if mask is None:
         return 'source', to_pil(pixels)
     faded = pixels * (FADED + (1 - FADED) * mask)
     return 'source (faded: not learned)', to_pil(faded)
+
+
+def image_key(image: Tensor) -> str:
+    """Names a picture by its content.
+
+    Args:
+        image: (3, H, W) uint8.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    content = image.cpu().contiguous().numpy().tobytes()
+    return hashlib.blake2b(content, digest_size=8).hexdigest()

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from mmhiper.utils.pictures import overlay_heat, to_pil, to_uint8
+from mmhiper.utils.pixels import overlay_heat, to_pil, to_uint8
 
 
 def test_the_range_is_mapped_and_clamped():

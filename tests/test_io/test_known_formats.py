@@ -282,7 +282,7 @@ def test_a_bare_tensor_is_read_when_it_has_a_name(tmp_path, shape, kind):
 
     assert same(read_token_file(tmp_path / 'a.pt', '<a>'), {'<a>': table})
     with pytest.raises(
-        ValueError, match=r"bare tensor \(.*--placeholder '<word>'"
+        ValueError, match=r"bare tensor \(.*placeholder='<word>'"
     ):
         read_token_file(tmp_path / 'a.pt')
     # names that a file has stay
@@ -462,7 +462,7 @@ OTHERS = {
             'cond_stage_model.transformer.text_model.x.weight': A,
             'first_stage_model.encoder.conv_in.weight': A,
         },
-        r'Stable Diffusion 1.x in a single file.*--backbone',
+        r'Stable Diffusion 1.x in a single file.*`backbone`',
     ),
     'SD 2': (
         {
@@ -502,7 +502,7 @@ OTHERS = {
     ),
     'CLIP': (
         {'text_model.x': A, 'vision_model.embeddings.x': A},
-        'a CLIP model.*--clip',
+        'a CLIP model.*`clip`',
     ),
     'ControlNet': (
         {'controlnet_cond_embedding.conv_in.weight': A, 'down_blocks.0.x': A},

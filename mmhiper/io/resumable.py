@@ -30,7 +30,7 @@ def check_resumable(path: str | Path) -> None:
     that remembers other sizes only in its first step.
 
     Args:
-        path (str or Path): A ``.pth`` file.
+        path: A ``.pth`` file.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -44,7 +44,7 @@ def check_resumable(path: str | Path) -> None:
         raise FileError(
             f'{str(path)!r} cannot be resumed: {problem}. Take another '
             'iter_N.pth of the run, or start anew from its learned tensors '
-            '(load_from in place of --resume).'
+            '(`load_from` in place of `resume`).'
         )
 
 

@@ -29,9 +29,8 @@ def write_picture(
     the picture has a prompt, 'Description' are for other programs.
 
     Args:
-        path (str or Path): The file; its folder must exist.
-        image (PIL.Image.Image): The picture.
-        record (Mapping[str, Any]): Plain values, for instance 'prompt'.
+        path: The file; its folder must exist.
+        record: Plain values, for instance 'prompt'.
     """
     chunks = PngImagePlugin.PngInfo()
     chunks.add_text('Software', f'mmhiper {__version__}')
@@ -52,10 +51,10 @@ def read_picture_record(path: str | Path) -> dict[str, Any]:
     """Reads what made a picture.
 
     Args:
-        path (str or Path): A file that :func:`write_picture` wrote.
+        path: A file that :func:`write_picture` wrote.
 
     Returns:
-        dict[str, Any]: The record.
+        The record.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -86,12 +85,11 @@ class PictureFolder:
     """Numbered pictures, and ``pictures.json``, which says what made each.
 
     Args:
-        folder (str or Path): It must exist; files of the same names in it
-            are replaced.
-        count (int): How many pictures there will be, for names that sort.
+        folder: It must exist; files of the same names in it are replaced.
+        count: How many pictures there will be, for names that sort.
 
     Attributes:
-        records (list[dict]): Of the pictures so far, with their 'file'.
+        records: Of the pictures so far, with their 'file'.
     """
 
     def __init__(self, folder: str | Path, count: int) -> None:
@@ -103,11 +101,10 @@ class PictureFolder:
         """Writes the next picture, and notes it.
 
         Args:
-            image (PIL.Image.Image): The picture.
-            record (Mapping[str, Any]): See :func:`write_picture`.
+            record: See :func:`write_picture`.
 
         Returns:
-            Path: Its file.
+            Its file.
         """
         path = self.folder / f'{len(self.records):0{self._digits}d}.png'
         write_picture(path, image, record)

@@ -10,9 +10,9 @@ from torch import Tensor
 from mmhiper.io import (
     a1111_format,
     diffusers_format,
-    export_format,
     kohya_format,
     mmagic_format,
+    mmhiper_format,
     original_format,
     pivotal_format,
 )
@@ -27,7 +27,7 @@ from mmhiper.utils.reading import printable
 _FORMATS: dict[str, TokenFormat] = {
     module.FORMAT.name: module.FORMAT
     for module in (
-        export_format,
+        mmhiper_format,
         mmagic_format,
         kohya_format,
         pivotal_format,
@@ -51,13 +51,12 @@ def read_token_file(
     values is taken from a file.
 
     Args:
-        path (str or Path): The file.
-        placeholder (str, optional): What to call rows that the file has no
-            name for: a bare tensor, or those of pivotal tuning, which are one
-            word then. Names that a file has stay.
+        placeholder: What to call rows that the file has no name for: a bare
+            tensor, or those of pivotal tuning, which are one word then. Names
+            that a file has stay.
 
     Returns:
-        TokenFile: The words with their rows, fp32 on the CPU.
+        The words with their rows, fp32 on the CPU.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -81,16 +80,16 @@ def is_foreign(path: str | Path) -> bool:
     """Whether a file holds words in the format of another program.
 
     Args:
-        path (str or Path): Any file, or none.
+        path: Any file, or none.
 
     Returns:
-        bool: False for what :func:`read_token_file` does not read, too.
+        False for what :func:`read_token_file` does not read, too.
     """
     try:
         form = _format_of(read_content(path))
     except UserError:
         return False
-    return form is not None and form is not export_format.FORMAT
+    return form is not None and form is not mmhiper_format.FORMAT
 
 
 def _format_of(content: FileContent) -> TokenFormat | None:
@@ -113,11 +112,10 @@ def write_token_file(
     A file that is there is replaced.
 
     Args:
-        path (str or Path): The file; its folder must exist.
-        tokens (TokenFile or Mapping[str, Tensor]): The words; a mapping has
-            (n, D) by placeholder.
-        format (str, optional): One of ``TOKEN_FORMATS``. By default
-            'diffusers', for its suffixes ``.safetensors`` and ``.bin``.
+        path: The file; its folder must exist.
+        tokens: The words; a mapping has (n, D) by placeholder.
+        format: One of ``TOKEN_FORMATS``. By default 'diffusers', for its
+            suffixes ``.safetensors`` and ``.bin``.
 
     Raises:
         FileNotFoundError: If the folder does not exist.

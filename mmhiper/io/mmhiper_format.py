@@ -21,11 +21,8 @@ _EDITOR = 'TextualInversion'
 def matches(content: FileContent) -> bool:
     """Whether this package wrote a file.
 
-    Args:
-        content (FileContent): The file.
-
     Returns:
-        bool: True for the exports of every editor.
+        True for the exports of every editor.
     """
     return content.metadata.get('format') == NAME
 
@@ -33,11 +30,8 @@ def matches(content: FileContent) -> bool:
 def read(content: FileContent) -> TokenFile:
     """Takes the words out of an export.
 
-    Args:
-        content (FileContent): The file.
-
     Returns:
-        TokenFile: With what the embedding belongs to as metadata.
+        With what the embedding belongs to as metadata.
 
     Raises:
         ValueError: If another editor made it.
@@ -68,13 +62,11 @@ def entries_of(words: Mapping[str, Sequence[Tensor]]) -> dict[str, Tensor]:
     """Names the rows of words, as others read them where there is a way.
 
     Args:
-        words (Mapping[str, Sequence[Tensor]]): (n, D) per text encoder, by
-            placeholder.
+        words: (n, D) per text encoder, by placeholder.
 
     Returns:
-        dict[str, Tensor]: With one text encoder the rows by placeholder; with
-        two ``clip_l`` and ``clip_g``, of several words each behind a word
-        and a dot.
+        With one text encoder the rows by placeholder; with two ``clip_l`` and
+        ``clip_g``, of several words each behind a word and a dot.
     """
     entries: dict[str, Tensor] = {}
     for word, parts in words.items():
@@ -93,12 +85,12 @@ def words_of(
     """The inverse of :func:`entries_of`.
 
     Args:
-        entries (Mapping[str, Tensor]): Rows by name.
-        word (str): The placeholder, where it is a single one that the names
-            do not tell.
+        entries: Rows by name.
+        word: The placeholder, where it is a single one that the names do not
+            tell.
 
     Returns:
-        dict[str, list[Tensor]]: (n, D) per text encoder, by placeholder.
+        (n, D) per text encoder, by placeholder.
     """
     if set(entries) == set(XL_NAMES):
         return {word: [entries[name] for name in XL_NAMES]}

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from mmcv.transforms import BaseTransform
 from PIL import ExifTags, Image, ImageOps
+from typing_extensions import override
 
 from mmhiper.datasets.transforms.depth import to_8_bits
 from mmhiper.registry import TRANSFORMS
@@ -36,11 +37,7 @@ def _to_rgb(image: Image.Image, behind: str) -> Image.Image:
 
 
 def _read(path: Path, behind: str) -> tuple[Image.Image, list[str]]:
-    """Read an image file, and say what may be other than it seems.
-
-    Returns:
-        tuple[PIL.Image.Image, list[str]]: Upright, RGB; and what to warn of.
-    """
+    """An image upright as RGB, and what may be other than it seems."""
     with open_picture(path) as file:
         _refuse_previews(file, path)
         warn = _about_frames(file)
@@ -97,10 +94,10 @@ def load_upright_image(path: str | Path) -> Image.Image:
     Warns about that, and about a picture that is almost black or white.
 
     Args:
-        path (str | Path): The image file.
+        path: The image file.
 
     Returns:
-        PIL.Image.Image: The upright image, mode ``'RGB'``.
+        The upright image, mode ``'RGB'``.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -117,12 +114,12 @@ def load_mask(path: str | Path, size: tuple[int, int]) -> np.ndarray:
     """Read a mask: white is the subject, grey counts in part.
 
     Args:
-        path (str | Path): An image file in black, white and greys;
-            transparent parts are black.
-        size (tuple[int, int]): Width and height of its upright picture.
+        path: An image file in black, white and greys; transparent parts are
+            black.
+        size: Width and height of its upright picture.
 
     Returns:
-        np.ndarray: (H, W) uint8, 255 where all of a pixel is subject.
+        (H, W) uint8, 255 where all of a pixel is subject.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -167,14 +164,15 @@ class LoadUprightImage(BaseTransform):
     16-bit and CMYK images and report a broken file by an ``AssertionError``.
     """
 
+    @override
     def transform(self, results: dict) -> dict:
         """Load the image, and its mask if it has one.
 
         Args:
-            results (dict): Holds ``img_path``, perhaps ``mask_path``.
+            results: Holds ``img_path``, perhaps ``mask_path``.
 
         Returns:
-            dict: The same dict with ``img``, ``ori_shape``, perhaps ``mask``.
+            The same dict with ``img``, ``ori_shape``, perhaps ``mask``.
         """
         image = np.array(load_upright_image(results['img_path']))
         height, width = image.shape[:2]
