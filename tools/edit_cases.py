@@ -58,6 +58,7 @@ from mmhiper.registry import DATASETS, MODELS
 from mmhiper.utils import register_all_modules
 from mmhiper.utils.atomic import check_writable
 from mmhiper.utils.config_file import read_config
+from mmhiper.utils.devices import best_device
 from mmhiper.utils.names import safe_name
 from mmhiper.utils.pixels import to_pil
 from mmhiper.utils.sheet import draw_sheet, save_sheet
@@ -140,8 +141,7 @@ def invert(cfg: Config) -> Any:
     options = dict(cfg.model)
     options.pop('num_inner_steps', None)
     editor = MODELS.build(options)
-    if torch.cuda.is_available():
-        editor.cuda()
+    editor.to(best_device())
     editor.invert(**batch_of(cfg, editor))
     return editor.eval()
 

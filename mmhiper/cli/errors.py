@@ -34,7 +34,9 @@ def _mistake(error: Exception) -> str | None:
         return words
     if isinstance(error, FileNotFoundError) and error.filename:
         return f'There is no file {error.filename!r}. Check the path.'
-    if isinstance(error, torch.OutOfMemoryError):
+    if isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and 'backend out of memory' in words
+    ):
         return (
             'The memory of the device is used up. Draw fewer pictures at a '
             "time, load the backbone in half (model.sd.dtype='bf16'), or free "

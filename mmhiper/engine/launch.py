@@ -52,6 +52,7 @@ from mmhiper.utils.atomic import (
     check_writable,
     remove_leftovers,
 )
+from mmhiper.utils.devices import best_device
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.work_dir import write_mark
 
@@ -146,7 +147,9 @@ class ConciseRunner(Runner):
                 **model_wrapper_cfg,
                 'find_unused_parameters': True,
             }
-        return super().wrap_model(model_wrapper_cfg, model)
+        model = super().wrap_model(model_wrapper_cfg, model)
+        # mmengine does not know all devices that PyTorch does
+        return model if self.distributed else model.to(best_device())
 
     @override
     def load_checkpoint(self, filename: str, *args: Any, **more: Any) -> Any:

@@ -150,15 +150,8 @@ class TokenFile:
             The same rows, renamed.
 
         Raises:
-            ValueError: If two words would get one placeholder, or there is no
-                word of an old one.
+            ValueError: If two words would get one placeholder.
         """
-        unknown = [old for old in names if old not in self.placeholders]
-        if unknown:
-            raise UserError(
-                f'There is no word {quoted(unknown)} to rename in the file; '
-                f'it has {quoted(self.placeholders)}.'
-            )
         names = {old: names.get(old, old) for old in self.placeholders}
         if len(set(map(same_word, names.values()))) < len(names):
             raise UserError(

@@ -18,8 +18,8 @@ def warn_unknown(texts: Iterable[str], vocabulary: Vocabulary) -> None:
     """Warns about words that are drawn as the letters they are written with.
 
     Args:
-        texts (Iterable[str]): Prompts, negative ones too.
-        vocabulary (Vocabulary): With the placeholders that are there.
+        texts: Prompts, negative ones too.
+        vocabulary: With the placeholders that are there.
     """
     for text in dict.fromkeys(texts):
         for found in dict.fromkeys(_LOOKS_LEARNED.findall(text)):

@@ -17,6 +17,7 @@ from mmengine.logging import print_log
 
 from mmhiper.io.file_content import is_safetensors
 from mmhiper.io.torch_file import check_torch_file
+from mmhiper.utils.devices import accelerator, lacks_room
 from mmhiper.utils.errors import FileError, MissingFileError, UserError
 from mmhiper.utils.file_kinds import wrong_kind
 from mmhiper.utils.reading import check_file, printable, reason_of
@@ -49,10 +50,10 @@ class PartSource:
     """Where a single part of a model comes from.
 
     Attributes:
-        pretrained (str, optional): Hub id or folder.
-        subfolder (str, optional): In it.
-        variant (str, optional): Of its files, such as 'fp16'.
-        revision (str, optional): Of the hub.
+        pretrained: Hub id or folder.
+        subfolder: In it.
+        variant: Of its files, such as 'fp16'.
+        revision: Of the hub.
     """
 
     pretrained: str | None = None
@@ -67,7 +68,7 @@ def check_model_name(name: str) -> None:
     What it may name is read as data: weights-only, by classes of our choice.
 
     Args:
-        name (str): From a file.
+        name: From a file.
 
     Raises:
         ValueError: If it is neither a bundled model, nor a hub id, nor a
@@ -100,17 +101,23 @@ def choose_backbone(pretrained: str, without_cuda: str | None) -> str:
     """Decides what this machine loads, and says so once.
 
     Args:
-        pretrained (str): What the config names.
-        without_cuda (str, optional): The substitute for machines with no CUDA
-            device.
+        pretrained: What the config names.
+        without_cuda: The substitute for machines with no
+            accelerator, neither CUDA nor another that PyTorch knows, that
+            could hold the weights.
 
     Returns:
-        str: One of the two.
+        One of the two.
     """
-    if without_cuda is None or torch.cuda.is_available():
+    device = accelerator()
+    small = device is not None and lacks_room(pretrained, device)
+    if without_cuda is None or (device is not None and not small):
         return pretrained
+    lack = 'No CUDA device, nor another accelerator'
+    if small:
+        lack = f'The device {str(device)!r} has too little memory'
     print_log(
-        f'No CUDA device: using {without_cuda!r} in place of {pretrained!r} '
+        f'{lack}: using {without_cuda!r} in place of {pretrained!r} '
         '(`without_cuda` of the config; None keeps the original).',
         logger='current',
         level=logging.INFO,
@@ -122,10 +129,10 @@ def backbone_folder(backbone: str) -> Path | None:
     """The folder of a backbone that lies on this machine.
 
     Args:
-        backbone (str): As ``StableDiffusion.backbone``.
+        backbone: As ``StableDiffusion.backbone``.
 
     Returns:
-        Path, optional: None for single files and hub ids.
+        None for single files and hub ids.
     """
     path = Path(BUNDLED.get(backbone, backbone)).expanduser()
     return path if path.is_dir() else None
@@ -137,13 +144,13 @@ def load_parts(
     """Loads the parts that editing needs, and nothing else.
 
     Args:
-        backbone (str): As ``pretrained`` of :class:`StableDiffusion`.
-        dtype (torch.dtype): Precision of the weights.
-        overrides (dict): Per part None or a dict, see
+        backbone: As ``pretrained`` of :class:`StableDiffusion`.
+        dtype: Precision of the weights.
+        overrides: Per part None or a dict, see
             :class:`StableDiffusion`.
 
     Returns:
-        dict: 'unet' and 'vae'; 'text_encoders' and 'tokenizers', lists of one
+        'unet' and 'vae'; 'text_encoders' and 'tokenizers', lists of one
         or two; 'scheduler', a config of any class; 'forces_zeros', whether
         the empty text is zeros.
 
@@ -195,10 +202,10 @@ def read_index(source: str) -> tuple[tuple[str, ...], bool]:
     """Tells from a model's index which family it is of.
 
     Args:
-        source (str): Folder or hub id.
+        source: Folder or hub id.
 
     Returns:
-        tuple[tuple[str, ...], bool]: The names of the parts to load, and
+        The names of the parts to load, and
         whether the empty text is zeros.
 
     Raises:
@@ -255,9 +262,9 @@ def loading(
     Nothing but calls of the library belongs inside.
 
     Args:
-        source (str): What it is loaded from.
-        what (str): Which part of it.
-        remedies (str): What to do about it.
+        source: What it is loaded from.
+        what: Which part of it.
+        remedies: What to do about it.
 
     Yields:
         None
@@ -285,8 +292,8 @@ def check_weights(source: str, subfolder: str = '') -> None:
     take more memory than they have bytes.
 
     Args:
-        source (str): A folder, or the id of a hub, which is left alone.
-        subfolder (str): The part in it.
+        source: A folder, or the id of a hub, which is left alone.
+        subfolder: The part in it.
 
     Raises:
         ValueError: If a file is no such one.
@@ -303,7 +310,7 @@ def _check_weights(path: Path) -> None:
     """Refuses a file of weights that is more than tensors, or none.
 
     Args:
-        path (Path): The file.
+        path: The file.
 
     Raises:
         ValueError: If it is.
@@ -327,10 +334,10 @@ def load_part(
     """Loads one part from a folder or the hub.
 
     Args:
-        name (str): The part, also its default subfolder.
-        source (str): Folder or hub id of the whole model.
-        dtype (torch.dtype): Precision of the weights.
-        override (dict, optional): See :class:`StableDiffusion`.
+        name: The part, also its default subfolder.
+        source: Folder or hub id of the whole model.
+        dtype: Precision of the weights.
+        override: See :class:`StableDiffusion`.
 
     Returns:
         The part; for 'scheduler' its config.
@@ -383,11 +390,11 @@ def _load_scheduler(source: str, subfolder: str) -> dict[str, Any]:
     """The config of a scheduler, of which one can be built.
 
     Args:
-        source (str): Folder or hub id.
-        subfolder (str): In it.
+        source: Folder or hub id.
+        subfolder: In it.
 
     Returns:
-        dict[str, Any]: The config.
+        The config.
 
     Raises:
         ValueError: If it cannot be read or is of no scheduler.
@@ -418,11 +425,11 @@ def _load_single_file(source: str, dtype: torch.dtype) -> dict[str, Any]:
     recognises the model and fetches its small config files from the hub.
 
     Args:
-        source (str): Path of a ``.safetensors`` or ``.ckpt`` file.
-        dtype (torch.dtype): Precision of the weights.
+        source: Path of a ``.safetensors`` or ``.ckpt`` file.
+        dtype: Precision of the weights.
 
     Returns:
-        dict: As :func:`load_parts`.
+        As :func:`load_parts`.
 
     Raises:
         ValueError: If it cannot be loaded.
@@ -467,7 +474,7 @@ def _check_classes(folder: str) -> None:
     library that is.
 
     Args:
-        folder (str): With a model_index.json.
+        folder: With a model_index.json.
 
     Raises:
         ValueError: If there are others.
@@ -505,7 +512,7 @@ def check_vocabulary(backbone: str, tokenizer: Any, text_encoder: Any) -> None:
     a word, and every text would then mean the same.
 
     Args:
-        backbone (str): For the message.
+        backbone: For the message.
         tokenizer: A CLIP tokenizer.
         text_encoder: A CLIP text model.
 

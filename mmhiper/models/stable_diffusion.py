@@ -39,6 +39,7 @@ from mmhiper.utils.arguments import (
     only_plain,
     plain,
 )
+from mmhiper.utils.devices import usable_dtype
 from mmhiper.utils.errors import UserError
 
 _SOURCE = ('pretrained', 'subfolder')  # of a scheduler
@@ -52,8 +53,8 @@ class RecordedOptions:
     Attributes:
         dtype, unet, vae, text_encoder, vae_tiling: Of
             :class:`StableDiffusion`.
-        scheduler (dict, optional): Likewise, without its ``type``.
-        sampler (str): That type.
+        scheduler: Likewise, without its ``type``.
+        sampler: That type.
     """
 
     dtype: Literal['fp32', 'bf16', 'fp16'] = 'fp32'
@@ -73,36 +74,39 @@ class StableDiffusion(KeepsArguments, nn.Module):
     index, so a config names a model and never its family.
 
     Args:
-        pretrained (str): A hub id, a local folder in the diffusers layout, a
+        pretrained: A hub id, a local folder in the diffusers layout, a
             single ``.safetensors`` or ``.ckpt`` file, or ``'mini-sd'``, the
             small model that comes with this package.
-        without_cuda (str, optional): What a machine with no CUDA device loads
-            instead. None keeps ``pretrained`` everywhere.
-        dtype (str): Precision of the frozen weights: 'fp32', 'bf16', 'fp16'.
-            Conditionings, latents and predictions are fp32 in every case.
+        without_cuda: What a machine loads instead that has
+            no accelerator to hold ``pretrained``: neither CUDA nor another
+            that PyTorch knows (Apple's mps, Intel's xpu). None keeps
+            ``pretrained`` everywhere.
+        dtype: Precision of the frozen weights: 'fp32', 'bf16', 'fp16'.
+            Conditionings, latents and predictions are fp32 in every case. A
+            device that does not compute in it takes fp32, and says so.
         unet, vae, text_encoder (dict, optional): Overrides of single parts:
             ``pretrained`` and ``subfolder`` say where that part comes from,
             other keys are passed to its ``from_pretrained``.
-        scheduler (dict, optional): The same two keys for the scheduler, and
+        scheduler: The same two keys for the scheduler, and
             ``type``, the scheduler of diffusers that pictures are sampled
             with; other keys are values of its config
             (``dict(type='DPMSolverMultistepScheduler',
             use_karras_sigmas=True)``).
-        vae_tiling (bool): Whether the autoencoder takes pictures that are
+        vae_tiling: Whether the autoencoder takes pictures that are
             larger than it was trained on tile by tile.
-        offload (bool): Whether text encoders and autoencoder stay on the CPU
+        offload: Whether text encoders and autoencoder stay on the CPU
             and are copied to the device for as long as they compute. In
             Textual Inversion that is in each step.
-        gradient_checkpointing (bool): Whether the U-Net computes most of what
+        gradient_checkpointing: Whether the U-Net computes most of what
             a gradient needs a second time, in place of keeping it.
 
     Attributes:
-        backbone (str): What was really loaded.
-        image_size (int): Side of the pictures it was trained on, in pixels.
-        samples_with (str): The scheduler that pictures are sampled with.
-        forces_zeros (bool): Whether guidance moves away from zeros, and not
+        backbone: What was really loaded.
+        image_size: Side of the pictures it was trained on, in pixels.
+        samples_with: The scheduler that pictures are sampled with.
+        forces_zeros: Whether guidance moves away from zeros, and not
             from the empty text.
-        guidance_scale (float): What pictures are drawn with where nobody says
+        guidance_scale: What pictures are drawn with where nobody says
             a scale, see :func:`own_scale`.
 
     Raises:
@@ -140,7 +144,8 @@ class StableDiffusion(KeepsArguments, nn.Module):
         overrides = dict(
             unet=unet, vae=vae, text_encoder=text_encoder, scheduler=scheduler
         )
-        parts = load_parts(self.backbone, DTYPES[dtype], overrides)
+        precision = usable_dtype(DTYPES[dtype])
+        parts = load_parts(self.backbone, precision, overrides)
         self.tokenizers = parts['tokenizers']
         self.text_encoders = TextEncoders(parts['text_encoders'])
         self.vae = parts['vae']
@@ -202,10 +207,10 @@ class StableDiffusion(KeepsArguments, nn.Module):
         """The constructor values that a file has recorded.
 
         Args:
-            options (Mapping[str, Any]): See :class:`RecordedOptions`.
+            options: See :class:`RecordedOptions`.
 
         Returns:
-            dict[str, Any]: All but ``pretrained``.
+            All but ``pretrained``.
 
         Raises:
             ValueError: If one is unknown, of a wrong type or out of range.
@@ -236,7 +241,7 @@ class StableDiffusion(KeepsArguments, nn.Module):
 
         Args:
             module: Text encoders or autoencoder.
-            method (str): The name of the method.
+            method: The name of the method.
             *args: Its arguments, on the device.
 
         Returns:
@@ -310,11 +315,11 @@ class StableDiffusion(KeepsArguments, nn.Module):
         """The shape of the latents of one picture.
 
         Args:
-            height (int): In pixels, a multiple of ``vae_factor``.
-            width (int): Likewise.
+            height: In pixels, a multiple of ``vae_factor``.
+            width: Likewise.
 
         Returns:
-            tuple[int, int, int]: (4, h, w).
+            (4, h, w).
         """
         channels = self.unet.config.in_channels
         return channels, height // self.vae_factor, width // self.vae_factor
@@ -323,10 +328,10 @@ class StableDiffusion(KeepsArguments, nn.Module):
         """Counts the tokens of a text, without the start and end marks.
 
         Args:
-            text (str): Any text.
+            text: Any text.
 
         Returns:
-            int: The number of tokens.
+            The number of tokens.
         """
         return self.vocabulary.count(text)
 
@@ -337,8 +342,8 @@ class StableDiffusion(KeepsArguments, nn.Module):
         """Encodes texts, padded to all M positions.
 
         Args:
-            texts (list[str]): B texts; '' is the unconditional one.
-            max_tokens (int, optional): Tokens to keep of each text, without
+            texts: B texts; '' is the unconditional one.
+            max_tokens: Tokens to keep of each text, without
                 start and end marks. Defaults to what fits, M - 2.
 
         Returns:
@@ -353,7 +358,7 @@ class StableDiffusion(KeepsArguments, nn.Module):
         """What guidance moves away from where no negative prompt is given.
 
         Args:
-            count (int): Rows B.
+            count: Rows B.
 
         Returns:
             Conditioning: The empty text B times; zeros for a model whose
@@ -372,9 +377,9 @@ class StableDiffusion(KeepsArguments, nn.Module):
         Entry A of docs/en/method.md: before the text encoder.
 
         Args:
-            ids (Sequence[Tensor]): For each text encoder, (B, M) integers; id
+            ids: For each text encoder, (B, M) integers; id
                 V + r, with V known tokens, is row r of ``rows``.
-            rows (Tensor, optional): New rows of the token tables, side by
+            rows: New rows of the token tables, side by
                 side where there are two, (R, D).
 
         Returns:
@@ -394,12 +399,12 @@ class StableDiffusion(KeepsArguments, nn.Module):
         """Encodes pictures into scaled latents.
 
         Args:
-            pixels (Tensor): (B, 3, H, W) in [-1, 1].
+            pixels: (B, 3, H, W) in [-1, 1].
             generator (torch.Generator, optional): Draws a sample of the
                 posterior (on the generator's device). None takes its mean.
 
         Returns:
-            Tensor: (B, 4, h, w) fp32, times the autoencoder's scaling factor.
+            (B, 4, h, w) fp32, times the autoencoder's scaling factor.
         """
         posterior = self._run(
             self.vae, 'encode', pixels.to(self.device, self.vae.dtype)
@@ -415,10 +420,10 @@ class StableDiffusion(KeepsArguments, nn.Module):
         """Decodes scaled latents into pictures, one after another.
 
         Args:
-            latents (Tensor): (B, 4, h, w).
+            latents: (B, 4, h, w).
 
         Returns:
-            Tensor: (B, 3, H, W) fp32, about [-1, 1], not clamped.
+            (B, 3, H, W) fp32, about [-1, 1], not clamped.
         """
         unscaled = latents / self.vae.config.scaling_factor
         # The layers at full size need more memory than all the rest of
@@ -447,7 +452,7 @@ class StableDiffusion(KeepsArguments, nn.Module):
         """Makes a scheduler with the noise schedule of this model.
 
         Args:
-            scheduler (str or dict, optional): The name of a class of
+            scheduler: The name of a class of
                 diffusers, or a dict with it as ``type`` and values of its
                 config. Defaults to what the config of this model names, and
                 that to DDIM.
@@ -469,12 +474,12 @@ class StableDiffusion(KeepsArguments, nn.Module):
         """Noises clean latents (arXiv 2006.11239, eq. 4).
 
         Args:
-            latents (Tensor): (B, 4, h, w), scaled.
-            noise (Tensor): (B, 4, h, w), unit normal.
-            timesteps (Tensor): (B,) integers, on any device.
+            latents: (B, 4, h, w), scaled.
+            noise: (B, 4, h, w), unit normal.
+            timesteps: (B,) integers, on any device.
 
         Returns:
-            Tensor: (B, 4, h, w).
+            (B, 4, h, w).
         """
         timesteps = timesteps.to(latents.device, non_blocking=True)
         return self.scheduler.add_noise(latents, noise, timesteps)
@@ -485,12 +490,12 @@ class StableDiffusion(KeepsArguments, nn.Module):
         """What the U-Net should put out for noised latents.
 
         Args:
-            latents (Tensor): (B, 4, h, w), scaled.
-            noise (Tensor): (B, 4, h, w), unit normal.
-            timesteps (Tensor): (B,) integers, on any device.
+            latents: (B, 4, h, w), scaled.
+            noise: (B, 4, h, w), unit normal.
+            timesteps: (B,) integers, on any device.
 
         Returns:
-            Tensor: (B, 4, h, w): the noise for models that predict epsilon,
+            (B, 4, h, w): the noise for models that predict epsilon,
             the velocity (arXiv 2202.00512, app. D) for v-prediction.
 
         Raises:
@@ -517,12 +522,12 @@ class StableDiffusion(KeepsArguments, nn.Module):
         at, whatever noise the latents really hold.
 
         Args:
-            output (Tensor): Of :meth:`predict_noise`, (B, 4, h, w).
-            latents (Tensor): What it was given, (B, 4, h, w).
-            timestep (Tensor): At which timestep, one integer.
+            output: Of :meth:`predict_noise`, (B, 4, h, w).
+            latents: What it was given, (B, 4, h, w).
+            timestep: At which timestep, one integer.
 
         Returns:
-            Tensor: epsilon, (B, 4, h, w).
+            epsilon, (B, 4, h, w).
         """
         kind = self.scheduler.config.prediction_type
         if kind == 'epsilon':
@@ -539,15 +544,15 @@ class StableDiffusion(KeepsArguments, nn.Module):
         """Runs the U-Net; gradients reach the conditioning.
 
         Args:
-            latents (Tensor): Noised latents, (B, 4, h, w).
-            timesteps (Tensor): One number, or (B,), on any device.
+            latents: Noised latents, (B, 4, h, w).
+            timesteps: One number, or (B,), on any device.
             conditioning (Conditioning): Tokens (B, M, D), or of many stages
                 and layers, for Stable Diffusion XL with the pooled text, and
                 values where cross-attention can take them (inside
                 ``attention_control``).
 
         Returns:
-            Tensor: (B, 4, h, w) fp32, the raw output: epsilon or v.
+            (B, 4, h, w) fp32, the raw output: epsilon or v.
         """
         conditioning = self._as_layers_read(conditioning, timesteps)
         options: dict[str, Any] = {}
@@ -587,10 +592,10 @@ class StableDiffusion(KeepsArguments, nn.Module):
         """What Stable Diffusion XL is told about the size of a picture.
 
         Args:
-            latents (Tensor): (B, 4, h, w).
+            latents: (B, 4, h, w).
 
         Returns:
-            Tensor: Original size, corner of the crop and target size, in
+            Original size, corner of the crop and target size, in
             pixels, (B, 6). A picture that was never made smaller or cut, in
             training as in sampling: so what is learned of one is met again.
         """
