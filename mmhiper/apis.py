@@ -14,6 +14,7 @@ from mmhiper.io.checkpoint import SUFFIXES, forget_backbone
 from mmhiper.io.record import Record
 from mmhiper.registry import MODELS, SCOPE
 from mmhiper.utils.config_file import read_config
+from mmhiper.utils.devices import best_device
 from mmhiper.utils.errors import FileError, MissingFileError, UserError
 from mmhiper.utils.work_dir import find_checkpoint
 
@@ -44,18 +45,19 @@ def load_editor(
     code: it runs when it is named here, and is not looked at otherwise.
 
     Args:
-        config: A checkpoint or export alone; the work_dir of a training run,
-            or the name of an editor, see :func:`list_editors`, for the same; a
-            config, its file, or the name of one that comes with the project
-            ('hiper/dog').
-        checkpoint: A ``.pth`` checkpoint or a ``.safetensors`` export; for
-            Textual Inversion also a file of words from elsewhere, see
-            :func:`mmhiper.io.read_token_file`. Defaults to the newest
-            checkpoint of the work_dir; with a config and no checkpoint the
-            editor is untrained.
-        device: Defaults to CUDA where there is a device, else the CPU.
-        backbone: The frozen model, in place of the one that the checkpoint or
-            the config names: a hub id, folder or file.
+        config: A checkpoint or export alone; the
+            work_dir of a training run, or the name of an editor, see
+            :func:`list_editors`, for the same; a config, its file, or the
+            name of one that comes with the project ('hiper/dog').
+        checkpoint: A ``.pth`` checkpoint or a
+            ``.safetensors`` export; for Textual Inversion also a file of
+            words from elsewhere, see :func:`mmhiper.io.read_token_file`.
+            Defaults to the newest checkpoint of the work_dir; with a config
+            and no checkpoint the editor is untrained.
+        device: Defaults to the accelerator
+            that PyTorch offers (CUDA, mps, xpu ...), else the CPU.
+        backbone: The frozen model, in place of the one that
+            the checkpoint or the config names: a hub id, folder or file.
 
     Returns:
         In evaluation mode, ready for ``infer``.
@@ -86,9 +88,7 @@ def load_editor(
         if backbone is not None:  # the user says that it is the same
             forget_backbone(state)
         editor.load_state_dict(state)
-    if device is None:
-        device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    editor.to(device)
+    editor.to(best_device() if device is None else device)
     editor.eval()
     return editor
 

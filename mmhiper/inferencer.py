@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from torch import Tensor
 from mmhiper.apis import find_run, load_editor
 from mmhiper.io import PictureFolder, read_state
 from mmhiper.io.record import Record
+from mmhiper.utils.arguments import ChecksArguments, checked
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.pixels import (
     as_return_type,
@@ -41,7 +42,7 @@ _NO_OPTIONS = (
 )
 
 
-class EditInferencer:
+class EditInferencer(ChecksArguments):
     """Draws pictures from texts with an editor, and notes what made them.
 
     Args:
@@ -52,6 +53,7 @@ class EditInferencer:
         embeddings: Files with words that were learned elsewhere, for editors
             with ``load_embeddings``.
         backbone: See :func:`load_editor`.
+        rename: New words by those of the embedding files.
 
     Attributes:
         editor: The editor.
@@ -76,6 +78,7 @@ class EditInferencer:
         device: str | torch.device | None = None,
         embeddings: Sequence[str | Path] = (),
         backbone: str | None = None,
+        rename: Mapping[str, str] | None = None,
     ) -> None:
         self.editor: Editor
         if isinstance(model, str | Path | Config | Record):
@@ -98,7 +101,12 @@ class EditInferencer:
                     'words in them, TextualInversion, but this is '
                     f'{type(self.editor).__name__}.'
                 )
-            self.words = self.editor.load_embeddings(embeddings)
+            self.words = self.editor.load_embeddings(embeddings, rename)
+        elif rename:
+            raise UserError(
+                f'`rename` has {", ".join(map(repr, rename))}, but there are '
+                'no embedding files (`embeddings`) with words to rename.'
+            )
         self.facts = self._find_facts(embeddings)
 
     def _find_facts(self, embeddings: Sequence[str | Path]) -> dict[str, Any]:
@@ -117,6 +125,7 @@ class EditInferencer:
         )
         return facts
 
+    @checked
     def __call__(
         self,
         prompts: str | Sequence[str],

@@ -35,6 +35,7 @@ FLOORS = [
             'prompt_alignment',
             'prompt_to_prompt',
             'vocabulary',
+            'foreign_words',
             'words',
             'text_encoders',
             'image_encoder',

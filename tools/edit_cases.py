@@ -40,6 +40,7 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
+from mmhiper.cli.config_values import merge_options
 from mmhiper.cli.errors import user_errors
 from mmhiper.cli.options import (
     ConfigOptions,
@@ -57,6 +58,7 @@ from mmhiper.registry import DATASETS, MODELS
 from mmhiper.utils import register_all_modules
 from mmhiper.utils.atomic import check_writable
 from mmhiper.utils.config_file import read_config
+from mmhiper.utils.devices import best_device
 from mmhiper.utils.names import safe_name
 from mmhiper.utils.pixels import to_pil
 from mmhiper.utils.sheet import draw_sheet, save_sheet
@@ -120,7 +122,7 @@ def make_config(case: Case, args: argparse.Namespace) -> Config:
         for option in ('num_steps', 'num_inner_steps', 'inner_steps'):
             cfg.model.pop(option, None)
     if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
+        merge_options(cfg, args.cfg_options, args.cfg_options_texts)
     if other:
         for option in ('image_encoder', 'attention_weight'):
             cfg.model.pop(option, None)
@@ -139,8 +141,7 @@ def invert(cfg: Config) -> Any:
     options = dict(cfg.model)
     options.pop('num_inner_steps', None)
     editor = MODELS.build(options)
-    if torch.cuda.is_available():
-        editor.cuda()
+    editor.to(best_device())
     editor.invert(**batch_of(cfg, editor))
     return editor.eval()
 

@@ -1,5 +1,5 @@
 # Stable Diffusion v1-4 at 512 pixels; the bundled mini model on a machine
-# without a CUDA device.
+# without an accelerator (CUDA, mps, xpu ...).
 model = dict(
     sd=dict(
         type='StableDiffusion',

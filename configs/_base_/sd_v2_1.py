@@ -1,5 +1,5 @@
 # Stable Diffusion v2-1 at 768 pixels, which predicts velocity; the bundled
-# mini model on a machine without a CUDA device.
+# mini model on a machine without an accelerator (CUDA, mps, xpu ...).
 model = dict(
     sd=dict(
         type='StableDiffusion',

@@ -1,5 +1,5 @@
 # Stable Diffusion XL base 1.0 at 1024 pixels; the bundled mini model on a
-# machine without a CUDA device.
+# machine without an accelerator (CUDA, mps, xpu ...).
 model = dict(
     sd=dict(
         type='StableDiffusion',

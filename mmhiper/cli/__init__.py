@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """The command line: ``mmhiper COMMAND ...``, also ``python -m mmhiper``.
 
 One module per command, imported when its command is called. It has a
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +19,7 @@ from mmhiper.interruption import STOP, watch_launcher
 from mmhiper.version import __version__
 
 COMMANDS = {
-    'edit': 'personalise a photo and edit it by texts, in one go',
+    'edit': 'personalise photos and edit them by texts, in one go',
     'train': 'run the training that a config describes',
     'infer': 'draw pictures from texts with a trained editor',
     'test': 'report whether pictures were learned and texts are followed',
@@ -45,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: With code 1 after a user's mistake, 2 if the command line
             is wrong, 128 and its number after a signal; 0 after ``--help``.
     """
+    if '_ARGCOMPLETE' in os.environ:  # the shell asks, at a TAB
+        return _complete()
     with STOP.handled():
         # until there is something to lose: imports take seconds
         STOP.importing = True
@@ -67,8 +71,19 @@ def _main(argv: Sequence[str] | None) -> int:
         return command.run(args) or 0
 
 
-def _front_parser() -> argparse.ArgumentParser:
-    """The parser of ``mmhiper`` alone, which knows the commands by name."""
+def _complete() -> int:
+    """Answers the shell, where argcomplete is installed."""
+    try:
+        import argcomplete
+    except ImportError:
+        return 1
+    words = os.environ.get('COMP_LINE', '').split()
+    argcomplete.autocomplete(_front_parser(words[1] if words[1:] else ''))
+    return 1  # it has not been asked at all
+
+
+def _front_parser(whole: str = '') -> argparse.ArgumentParser:
+    """The parser of ``mmhiper``, which knows the commands by name."""
     parser = argparse.ArgumentParser(
         'mmhiper',
         description='Personalise a picture, then edit it by text.',
@@ -82,7 +97,9 @@ def _front_parser() -> argparse.ArgumentParser:
         title='commands', metavar='COMMAND', required=True
     )
     for name, summary in COMMANDS.items():
-        commands.add_parser(name, help=summary)
+        sub = commands.add_parser(name, help=summary)
+        if name == whole:
+            _add_options(sub, importlib.import_module(f'{__name__}.{name}'))
     return parser
 
 
@@ -94,10 +111,15 @@ def _parser_of(name: str, command: Any) -> argparse.ArgumentParser:
         epilog=f'example:\n{command.EXAMPLE}',
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    _add_options(parser, command)
+    return parser
+
+
+def _add_options(parser: argparse.ArgumentParser, command: Any) -> None:
+    """Describes the options of a command, and that of all."""
     command.add_arguments(parser)
     parser.add_argument(
         '--debug',
         action='store_true',
         help='show the traceback of an error in place of one line',
     )
-    return parser

@@ -14,6 +14,7 @@ import torch
 
 from mmhiper.interruption import STOP
 from mmhiper.utils.errors import UserError
+from mmhiper.utils.registries import describe_unknown_type
 
 # of the operating system, to write
 _REFUSALS = {
@@ -33,7 +34,9 @@ def _mistake(error: Exception) -> str | None:
         return words
     if isinstance(error, FileNotFoundError) and error.filename:
         return f'There is no file {error.filename!r}. Check the path.'
-    if isinstance(error, torch.OutOfMemoryError):
+    if isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and 'backend out of memory' in words
+    ):
         return (
             'The memory of the device is used up. Draw fewer pictures at a '
             "time, load the backbone in half (model.sd.dtype='bf16'), or free "
@@ -50,7 +53,8 @@ def _mistake(error: Exception) -> str | None:
         return f'{words}, of `custom_imports`: is its folder on PYTHONPATH?'
     if isinstance(error, KeyError) and ' registry' in words:
         # of mmengine: an unknown `type` in a config
-        return str(error.args[0])
+        said = str(error.args[0])
+        return describe_unknown_type(said) or said
     return None
 
 

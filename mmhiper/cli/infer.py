@@ -10,7 +10,12 @@ from typing import Any
 from PIL import Image
 
 from mmhiper.apis import find_run
-from mmhiper.cli.options import add_guidance, guidance_given
+from mmhiper.cli.options import (
+    add_guidance,
+    add_scheduler,
+    guidance_given,
+    scheduler_given,
+)
 from mmhiper.inferencer import EditInferencer
 from mmhiper.io import write_picture
 from mmhiper.utils.atomic import check_writable
@@ -77,6 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "less follows the text more freely (the config's)",
     )
     add_guidance(parser)
+    add_scheduler(parser)
     parser.add_argument(
         '--embedding',
         nargs='+',
@@ -84,6 +90,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='FILE',
         help='words learned elsewhere, to be used in the texts (Textual '
         'Inversion; diffusers, A1111, kohya and other formats)',
+    )
+    parser.add_argument(
+        '--rename',
+        nargs='+',
+        action='extend',
+        default=[],
+        metavar='OLD=NEW',
+        help='call a word of an embedding file something else, where its own '
+        'name is a common word, has blanks or is taken',
     )
     parser.add_argument(
         '--out-dir', help='folder of the pictures (infer/ by the checkpoint)'
@@ -96,6 +111,7 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(
             f'--num-images must be at least 1, but got {args.num_images}.'
         )
+    options = guidance_given(args) | scheduler_given(args)
     source, checkpoint = find_run(args.config, args.checkpoint)
     if checkpoint is None:
         raise UserError(
@@ -110,11 +126,11 @@ def run(args: argparse.Namespace) -> None:
         checkpoint,
         embeddings=args.embedding,
         backbone=args.backbone,
+        rename=names_of(args.rename),
     )
     if inferencer.words:
         print(f'Words: {", ".join(inferencer.words)}')
     once = inferencer.editor.deterministic
-    options = guidance_given(args)
     if args.strength is not None:
         options['strength'] = args.strength
     start = time.monotonic()
@@ -135,6 +151,30 @@ def run(args: argparse.Namespace) -> None:
         f'{len(result["files"])} picture(s) and grid.png in {out_dir}, drawn '
         f'in {plain_time(time.monotonic() - start)}'
     )
+
+
+def names_of(renames: list[str]) -> dict[str, str]:
+    """Reads ``--rename``.
+
+    Args:
+        renames: ``OLD=NEW`` each.
+
+    Returns:
+        New by old.
+
+    Raises:
+        ValueError: If one is none of these.
+    """
+    names = {}
+    for text in renames:
+        old, _, new = (part.strip() for part in text.rpartition('='))
+        if not old or not new:
+            raise UserError(
+                f'--rename must be OLD=NEW, the word of a file and what to '
+                f'call it, but got {text!r}.'
+            )
+        names[old] = new
+    return names
 
 
 def draw_grid(result: dict[str, Any], num_prompts: int) -> Image.Image:

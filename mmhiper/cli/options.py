@@ -9,6 +9,7 @@ from math import isfinite
 from typing import Any
 
 from mmhiper.models.guidance import NONE, Guidance
+from mmhiper.utils.errors import UserError
 
 _INTEGER = re.compile(r'[-+]?(0|[1-9][0-9]{0,99})')
 _FLOAT = re.compile(
@@ -55,6 +56,49 @@ def add_guidance(parser: Any) -> None:
         help='noise levels between which guidance acts, such as 0.28 5.42 '
         '(all; they go from 0.03 to 14.6)',
     )
+
+
+def add_scheduler(parser: Any) -> None:
+    """Describes what pictures are sampled with.
+
+    Args:
+        parser: Or a group of options.
+    """
+    parser.add_argument(
+        '--scheduler',
+        nargs='+',
+        metavar=('NAME', 'KEY=VALUE'),
+        help='a scheduler of diffusers to sample with, and values of its '
+        'config, such as DPMSolverMultistepScheduler use_karras_sigmas=True '
+        "(the backbone's own, DDIM)",
+    )
+
+
+def scheduler_given(args: argparse.Namespace) -> dict[str, Any]:
+    """The option of :func:`add_scheduler`, if it was given.
+
+    Returns:
+        An option of an editor's ``infer``.
+
+    Raises:
+        ValueError: If there is no such scheduler, or it has no such value.
+    """
+    if args.scheduler is None:
+        return {}
+    from mmhiper.models.schedulers import split_type
+
+    name, *pairs = args.scheduler
+    values = {}
+    for pair in pairs:
+        key, sign, text = pair.partition('=')
+        if not sign:
+            raise UserError(
+                '--scheduler must be a NAME and then KEY=VALUE, but got '
+                f'{pair!r} behind {name!r}.'
+            )
+        values[key] = read_value(text)
+    split_type(dict(values, type=name))
+    return dict(scheduler=dict(values, type=name) if values else name)
 
 
 def guidance_given(args: argparse.Namespace) -> dict[str, Any]:
@@ -106,6 +150,7 @@ class ConfigOptions(argparse.Action):
             option_string: Such as ``--cfg-options``.
         """
         options = dict(getattr(namespace, self.dest, None) or {})
+        texts = dict(getattr(namespace, f'{self.dest}_texts', None) or {})
         for each in values:
             key, sign, text = each.partition('=')
             if not sign or not key.strip():
@@ -114,11 +159,14 @@ class ConfigOptions(argparse.Action):
                     'with blanks needs quotes around it for the shell: '
                     "KEY='a standing dog'."
                 )
+            texts[key.strip()] = text.strip()
             try:
                 options[key.strip()] = read_value(text)
             except argparse.ArgumentTypeError as error:
                 parser.error(f'{option_string}: {key.strip()}: {error}')
         setattr(namespace, self.dest, options)
+        # as they were written, see `merge_options`
+        setattr(namespace, f'{self.dest}_texts', texts)
 
 
 def read_value(text: str) -> Any:

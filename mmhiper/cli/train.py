@@ -7,6 +7,7 @@ import os.path as osp
 
 import torch
 
+from mmhiper.cli.config_values import merge_options
 from mmhiper.cli.options import ConfigOptions, show_options
 from mmhiper.engine.launch import train
 from mmhiper.utils.config_file import read_config
@@ -68,10 +69,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Assemble the config and train."""
     cfg = read_config(args.config)
-    if args.debug:
-        show_options(args.cfg_options)
     if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
+        chosen = merge_options(cfg, args.cfg_options, args.cfg_options_texts)
+        if args.debug:
+            show_options(chosen)
     if args.seed is not None:
         cfg.merge_from_dict({'randomness.seed': args.seed})
     if args.work_dir:

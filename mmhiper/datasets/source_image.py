@@ -9,12 +9,13 @@ from mmengine.dataset import BaseDataset
 from typing_extensions import override
 
 from mmhiper.registry import DATASETS
+from mmhiper.utils.arguments import ChecksArguments
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.shipped import or_shipped
 
 
 @DATASETS.register_module()
-class SourceImageDataset(BaseDataset):
+class SourceImageDataset(ChecksArguments, BaseDataset):
     """One or several source images, each with its place in the embedding.
 
     An item holds ``inputs`` ((3, H, W) uint8, RGB in [0, 255]) and

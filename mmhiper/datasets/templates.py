@@ -196,19 +196,42 @@ def _check(line: _Line, places: int) -> None:
 
 def _caption_of(picture: str, line: _Line) -> tuple[str, Path]:
     """The caption of a picture on one line, and its file."""
+    caption = find_caption(picture)
+    if caption is None:
+        names = [
+            repr(Path(picture).with_suffix(end).name)
+            for end in CAPTION_SUFFIXES
+        ]
+        raise MissingFileError(
+            f'{line.where} has [filewords], the caption of the picture, so '
+            f'{picture!r} needs one beside it, {names[0]} (or {names[1]}), '
+            'but there is none. Write it, or use a template without '
+            '[filewords].'
+        )
+    return caption
+
+
+def find_caption(picture: str) -> tuple[str, Path] | None:
+    """Reads the caption beside a picture.
+
+    Args:
+        picture: Its path.
+
+    Returns:
+        The caption on one line, and its file; None if there is none.
+
+    Raises:
+        ValueError: If it is empty, or no text.
+    """
     files = [Path(picture).with_suffix(end) for end in CAPTION_SUFFIXES]
     file = next((each for each in files if each.is_file()), None)
     if file is None:
-        raise MissingFileError(
-            f'{line.where} has [filewords], the caption of the picture, so '
-            f'{picture!r} needs one beside it, {files[0].name!r} (or '
-            f'{files[1].name!r}), but there is none. Write it, or use a '
-            'template without [filewords].'
-        )
+        return None
     caption = ' '.join(read_text(file, 'the caption of a picture').split())
     if not caption:
         raise FileError(
             f'The caption {str(file)!r} is empty. Write what {picture!r} '
-            'shows, or use a template without [filewords].'
+            'shows, or do without: with --source, or with templates that '
+            'have no [filewords].'
         )
     return caption, file

@@ -84,7 +84,7 @@ class TextualInversionDataset(SourceImageDataset):
         for folder, words, sentences, mask_folder in concepts:
             words = [words] if isinstance(words, str) else list(words)
             about = Sentences(sentences, words)
-            found = _pictures_in(
+            found = pictures_in(
                 or_shipped(Path(data_root, folder)), about.has_captions
             )
             for word in words:
@@ -148,8 +148,19 @@ def _one_each(
     return list(zip(folders, words, templates, masks, strict=True))
 
 
-def _pictures_in(folder: Path, captions: bool) -> list[str]:
-    """The pictures of a folder, sorted by name."""
+def pictures_in(folder: Path, captions: bool) -> list[str]:
+    """The pictures of a folder, sorted by name.
+
+    Args:
+        captions: Whether the captions beside them are read.
+
+    Returns:
+        Their paths.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+        ValueError: If it holds no picture.
+    """
     if not folder.is_dir():
         raise MissingFileError(
             f'There is no folder {str(folder)!r} of pictures of the concept '
@@ -180,9 +191,8 @@ def _pictures_in(folder: Path, captions: bool) -> list[str]:
         )
     if not pictures:
         raise UserError(
-            f'The folder {str(folder)!r} holds no picture. Put 3 to 5 '
-            'pictures of the concept into it (PNG, JPEG or what Pillow '
-            'reads).'
+            f'The folder {str(folder)!r} holds no picture. Put some into it, '
+            '3 to 5 of a concept (PNG, JPEG or what Pillow reads).'
         )
     return [str(path) for path in pictures]
 

@@ -33,7 +33,7 @@ from mmhiper.engine.hooks import (
 )
 from mmhiper.engine.hooks.editor_of import editor_of
 from mmhiper.engine.hooks.plain_checkpoint_hook import drop_config
-from mmhiper.engine.learnable import check_learnable, check_settings
+from mmhiper.engine.learnable import check_learnable
 from mmhiper.engine.processes import (
     lost_contact,
     set_up_processes,
@@ -41,6 +41,7 @@ from mmhiper.engine.processes import (
 )
 from mmhiper.engine.resuming import Plan, checkpoint_folder, make_plan
 from mmhiper.engine.run_lock import run_lock
+from mmhiper.engine.settings import check_settings
 from mmhiper.interruption import STOP
 from mmhiper.io import read_checkpoint
 from mmhiper.registry import DATASETS
@@ -51,6 +52,7 @@ from mmhiper.utils.atomic import (
     check_writable,
     remove_leftovers,
 )
+from mmhiper.utils.devices import best_device
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.work_dir import write_mark
 
@@ -145,7 +147,9 @@ class ConciseRunner(Runner):
                 **model_wrapper_cfg,
                 'find_unused_parameters': True,
             }
-        return super().wrap_model(model_wrapper_cfg, model)
+        model = super().wrap_model(model_wrapper_cfg, model)
+        # mmengine does not know all devices that PyTorch does
+        return model if self.distributed else model.to(best_device())
 
     @override
     def load_checkpoint(self, filename: str, *args: Any, **more: Any) -> Any:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections import defaultdict
 from typing import Any
 
+import torch
 from mmengine.config import Config
 from mmengine.dist import get_world_size
 from mmengine.logging import print_log
@@ -14,48 +14,8 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor
 
 from mmhiper.utils.errors import UserError
-from mmhiper.utils.pixels import image_key
 
 MOST_LOOKED_AT = 1000  # pictures of a dataset
-
-
-def check_settings(cfg: Config) -> None:
-    """Refuses a training of no iterations, at no rate, or without a gradient.
-
-    Args:
-        cfg: Config of the run.
-
-    Raises:
-        ValueError: If its length is no number of at least 1, or its learning
-            rate, or the norm that gradients are cut to, none above 0.
-    """
-    optimizer = cfg.optim_wrapper.get('optimizer', {})
-    _check_above_0('optimizer.lr', optimizer.get('lr', 1.0))
-    clip = cfg.optim_wrapper.get('clip_grad') or {}
-    for name in ('max_norm', 'clip_value'):
-        _check_above_0(f'clip_grad.{name}', clip.get(name, 1.0))
-    for name in ('max_iters', 'max_epochs'):
-        length = cfg.train_cfg.get(name)
-        if length is None:  # of a loop that knows
-            continue
-        if type(length) is not int or length < 1:
-            raise UserError(
-                f'`train_cfg.{name}` must be a whole number of at least 1, '
-                f'but got {length!r}.'
-            )
-
-
-def _check_above_0(name: str, number: Any) -> None:
-    """Refuses a setting of the optimiser with which it moves nothing."""
-    real = isinstance(number, int | float) and not isinstance(number, bool)
-    if not real or not 0 < number < math.inf:
-        remedy = ''
-        if real and number == 0:
-            remedy = ' With 0 nothing is ever learned.'
-        raise UserError(
-            f'`optim_wrapper.{name}` must be a number above 0, but got '
-            f'{number!r}.{remedy}'
-        )
 
 
 def check_learnable(cfg: Config, dataset: Any, editor: Any) -> None:
@@ -103,23 +63,31 @@ def _check_different(
     pictures: list[Tensor], samples: list[BaseDataElement], editor: Any
 ) -> None:
     """Refuses several pictures of a subject that are all the same one."""
-    seen: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    paths: dict[str, list[str]] = defaultdict(list)
-    for picture, sample in zip(pictures, samples, strict=True):
-        subject = editor.subject_of(sample)
-        mask = sample.get('mask')
-        key = '' if mask is None else image_key(mask)
-        seen[subject].append((image_key(picture), key))
-        paths[subject].append(str(sample.get('img_path', '')))
-    for subject, keys in seen.items():
-        if len(keys) > 1 and len(set(keys)) == 1:
-            names = ', '.join(dict.fromkeys(paths[subject]))
+    of_subject: dict[str, list[int]] = defaultdict(list)
+    for index, sample in enumerate(samples):
+        of_subject[editor.subject_of(sample)].append(index)
+    for subject, (first, *others) in of_subject.items():
+        if others and all(
+            torch.equal(pictures[first], pictures[other])
+            and _same_mask(samples[first], samples[other])
+            for other in others
+        ):
+            paths = [samples[i].get('img_path', '') for i in (first, *others)]
+            names = ', '.join(dict.fromkeys(paths))
             raise UserError(
-                f'All {len(keys)} pictures of {subject or "the subject"!r} '
+                f'All {len(paths)} pictures of {subject or "the subject"!r} '
                 f'are the same one ({names:.200}): nothing tells what is the '
                 'subject from what is this picture. Take different ones, or '
                 'name it once.'
             )
+
+
+def _same_mask(one: BaseDataElement, other: BaseDataElement) -> bool:
+    """Whether two pictures have one mask, or none."""
+    first, second = one.get('mask'), other.get('mask')
+    if first is None or second is None:
+        return first is second
+    return torch.equal(first, second)
 
 
 def _tell_batch(cfg: Config, count: int) -> None:

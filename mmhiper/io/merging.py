@@ -9,6 +9,7 @@ from torch import Tensor
 from mmhiper.io.diffusers_format import FORMAT
 from mmhiper.io.token_file import TokenFile
 from mmhiper.utils.errors import UserError
+from mmhiper.utils.names import same_word
 
 
 def merge_token_files(
@@ -18,8 +19,8 @@ def merge_token_files(
 ) -> TokenFile:
     """Merges files, with a placeholder of its own for each word.
 
-    Two words clash if their placeholders are equal, or if one contains the
-    other: a prompt with the longer one would have both.
+    Two words clash if their placeholders are equal but for capitals, or if
+    one contains the other: a prompt with the longer one would have both.
 
     Args:
         files: By path, in the order of the result.
@@ -73,10 +74,18 @@ def _clash(placeholder: str, owners: Mapping[str, str]) -> str | None:
     """Why a placeholder cannot be used beside those there are, if so."""
     if not placeholder:
         return 'a placeholder must not be empty.'
+    wanted = same_word(placeholder)
     for other, path in owners.items():
-        if placeholder == other:
-            return f'{placeholder!r} is already the word of {path!r}.'
-        if placeholder in other or other in placeholder:
+        if wanted == same_word(other):
+            capitals = (
+                ''
+                if placeholder == other
+                else (f', {other!r}: capitals do not matter in a prompt')
+            )
+            return (
+                f'{placeholder!r} is already the word of {path!r}{capitals}.'
+            )
+        if wanted in same_word(other) or same_word(other) in wanted:
             longer, shorter = sorted((placeholder, other), key=len)[::-1]
             return (
                 f'{placeholder!r} cannot stand beside {other!r} of {path!r}, '

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mmhiper.utils.errors import UserError
+from mmhiper.utils.names import same_word
 from mmhiper.utils.reading import printable
 
 # widths of the text encoders that a file has rows for -> who has them
@@ -162,7 +163,7 @@ class TokenFile:
             ValueError: If two words would get one placeholder.
         """
         names = {old: names.get(old, old) for old in self.placeholders}
-        if len(set(names.values())) < len(names):
+        if len(set(map(same_word, names.values()))) < len(names):
             raise UserError(
                 'Each word needs a placeholder of its own, but got '
                 f'{quoted(names.values())}.'

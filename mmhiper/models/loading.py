@@ -18,6 +18,7 @@ from mmengine.logging import print_log
 
 from mmhiper.io.file_content import is_safetensors
 from mmhiper.io.torch_file import check_torch_file
+from mmhiper.utils.devices import accelerator, lacks_room
 from mmhiper.utils.errors import FileError, MissingFileError, UserError
 from mmhiper.utils.file_kinds import wrong_kind
 from mmhiper.utils.reading import check_file, printable, reason_of
@@ -155,10 +156,15 @@ def choose_backbone(pretrained: str, without_cuda: str | None) -> str:
     Returns:
         One of the two.
     """
-    if without_cuda is None or torch.cuda.is_available():
+    device = accelerator()
+    small = device is not None and lacks_room(pretrained, device)
+    if without_cuda is None or (device is not None and not small):
         return pretrained
+    lack = 'No CUDA device, nor another accelerator'
+    if small:
+        lack = f'The device {str(device)!r} has too little memory'
     print_log(
-        f'No CUDA device: using {without_cuda!r} in place of {pretrained!r} '
+        f'{lack}: using {without_cuda!r} in place of {pretrained!r} '
         '(`without_cuda` of the config; None keeps the original).',
         logger='current',
         level=logging.INFO,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mmhiper.utils.devices import has_float64
 from mmhiper.utils.errors import UserError
 
 
@@ -65,7 +66,9 @@ def snr_weights(
     device = alphas_cumprod.device
     if min_snr_gamma is None and not debiased:
         return torch.ones(len(timesteps), device=device)
-    abar = alphas_cumprod.double()[timesteps.to(device, non_blocking=True)]
+    abar = alphas_cumprod[timesteps.to(device, non_blocking=True)]
+    if has_float64(device):
+        abar = abar.double()
     snr = abar / (1 - abar)
     velocity = prediction_type == 'v_prediction'
     if debiased:

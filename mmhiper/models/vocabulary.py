@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping, Sequence
-from copy import deepcopy
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
 from mmhiper.utils.errors import UserError
-from mmhiper.utils.names import check_unicode
+from mmhiper.utils.names import check_unicode, same_word
 
 WORD_END = '</w>'  # of CLIP's byte-level BPE
 WORD_INSIDE = '##'  # of BERT's WordPiece: what begins no word
 WORD_START = '\u2581'  # of T5's SentencePiece
+SHORTEST = 3  # letters of a word that is suggested
+# What goes on with a word: letters and digits, but not those of scripts that
+# put no spaces between words.
+_JOINED = '[^\\W\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uac00-\ud7af]'
 
 
 class Vocabulary:
@@ -24,7 +30,9 @@ class Vocabulary:
 
     New tokens have the ids that follow those of the tokenizer, in the order
     in which they were added: id ``size + r`` is row r of all new rows. The
-    tokenizer that is given stays as it is.
+    tokenizer that is given stays as it is. Capitals do not matter, as they do
+    not to CLIP; and a placeholder that begins, or ends, with a letter or
+    digit is not found within other words: 'desks' has no 'sks' in it.
 
     Args:
         tokenizer: A tokenizer of transformers.
@@ -59,11 +67,14 @@ class Vocabulary:
         self._start, self._end = marks[:-1], marks[-1]
         self._rows: dict[str, range] = {}
         self._lengths: dict[str, int] = {}  # in tokens, those of one group
-        self._marker_of: dict[int, str] = {}  # by the tokenizer's own new id
+        self._pattern: re.Pattern[str] | None = None  # of all placeholders
 
     def copy(self) -> Vocabulary:
         """One with the same placeholders, to add more to."""
-        return deepcopy(self)
+        other = copy(self)
+        other._rows = dict(self._rows)
+        other._lengths = dict(self._lengths)
+        return other
 
     @property
     def placeholders(self) -> list[str]:
@@ -105,15 +116,11 @@ class Vocabulary:
                 over: wherever a text has it, the placeholder is meant.
         """
         self._check_placeholder(placeholder)
-        if not self._rows:
-            # taking a word changes a tokenizer, and others may share this one
-            self._tokenizer = deepcopy(self._tokenizer)
-        self._tokenizer.add_tokens([placeholder])
-        marker = self._tokenizer.convert_tokens_to_ids(placeholder)
-        self._marker_of[marker] = placeholder
         start = self.num_rows
         self._rows[placeholder] = range(start, start + groups * num_vectors)
         self._lengths[placeholder] = num_vectors
+        each = '|'.join(f'({_pattern_of(word)})' for word in self._rows)
+        self._pattern = re.compile(each, re.IGNORECASE)
 
     def _check_placeholder(self, placeholder: str) -> None:
         if not placeholder or any(letter.isspace() for letter in placeholder):
@@ -121,16 +128,18 @@ class Vocabulary:
                 'A placeholder must be one word without spaces, such as '
                 f"'<cat-toy>', but got {placeholder!r}."
             )
+        others = {same_word(word): word for word in self._rows}
+        wanted = same_word(placeholder)
         exists = len(self.pieces(placeholder)) == 1
         is_sign = not any(letter.isalnum() for letter in placeholder)
-        if placeholder in self._rows or (exists and not is_sign):
+        if wanted in others or (exists and not is_sign):
             raise UserError(
                 f'The placeholder {placeholder!r} exists in the vocabulary '
                 'already, or as a placeholder: it would take the meaning of '
                 f"that word. Choose a new one, such as '<{placeholder}>'."
             )
-        for other in self._rows:
-            if placeholder in other or other in placeholder:
+        for word, other in others.items():
+            if wanted in word or word in wanted:
                 raise UserError(
                     f'The placeholders {placeholder!r} and {other!r} contain '
                     'one another, so that a text does not say which is meant. '
@@ -139,50 +148,70 @@ class Vocabulary:
 
     def pieces(self, text: str) -> list[str]:
         """The tokens of a text in letters, without start and end marks."""
-        ids = self._tokenize(text)
-        tokens: list[str] = self._tokenizer.convert_ids_to_tokens(ids)
+        tokens: list[str] = []
+        for part in self._split(text):
+            if isinstance(part, str):
+                tokens.append(part)
+            else:
+                tokens += self._tokenizer.convert_ids_to_tokens(part)
         return tokens
 
-    def single_token(self, word: str) -> int:
+    def single_token(self, word: str, table: Tensor | None = None) -> int:
         """The id of a word that is one token.
 
         Args:
             word: A word.
+            table: The rows of all known tokens, (V, D), which say what is near
+                to it.
 
         Returns:
             Its id.
 
         Raises:
             ValueError: If it is none or several tokens; the message shows
-                them, and words of one token.
+                them, and words of one token that are near in the table.
         """
+        check_unicode('initialize_token', word)
         pieces = self.pieces(word)
         if len(pieces) != 1:
             shown = ', '.join(repr(piece) for piece in pieces) or 'nothing'
+            near = '' if table is None else self._suggest(pieces, table)
             raise UserError(
                 '`initialize_token` must be a single token of the vocabulary, '
                 f'but {word!r} is {len(pieces)}: {shown}. Take a word of one '
-                f'token: {", ".join(map(repr, self._suggest(word, pieces)))}.'
+                f'token{near and ", such as "}{near}.'
             )
         token: int = self._tokenizer.convert_tokens_to_ids(pieces[0])
         return token
 
-    def _suggest(self, word: str, pieces: Sequence[str]) -> list[str]:
-        """Whole words of one token that are in, or like, a word."""
+    def _whole_words(self) -> dict[str, int]:
+        """The ids of the tokens that are whole words, by their letters."""
         tokens = self._tokenizer.get_vocab()
-        whole = [t.removesuffix(WORD_END) for t in tokens if WORD_END in t]
-        whole = whole or [t[1:] for t in tokens if t.startswith(WORD_START)]
+        whole = {
+            token.removesuffix(WORD_END).removeprefix(WORD_START): number
+            for token, number in tokens.items()
+            if token.endswith(WORD_END) or token.startswith(WORD_START)
+        }
         # BERT marks what is inside of a word alone
-        words = {word for word in whole or tokens if word.isascii()}
-        parts = [
-            piece.removesuffix(WORD_END)
-            .removeprefix(WORD_INSIDE)
-            .removeprefix(WORD_START)
-            for piece in pieces
-        ]
-        found = [part for part in parts if part in words and part.isalpha()]
-        found += difflib.get_close_matches(word, sorted(words), n=3, cutoff=0)
-        return list(dict.fromkeys(found))[:5]
+        return whole or {
+            token: number
+            for token, number in tokens.items()
+            if not token.startswith(WORD_INSIDE)
+        }
+
+    def _suggest(self, pieces: Sequence[str], table: Tensor) -> str:
+        """Words of one token that are near to the mean of some tokens."""
+        ids = self._whole_words()
+        known = [w for w in ids if w.isascii() and w.isalpha()]
+        # the tokenizers of tests have letters alone
+        words = [w for w in known if len(w) >= SHORTEST] or known
+        rows = F.normalize(table.detach().float(), dim=1)
+        own = self._tokenizer.convert_tokens_to_ids(list(pieces))
+        near = rows[[ids[word] for word in words]] @ (
+            rows[own].mean(0) if own else rows.mean(0)
+        )
+        order = near.argsort(descending=True, stable=True)[:5].tolist()
+        return ', '.join(repr(words[number]) for number in order)
 
     def count(self, text: str) -> int:
         """The number of tokens of a text, without start and end marks."""
@@ -206,8 +235,44 @@ class Vocabulary:
 
     def find(self, text: str) -> list[str]:
         """The placeholders in a text, in the order in which they occur."""
-        ids = self._tokenize(text)
-        return [self._marker_of[i] for i in ids if i in self._marker_of]
+        return [part for part in self._split(text) if isinstance(part, str)]
+
+    def replace(self, text: str, words: Mapping[str, str]) -> str:
+        """A text with other words in place of placeholders.
+
+        Args:
+            text: Any text.
+            words: By placeholder.
+
+        Returns:
+            Likewise; placeholders that are not named stay.
+        """
+        parts, last = [], 0
+        text = unicodedata.normalize('NFC', text)
+        for start, end, placeholder in self._places(text):
+            parts.append(text[last:start])
+            parts.append(words.get(placeholder, text[start:end]))
+            last = end
+        return ''.join([*parts, text[last:]])
+
+    def _places(self, text: str) -> Iterator[tuple[int, int, str]]:
+        """Where placeholders begin and end in a text."""
+        if self._pattern is not None:
+            names = list(self._rows)
+            for found in self._pattern.finditer(text):
+                assert found.lastindex is not None
+                yield *found.span(), names[found.lastindex - 1]
+
+    def _split(self, text: str) -> Iterator[str | list[int]]:
+        """The placeholders of a text, and the ids of what is between them."""
+        check_unicode('text', text)
+        text = unicodedata.normalize('NFC', text)  # as the tokenizer does
+        last = 0
+        for start, end, placeholder in self._places(text):
+            yield self._tokenize(text[last:start])
+            yield placeholder
+            last = end
+        yield self._tokenize(text[last:])
 
     def room(self, free: int = 0) -> int:
         """How many tokens of a text fit between the marks.
@@ -223,8 +288,7 @@ class Vocabulary:
         return max(left, 0)
 
     def _tokenize(self, text: str) -> list[int]:
-        """The ids of a text; of a placeholder its marker."""
-        check_unicode('text', text)
+        """The ids of a text without placeholders."""
         # not verbose: "longer than the model takes" is what is to be found out
         ids: list[int] = self._tokenizer(
             text, add_special_tokens=False, verbose=False
@@ -245,14 +309,12 @@ class Vocabulary:
             Without start and end marks.
         """
         ids: list[int] = []
-        for token in self._tokenize(text):
-            placeholder = self._marker_of.get(token)
-            if placeholder is None:
-                ids.append(token)
-            else:
-                rows = self.rows_of(placeholder, group)
-                rows = rows[: lengths.get(placeholder)]
+        for part in self._split(text):
+            if isinstance(part, str):
+                rows = self.rows_of(part, group)[: lengths.get(part)]
                 ids.extend(self.size + row for row in rows)
+            else:
+                ids.extend(part)
         return ids
 
     def encode(
@@ -293,3 +355,11 @@ class PlainVocabulary(Vocabulary):
     @override
     def add(self, placeholder: str, num_vectors: int, groups: int = 1) -> None:
         """Nothing."""
+
+
+def _pattern_of(placeholder: str) -> str:
+    """The pattern that finds a placeholder, at its letters as a whole word."""
+    placeholder = unicodedata.normalize('NFC', placeholder)
+    before = f'(?<!{_JOINED})' if placeholder[0].isalnum() else ''
+    behind = f'(?!{_JOINED})' if placeholder[-1].isalnum() else ''
+    return f'{before}{re.escape(placeholder)}{behind}'

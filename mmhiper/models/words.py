@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor
 
 from mmhiper.io import TokenFile, read_token_file
+from mmhiper.io.token_file import quoted
 from mmhiper.models.vocabulary import Vocabulary
 from mmhiper.utils.errors import UserError
+from mmhiper.utils.names import same_word
 
 
 class Words:
@@ -83,7 +86,7 @@ class Words:
 def read_words(
     paths: Sequence[str | Path],
     rename: Mapping[str, str],
-    taken: Sequence[str],
+    vocabulary: Vocabulary,
     widths: Sequence[int],
     backbone: str,
 ) -> dict[str, Tensor]:
@@ -92,7 +95,7 @@ def read_words(
     Args:
         paths: Files, see :mod:`mmhiper.io`.
         rename: New placeholders by those in the files.
-        taken: Placeholders that there are already.
+        vocabulary: That which the words are to be added to.
         widths: D of each text encoder.
         backbone: Whose they are, for messages.
 
@@ -101,23 +104,48 @@ def read_words(
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If a file is no embedding, or of another width, or a
-            placeholder is taken.
+        ValueError: If a file is no embedding, or of another width, a word
+            cannot be a placeholder, or none of the files has one of
+            ``rename``.
     """
     words: dict[str, Tensor] = {}
+    vocabulary = vocabulary.copy()
+    found: list[str] = []
     for path in paths:
         tokens = read_token_file(path)
         check_widths(tokens, path, widths, backbone)
         for name in tokens.placeholders:
             placeholder = rename.get(name, name)
-            if placeholder in words or placeholder in taken:
-                raise UserError(
-                    f'The placeholder {placeholder!r} of {str(path)!r} is '
-                    'taken. Give it another one by '
-                    f"`rename={{{name!r}: '<new-name>'}}`."
-                )
-            words[placeholder] = tokens.rows_of(name)
+            rows = tokens.rows_of(name)
+            try:
+                vocabulary.add(placeholder, len(rows))
+            except UserError as error:
+                raise _not_a_word(path, name, vocabulary, error) from None
+            words[placeholder] = rows
+            found.append(name)
+    unknown = [name for name in rename if name not in found]
+    if unknown:
+        raise UserError(
+            f'`rename` has {quoted(unknown)}, but the files have the words '
+            f'{quoted(found) or "none"}.'
+        )
     return words
+
+
+def _not_a_word(
+    path: str | Path, name: str, vocabulary: Vocabulary, error: UserError
+) -> UserError:
+    """What to raise for a word of a file that cannot be used as it is."""
+    new = (
+        f'<{"-".join(re.findall("[^<>=,;:!?()|]+", "-".join(name.split())))}>'
+    )
+    if same_word(new) in map(same_word, vocabulary.placeholders):
+        new = f'{new[:-1]}-2>'
+    return UserError(
+        f'The word {name!r} of {str(path)!r} cannot be used: {error} Rename '
+        f"it by --rename '{name}={new}', in Python by "
+        f'`rename={{{name!r}: {new!r}}}`.'
+    )
 
 
 def check_widths(
@@ -159,8 +187,9 @@ def match_words(
 
     Returns:
         Rows by the editor's words. A single word is its single word, whatever
-        the file calls it.
+        the file calls it; capitals do not matter.
     """
     if len(found) == len(own) == 1:
         return {own[0]: next(iter(found.values()))}
-    return {word: found[word] for word in own if word in found}
+    same = {same_word(word): rows for word, rows in found.items()}
+    return {w: same[same_word(w)] for w in own if same_word(w) in same}

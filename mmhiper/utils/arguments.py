@@ -1,19 +1,26 @@
-"""The values that an object was constructed with, as plain data.
+"""The values that an object is constructed with, checked and kept.
 
-They are kept when it is made, written to files, and checked against the
-signature of its constructor when a file is read.
+They are checked against the annotations of its constructor, where a file is
+read as where a config or a program calls it. Those of an editor are kept as
+plain data, which is written to files.
 """
 
 from __future__ import annotations
 
+import difflib
+import functools
 import inspect
 import math
+import os
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any
+
+from mmhiper.utils.errors import UserError
 
 MOST_VALUES = 2_000
 DEEPEST = 5
@@ -55,8 +62,18 @@ class Argument:
         return self.default is _REQUIRED
 
 
-class KeepsArguments:
-    """A base class that remembers what its constructor was given.
+class ChecksArguments:
+    """A base class whose constructor takes what its annotations say."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Checks types before the constructor sees the values."""
+        given = _given_to(cls, args, kwargs)
+        check_types(given, arguments_of(cls, of_this_run=True), cls.__name__)
+        return super().__new__(cls)
+
+
+class KeepsArguments(ChecksArguments):
+    """One that also remembers what its constructor was given.
 
     A subclass has nothing to do for it, also where it hands ``**options`` on
     to its parent.
@@ -66,15 +83,8 @@ class KeepsArguments:
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         """Keeps plain copies, which nobody changes later."""
-        self = super().__new__(cls)
-        constructor = inspect.signature(cls.__init__)
-        try:
-            given = dict(constructor.bind(self, *args, **kwargs).arguments)
-        except TypeError:  # the constructor will say it, or this is a copy
-            given = {}
-        for name, parameter in constructor.parameters.items():
-            if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-                given |= given.pop(name, {})
+        self = super().__new__(cls, *args, **kwargs)
+        given = _given_to(cls, args, kwargs)
         # past nn.Module.__setattr__, which works after its constructor only
         self.__dict__['_given'] = only_plain(
             {
@@ -94,11 +104,51 @@ class KeepsArguments:
         return dict(self._given)
 
 
-def arguments_of(kind: type) -> dict[str, Argument]:
+def _given_to(
+    kind: type, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The values of a constructor by name, none where it takes no such."""
+    try:
+        return bound_arguments(kind.__init__, (None, *args), kwargs)  # type: ignore[misc]
+    except TypeError:  # the constructor will say it, or this is a copy
+        return {}
+
+
+def bound_arguments(
+    function: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The values of a call by the names of the parameters.
+
+    Args:
+        function: A method.
+        args: Of the call, the object first.
+        kwargs: Likewise.
+
+    Returns:
+        Without the object and defaults, with ``**options``.
+
+    Raises:
+        TypeError: If the function does not take them.
+    """
+    signature = inspect.signature(function)
+    given = dict(signature.bind(*args, **kwargs).arguments)
+    for number, (name, parameter) in enumerate(signature.parameters.items()):
+        if number == 0 or parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+            given.pop(name, None)
+        elif parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            given |= given.pop(name, {})
+    return given
+
+
+def arguments_of(kind: type, of_this_run: bool = False) -> dict[str, Argument]:
     """What a constructor takes, through all ``**options`` to the parents.
 
     Args:
         kind: A class.
+        of_this_run: Whether with those that no file has, see
+            :class:`OfThisRun`.
 
     Returns:
         By name.
@@ -108,26 +158,96 @@ def arguments_of(kind: type) -> dict[str, Argument]:
         constructor = vars(base).get('__init__')
         if constructor is None:
             continue
-        try:
-            types = typing.get_type_hints(constructor, include_extras=True)
-        except NameError:  # a type that is imported for checkers alone
-            types = {}
+        found |= {
+            name: argument
+            for name, argument in parameters_of(constructor).items()
+            if name not in found
+        }
         parameters = inspect.signature(constructor).parameters.values()
-        handed_on = False
-        for parameter in list(parameters)[1:]:
-            if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-                handed_on = True
-            elif parameter.kind is not inspect.Parameter.VAR_POSITIONAL:
-                annotation = types.get(parameter.name, Any)
-                argument = Argument(annotation, parameter.default)
-                found.setdefault(parameter.name, argument)
-        if not handed_on:
+        if all(each.kind is not each.VAR_KEYWORD for each in parameters):
             break
     return {
         name: argument
         for name, argument in found.items()
-        if OfThisRun() not in getattr(argument.annotation, '__metadata__', ())
+        if of_this_run
+        or OfThisRun() not in getattr(argument.annotation, '__metadata__', ())
     }
+
+
+def parameters_of(function: Callable[..., Any]) -> dict[str, Argument]:
+    """What a method takes by name.
+
+    Args:
+        function: The method.
+
+    Returns:
+        Without the object, ``*args`` and ``**options``.
+    """
+    try:
+        types = typing.get_type_hints(function, include_extras=True)
+    except NameError:  # a type that is imported for checkers alone
+        types = {}
+    several = (
+        inspect.Parameter.VAR_KEYWORD,
+        inspect.Parameter.VAR_POSITIONAL,
+    )
+    parameters = list(inspect.signature(function).parameters.values())
+    return {
+        each.name: Argument(types.get(each.name, Any), each.default)
+        for each in parameters[1:]
+        if each.kind not in several
+    }
+
+
+def checked(
+    function: Callable[..., Any],
+    further: Callable[[Any], Mapping[str, Argument] | None] | None = None,
+) -> Callable[..., Any]:
+    """Has a method take what its annotations say.
+
+    Args:
+        function: The method.
+        further: Gets the object and says what its ``**options`` may be; None
+            leaves them to the method.
+
+    Returns:
+        The same, which raises a ValueError for a value of another type, and
+        for an option that there is not.
+    """
+
+    @functools.wraps(function)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        known = parameters_of(function)
+        more = None if further is None else further(self)
+        if more is not None:
+            known |= more
+            for name in kwargs:
+                if name not in known:
+                    raise UnknownOptionError(type(self).__name__, name, known)
+        try:
+            given = bound_arguments(function, (self, *args), kwargs)
+        except TypeError:  # it will say it itself
+            given = {}
+        check_types(given, known)
+        return function(self, *args, **kwargs)
+
+    return call
+
+
+class UnknownOptionError(UserError, TypeError):
+    """A keyword that a call does not know, with the nearest one it knows."""
+
+    def __init__(
+        self, whose: str, name: str = '', known: Iterable[str] = ()
+    ) -> None:
+        if name:
+            near = difflib.get_close_matches(name, known, 1)
+            meant = f' Did you mean `{near[0]}`?' if near else ''
+            whose = (
+                f'{whose} got an unexpected keyword argument {name!r:.80}.'
+                f'{meant} It has: {", ".join(known)}.'
+            )
+        super().__init__(whose)  # the message, where it is made again
 
 
 _NOT_PLAIN = object()
@@ -278,7 +398,7 @@ def check_arguments(
                 check_arguments(value, arguments_of(inner))
             except ValueError as error:
                 raise ValueError(f'`{name}`: {error}') from None
-        elif not _fits(value, annotation):
+        elif not fits(value, annotation):
             raise ValueError(
                 f'`{name}` must be {_words_for(annotation)}, but got '
                 f'{value!r:.80}.'
@@ -292,6 +412,110 @@ def check_arguments(
         raise ValueError(f'it has no {", ".join(f"`{m}`" for m in missing)}.')
 
 
+def check_types(
+    values: Mapping[str, Any],
+    known: Mapping[str, Argument],
+    whose: str = '',
+) -> None:
+    """Checks the values of a call by their types alone.
+
+    Args:
+        values: Anything, by name; what is not known is left to who is called.
+        known: See :func:`arguments_of`.
+        whose: Who is called, for the message.
+
+    Raises:
+        ValueError: With the name, what was wanted and what was got.
+    """
+    for name, value in values.items():
+        if name not in known:
+            continue
+        annotation = known[name].annotation
+        inner = _values_of(annotation)
+        if inner is not None and isinstance(value, Mapping):
+            check_types(
+                value, arguments_of(inner, of_this_run=True), f'`{name}`'
+            )
+        elif value is not known[name].default:
+            _check_type(name, value, annotation, whose)
+
+
+def _check_type(
+    name: str, value: Any, annotation: Any, whose: str = ''
+) -> None:
+    """Refuses a value of another type, with what to write in its place."""
+    if not fits(value, annotation):
+        raise UserError(
+            f'`{name}`{whose and f" of {whose}"} must be '
+            f'{_plain_words(annotation)}, but got {value!r:.80}.'
+            f'{_cure(value, annotation)}'
+        )
+
+
+_PLAIN_WORDS = {
+    str: 'a text',
+    int: 'a whole number',
+    float: 'a number',
+    bool: 'True or False',
+    NoneType: 'None',
+    None: 'None',
+    dict: 'a dict',
+}
+
+
+def _plain_words(annotation: Any) -> str:
+    """A type in words."""
+    origin = typing.get_origin(annotation)
+    inner = typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return _plain_words(inner[0])
+    if origin in (typing.Union, UnionType):
+        return ' or '.join(dict.fromkeys(map(_plain_words, inner)))
+    if origin is typing.Literal:
+        return f'one of {", ".join(map(repr, inner))}'
+    kind = origin or annotation
+    if kind in _PLAIN_WORDS:
+        return _PLAIN_WORDS[kind]
+    if isinstance(kind, type) and issubclass(kind, Mapping):
+        return 'a dict'
+    if isinstance(kind, type) and issubclass(kind, Sequence):
+        each = f' of ({_plain_words(inner[0])})' if inner else ''
+        if inner and inner[0] in _PLAIN_WORDS:  # 'a text' -> 'texts'
+            each = f' of {_PLAIN_WORDS[inner[0]].removeprefix("a ")}s'
+        pair = kind is tuple and len(inner) == 2 and inner[0] == inner[1]
+        return f'a {"pair" if pair else "list"}{each}'
+    return getattr(kind, '__name__', str(kind))
+
+
+def _cure(value: Any, annotation: Any) -> str:
+    """What to write in place of a value, where that can be told."""
+    if isinstance(value, str):
+        for number in (int, float):
+            try:
+                if fits(number(value), annotation):
+                    return f' Write it without quotes: {number(value)!r}.'
+            except ValueError:
+                continue
+        return ''
+    if isinstance(value, Real) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            return ' It must be finite.'
+        if not isinstance(value, Integral) and float(value).is_integer():
+            whole = int(float(value))
+            return f' Write {whole}.' if fits(whole, annotation) else ''
+        if isinstance(value, Integral) and not _is_whole(value):
+            return ' It must be between -2**63 and 2**63 - 1.'
+    if isinstance(value, Real) and fits('', annotation):
+        return f" Write it in quotes: '{value}'."
+    return ''
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether a value is a whole number of at most 64 bits."""
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    return whole and -_LARGEST <= value < _LARGEST
+
+
 def _values_of(annotation: Any) -> type | None:
     """The class whose constructor values a dict holds, if it says so."""
     for note in getattr(annotation, '__metadata__', ()):
@@ -300,15 +524,26 @@ def _values_of(annotation: Any) -> type | None:
     return None
 
 
-def _fits(value: Any, wanted: Any) -> bool:
-    """Whether plain data is of a type."""
+def fits(value: Any, wanted: Any) -> bool:
+    """Whether a value is of a type.
+
+    Lists and tuples are alike, whole numbers are numbers, and truth values
+    are not.
+
+    Args:
+        value: Anything.
+        wanted: An annotation.
+
+    Returns:
+        The answer; True where it cannot be told.
+    """
     origin, inner = typing.get_origin(wanted), typing.get_args(wanted)
-    if wanted is Any:
+    if wanted is Any or wanted is inspect.Parameter.empty:
         return True
     if origin is typing.Annotated:
-        return _fits(value, inner[0])
+        return fits(value, inner[0])
     if origin in (typing.Union, UnionType):
-        return any(_fits(value, each) for each in inner)
+        return any(fits(value, each) for each in inner)
     if origin is typing.Literal:
         return any(
             value == each and type(value) is type(each) for each in inner
@@ -316,19 +551,36 @@ def _fits(value: Any, wanted: Any) -> bool:
     kind = origin or wanted
     if kind is None:
         return value is None
-    if not isinstance(kind, type):
-        return False
+    if not isinstance(kind, type) or getattr(kind, '_is_protocol', False):
+        return True
     if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if isinstance(value, str | int | float | NoneType):
-        return type(value) is kind
-    if isinstance(value, dict):
+        return is_number(value)
+    if kind is int:
+        return _is_whole(value)
+    if kind is str:
+        return isinstance(value, str)
+    if isinstance(value, str):  # a sequence to Python
+        return isinstance(value, kind) and not issubclass(kind, Sequence)
+    if isinstance(value, Mapping):
         items = inner[1] if len(inner) == 2 else Any
-        fits = issubclass(kind, Mapping)
-        return fits and all(_fits(each, items) for each in value.values())
-    items = [each for each in inner if each is not ...] or [Any]
-    fits = issubclass(kind, Sequence) and kind is not str
-    return fits and all(any(_fits(v, item) for item in items) for v in value)
+        return issubclass(kind, Mapping) and all(
+            fits(each, items) for each in value.values()
+        )
+    if issubclass(kind, Sequence):
+        return _is_sequence_of(value, kind, inner)
+    if kind is os.PathLike or issubclass(kind, Path):
+        return isinstance(value, os.PathLike)
+    return isinstance(value, kind)
+
+
+def _is_sequence_of(value: Any, kind: type, inner: Sequence[Any]) -> bool:
+    """Whether a value is a list or tuple of such; which does not matter."""
+    if not isinstance(value, Sequence) or isinstance(value, bytes):
+        return False
+    if kind is tuple and inner and inner[-1] is not ...:
+        return len(value) == len(inner) and all(map(fits, value, inner))
+    items = inner[0] if inner else Any
+    return all(fits(each, items) for each in value)
 
 
 def _words_for(annotation: Any) -> str:

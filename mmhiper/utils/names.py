@@ -73,3 +73,16 @@ def check_unicode(name: str, text: str) -> None:
             f'at position {error.start}. Was it written in another encoding '
             'than UTF-8?'
         ) from None
+
+
+def same_word(word: str) -> str:
+    """What two words have in common that are one to a text encoder.
+
+    Args:
+        word: A placeholder.
+
+    Returns:
+        The same for words that differ in capitals alone, or in how their
+        accents are stored.
+    """
+    return unicodedata.normalize('NFC', word).lower()

@@ -115,7 +115,11 @@ def test_options_given_twice_and_blanks_around_keys():
 def test_debug_shows_what_was_understood(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ['train', str(DOG), '--debug', '--work-dir', 'run']
-    values = ['model.source_text=a, b', 'train_cfg.max_iters=0', "x=['a']"]
+    values = [
+        'model.source_text=a, b',
+        'train_cfg.max_iters=0',
+        "model.val_prompts=['a']",
+    ]
 
     with pytest.raises(ValueError, match='max_iters'):
         main([*words, '--cfg-options', *values])
@@ -123,5 +127,5 @@ def test_debug_shows_what_was_understood(capsys, tmp_path, monkeypatch):
     assert capsys.readouterr().out.startswith(
         "model.source_text = 'a, b' (str)\n"
         'train_cfg.max_iters = 0 (int)\n'
-        "x = ['a'] (list)\n"
+        "model.val_prompts = ['a'] (list)\n"
     )

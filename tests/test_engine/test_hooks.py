@@ -105,8 +105,8 @@ def test_closing_words_name_files_and_a_command_that_works(run):
 
     assert len(named) == 2
     assert all(Path(file).is_file() for file in named)
-    script, config_file, checkpoint, option, prompt = words[1:]
-    assert Path(script).name == 'infer.py' and Path(script).is_file()
+    config_file, checkpoint, option, prompt = words[2:]
+    assert words[:2] == ['mmhiper', 'infer']
     assert Path(checkpoint) == Path(named[0])
     assert (option, prompt) == ('--prompt', 'a sitting dog')
     # the config as it was run

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tiny import make_word
 from transformers import CLIPTokenizer
 
 from mmhiper.models.vocabulary import Vocabulary
@@ -121,9 +122,65 @@ def test_a_single_token_has_its_id(tokenizer, vocabulary):
     assert [vocabulary.single_token('x')] == expected
 
 
-def test_several_tokens_are_refused_with_pieces_and_other_words(vocabulary):
+def test_several_tokens_are_refused_with_pieces_and_near_words(vocabulary):
+    table = torch.eye(vocabulary.size)
+    ids = vocabulary._tokenizer.convert_tokens_to_ids
+    table[ids('q</w>')] = table[ids('x')] + table[ids('y</w>')]
     with pytest.raises(ValueError) as caught:
-        vocabulary.single_token('xy')
+        vocabulary.single_token('xy', table)
 
     assert "is 2: 'x', 'y</w>'" in str(caught.value)
-    assert "Take a word of one token: 'x', 'y'" in str(caught.value)
+    assert "a word of one token, such as 'q', 'y', " in str(caught.value)
+
+
+def test_suggestions_are_whole_words():
+    with pytest.raises(ValueError) as caught:
+        make_word('mini-sd', initialize_token='hamster')
+    near = str(caught.value).partition('such as ')[2].strip('.').split(', ')
+    known = make_word('mini-sd', initialize_token='cat').sd.vocabulary
+    assert len(near) == 5
+    for word in (each.strip("'") for each in near):
+        assert len(word) > 2 and word.isalpha()
+        assert known.single_token(word)
+
+
+# ---------------------------------------------------------------- whole words
+@pytest.mark.parametrize(
+    ('placeholder', 'text', 'count'),
+    [
+        ('sks', 'a photo of sks', 1),
+        ('sks', 'sks, sks-like (SKS) "sks" sks\'s', 5),
+        ('sks', 'two desks, sks2 and my_sks, asksb, skséa', 0),
+        ('ca', 'a xcay, a cat, mca', 0),
+        ('2b', 'a 2b, not 12b or 2bb', 1),
+        ('<cat-toy>', 'a<cat-toy>s <Cat-Toy>', 2),
+        ('cat*', 'a cat*s, a wildcat*', 1),
+        ('*cat', 'a big*cat, *cats', 1),
+        ('sks', '\u4e00\u53easks\u72d7', 1),  # no spaces in that script
+        ('<caf\u00e9>', 'a <cafe\u0301>', 1),  # as a Mac stores it
+    ],
+)
+def test_a_placeholder_is_a_whole_word(vocabulary, placeholder, text, count):
+    plain = vocabulary.encode([text])
+    vocabulary.add(placeholder, 1)
+
+    assert vocabulary.find(text) == [placeholder] * count
+    ids = vocabulary.encode([text])
+    assert int((ids >= vocabulary.size).sum()) == count
+    if not count:
+        assert torch.equal(ids, plain)
+
+
+@pytest.mark.parametrize('word', ['<cat-TOY>', 'Cat-toy', 'MY<cat-toy>'])
+def test_capitals_make_no_other_word(vocabulary, word):
+    vocabulary.add('<Cat-Toy>', 1)
+    with pytest.raises(ValueError, match=r'exists|contain'):
+        vocabulary.add(word, 1)
+
+
+def test_words_are_replaced_as_they_are_found(vocabulary):
+    vocabulary.add('<cat-toy>', 1)
+    vocabulary.add('sks', 2)
+    text = 'A <Cat-Toy> on desks, SKS'
+    new = vocabulary.replace(text, {'<cat-toy>': 'toy', 'sks': 'dog'})
+    assert new == 'A toy on desks, dog'

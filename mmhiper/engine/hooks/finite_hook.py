@@ -13,11 +13,12 @@ from typing_extensions import override
 
 from mmhiper.engine.hooks.editor_of import editor_of
 from mmhiper.registry import HOOKS
+from mmhiper.utils.arguments import ChecksArguments
 from mmhiper.utils.errors import UserError
 
 
 @HOOKS.register_module()
-class FiniteHook(Hook):
+class FiniteHook(ChecksArguments, Hook):
     """Stop at the first loss, or learned number, that is NaN or infinite.
 
     Losses and what was learned are looked at at an interval, at the end, and

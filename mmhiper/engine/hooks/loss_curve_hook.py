@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from mmhiper.engine.fixed_losses import fixed_losses
 from mmhiper.registry import HOOKS
+from mmhiper.utils.arguments import ChecksArguments
 from mmhiper.utils.atomic import atomic_path
 from mmhiper.utils.errors import UserError
 
@@ -28,7 +29,7 @@ Curve = tuple[np.ndarray, np.ndarray]
 
 
 @HOOKS.register_module()
-class LossCurveHook(Hook):
+class LossCurveHook(ChecksArguments, Hook):
     """Draw ``<work_dir>/loss.png`` at the end of a run.
 
     The loss of an iteration depends on its random timestep and noise more

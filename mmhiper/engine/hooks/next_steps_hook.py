@@ -12,9 +12,6 @@ from typing_extensions import override
 
 from mmhiper.engine.hooks.editor_of import config_of, editor_of
 from mmhiper.registry import HOOKS
-from mmhiper.utils.shipped import shipped
-
-TOOLS = shipped('tools')
 
 
 def _short(path: str | Path) -> str:
@@ -56,8 +53,7 @@ class NextStepsHook(Hook):
             if (work_dir / file).is_file():
                 lines.append(f'  {name:10}  {_short(work_dir / file)}')
         if checkpoint:
-            infer = _short(TOOLS / 'infer.py')
-            command = ['python', infer, _short(config_of(runner))]
+            command = ['mmhiper', 'infer', _short(config_of(runner))]
             prompt = editor_of(runner).example_prompt() or 'YOUR TEXT'
             command += [_short(checkpoint), '--prompt', prompt]
             lines += ['Next, edit by any text:', f'  {shlex.join(command)}']

@@ -15,6 +15,7 @@ from mmhiper.engine.hooks.editor_of import editor_of
 from mmhiper.engine.sources import sources_of
 from mmhiper.interruption import STOP
 from mmhiper.registry import HOOKS
+from mmhiper.utils.arguments import ChecksArguments
 from mmhiper.utils.atomic import atomic_path
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.sheet import (
@@ -32,7 +33,7 @@ MAX_ROWS = 12
 
 
 @HOOKS.register_module()
-class PreviewHook(Hook):
+class PreviewHook(ChecksArguments, Hook):
     """Draw the editor's preview panels side by side as training goes.
 
     Writes ``<work_dir>/previews/iter_000100.png`` and hands the same

@@ -9,11 +9,12 @@ from mmengine.hooks import Hook
 from typing_extensions import override
 
 from mmhiper.registry import HOOKS
+from mmhiper.utils.arguments import ChecksArguments
 from mmhiper.utils.progress import progress_bar
 
 
 @HOOKS.register_module()
-class ProgressBarHook(Hook):
+class ProgressBarHook(ChecksArguments, Hook):
     """Show the iterations as one progress bar with the time left.
 
     Args:

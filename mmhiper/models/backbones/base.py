@@ -37,6 +37,7 @@ from mmhiper.utils.arguments import (
     only_plain,
     plain,
 )
+from mmhiper.utils.devices import usable_dtype
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.reading import printable
 
@@ -53,10 +54,12 @@ class Backbone(KeepsArguments, nn.Module):
         pretrained: A hub id, a local folder in the diffusers layout, a single
             ``.safetensors`` or ``.ckpt`` file, or ``'mini-sd'``, the small
             model that comes with this package.
-        without_cuda: What a machine with no CUDA device loads instead. None
-            keeps ``pretrained`` everywhere.
+        without_cuda: What a machine loads instead that has no accelerator to
+            hold ``pretrained``: neither CUDA nor another that PyTorch knows
+            (Apple's mps, Intel's xpu). None keeps ``pretrained`` everywhere.
         dtype: Precision of the frozen weights: 'fp32', 'bf16', 'fp16'.
-            Conditionings, latents and predictions are fp32 in every case.
+            Conditionings, latents and predictions are fp32 in every case. A
+            device that does not compute in it takes fp32, and says so.
         unet, vae, text_encoder: Overrides of single parts: ``pretrained`` and
             ``subfolder`` say where that part comes from, other keys are passed
             to its ``from_pretrained``.
@@ -143,15 +146,14 @@ class Backbone(KeepsArguments, nn.Module):
                 f'`dtype` must be one of {list(DTYPES)}, but got {dtype!r}.'
             )
         self.backbone = self._source.name
+        precision = usable_dtype(DTYPES[dtype])
         given = dict(
             unet=unet, vae=vae, text_encoder=text_encoder, scheduler=scheduler
         )
         read = {}
         if self._source.single_file:
-            read = self.read_single_file(self._source, DTYPES[dtype])
-        parts = load_parts(
-            self._source, self.kinds, DTYPES[dtype], given, read
-        )
+            read = self.read_single_file(self._source, precision)
+        parts = load_parts(self._source, self.kinds, precision, given, read)
         self.vae = parts['vae']
         self.unet = parts['unet']
         names = sorted(n for n in parts if n.startswith('text_encoder'))
@@ -493,7 +495,7 @@ class Backbone(KeepsArguments, nn.Module):
             ValueError: If it is several tokens.
         """
         rows = [
-            table[vocabulary.single_token(word)].float()
+            table[vocabulary.single_token(word, table)].float()
             for table, vocabulary in zip(
                 self.token_tables, self.vocabularies, strict=False
             )

@@ -20,8 +20,14 @@ from mmhiper.models.data_preprocessor import ImagePreprocessor
 from mmhiper.models.editors.moved import refusing_moved
 from mmhiper.models.editors.texts import check_texts
 from mmhiper.models.guidance import Guidance
+from mmhiper.models.vocabulary import Vocabulary
 from mmhiper.registry import MODELS, SCOPE
-from mmhiper.utils.arguments import KeepsArguments, ValuesOf
+from mmhiper.utils.arguments import (
+    Argument,
+    KeepsArguments,
+    ValuesOf,
+    checked,
+)
 from mmhiper.utils.errors import UserError
 
 Preprocessing = Annotated[dict[str, Any] | None, ValuesOf(ImagePreprocessor)]
@@ -58,10 +64,23 @@ class Editor(KeepsArguments, BaseModel):
 
     @override
     def __init_subclass__(cls, **options: Any) -> None:
-        """Has each constructor refuse keywords of mmagic's with advice."""
+        """Has constructor and ``infer`` check what they are given.
+
+        Keywords of mmagic's are refused with advice, values of another type
+        by the annotations.
+        """
         super().__init_subclass__(**options)
         if '__init__' in vars(cls):
             cls.__init__ = refusing_moved(cls.__init__)  # type: ignore[method-assign]
+        if 'infer' in vars(cls):
+            # an editor from outside may take options that only it knows
+            own = (
+                __name__.partition('.')[0] == cls.__module__.partition('.')[0]
+            )
+            cls.infer = checked(  # type: ignore[method-assign]
+                cls.infer,
+                (lambda self: self.further_options()) if own else None,
+            )
 
     def __init__(
         self,
@@ -104,6 +123,11 @@ class Editor(KeepsArguments, BaseModel):
     @override
     def init_weights(self) -> None:
         """Does nothing: all weights are set when the editor is built."""
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The words that prompts may have."""
+        return self.sd.vocabulary
 
     # --------------------------------------------------------------- the step
     @override
@@ -260,6 +284,15 @@ class Editor(KeepsArguments, BaseModel):
         Returns:
             'samples': pictures, see there.
         """
+
+    @classmethod
+    def further_options(cls) -> dict[str, Argument] | None:
+        """What :meth:`infer` takes as ``**options``.
+
+        Returns:
+            By name; None if any.
+        """
+        return None
 
     @abstractmethod
     def preview(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -26,8 +27,10 @@ from mmhiper.models.denoising import (
 from mmhiper.models.drawing import draw, same_noise
 from mmhiper.models.editors.base import Editor, Preprocessing
 from mmhiper.models.editors.texts import check_texts, expand_negative
+from mmhiper.models.foreign_words import warn_unknown
 from mmhiper.models.loss_weights import check_loss_weights
 from mmhiper.models.pipelines import EmbedsPipeline, make_pipeline
+from mmhiper.utils.arguments import Argument, parameters_of
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.pixels import (
     as_return_type,
@@ -355,7 +358,7 @@ class EmbeddingEditor(Editor):
         return_type: str = 'image',
         *,
         guidance_rescale: float = 0.0,
-        guidance_interval: Sequence[float] | None = None,
+        guidance_interval: tuple[float, float] | None = None,
         scheduler: str | dict[str, Any] | None = None,
         **options: Any,
     ) -> dict[str, Any]:
@@ -435,6 +438,17 @@ class EmbeddingEditor(Editor):
             )
         return dict(samples=as_return_type(pixels, return_type))
 
+    @classmethod
+    @override
+    def further_options(cls) -> dict[str, Argument] | None:
+        """The keywords of :meth:`condition`, if it names them all."""
+        parameters = [*inspect.signature(cls.condition).parameters.values()]
+        if any(each.kind is each.VAR_KEYWORD for each in parameters):
+            return None
+        options = parameters_of(cls.condition)
+        options.pop(parameters[1].name, None)  # the prompts
+        return options
+
     def condition_pair(
         self,
         prompt: str | list[str],
@@ -456,13 +470,31 @@ class EmbeddingEditor(Editor):
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         check_texts('prompt', prompts)
+        negatives = [''] * len(prompts)
         if negative_prompt is None:
             negative = self.sd.encode_nothing(len(prompts))
         else:
-            negative = self.encode_negative(
-                expand_negative(negative_prompt, len(prompts))
-            )
-        return self.condition(prompts, **options), negative
+            negatives = expand_negative(negative_prompt, len(prompts))
+            negative = self.encode_negative(negatives)
+        warn_unknown([*prompts, *negatives], self.vocabulary)
+        text = self.condition_beside(prompts, negatives, **options)
+        return text, negative
+
+    def condition_beside(
+        self, prompts: list[str], negatives: list[str], **options: Any
+    ) -> Conditioning:
+        """The conditioning of prompts that negative ones stand beside.
+
+        Args:
+            prompts: B prompts.
+            negatives: B texts, '' for none; for most editors they change
+                nothing about the prompts.
+            **options: Of :meth:`condition`.
+
+        Returns:
+            B texts, those of the prompts.
+        """
+        return self.condition(prompts, **options)
 
     def encode_negative(self, texts: list[str]) -> Conditioning:
         """Encodes what to move away from; plain texts for most editors.

@@ -18,6 +18,7 @@ from mmhiper.models.editors.base import Preprocessing
 from mmhiper.models.editors.denoising import EmbeddingEditor
 from mmhiper.models.editors.texts import check_differs, check_texts
 from mmhiper.models.embeddings import TailEmbedding
+from mmhiper.models.foreign_words import warn_unknown
 from mmhiper.registry import MODELS
 from mmhiper.utils.arguments import is_number
 from mmhiper.utils.errors import UserError
@@ -179,9 +180,11 @@ class HiPer(EmbeddingEditor):
                 'the others would learn nothing. Name as many pictures '
                 '(`img`) as texts.'
             )
-        for source, target in zip(
-            self.source_text, self.target_text or [], strict=False
-        ):
+        targets = self.target_text or []
+        warn_unknown(
+            [*self.source_text, *targets, *self.val_prompts], self.vocabulary
+        )
+        for source, target in zip(self.source_text, targets, strict=False):
             check_differs(self.sd, source, target, self.content_tokens)
 
     @override

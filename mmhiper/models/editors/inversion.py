@@ -29,13 +29,14 @@ from mmhiper.models.editors.texts import (
     check_texts,
     expand_negative,
 )
+from mmhiper.models.foreign_words import warn_unknown
 from mmhiper.models.guidance import Guidance
 from mmhiper.models.inversion import Inversion, invert
 from mmhiper.models.prompt import Prompt
 from mmhiper.models.prompt_to_prompt import LocalBlend, PromptToPrompt
 from mmhiper.models.sampling import run_scheduler
 from mmhiper.models.schedulers import DDIM
-from mmhiper.utils.arguments import ValuesOf
+from mmhiper.utils.arguments import Argument, ValuesOf, arguments_of
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.pixels import (
     as_return_type,
@@ -190,6 +191,10 @@ class InversionEditor(Editor):
     @override
     def check_learnable(self, data_samples: list[BaseDataElement]) -> None:
         """Refuses an edit to the text that the picture has already."""
+        texts = [self.source_text, *self.val_prompts]
+        if self.target_text is not None:
+            texts.append(self.target_text)
+        warn_unknown(texts, self.vocabulary)
         if self.target_text is not None:
             check_differs(self.sd, self.source_text, self.target_text)
 
@@ -371,7 +376,7 @@ class InversionEditor(Editor):
         return_reconstruction: bool = False,
         *,
         guidance_rescale: float = 0.0,
-        guidance_interval: Sequence[float] | None = None,
+        guidance_interval: tuple[float, float] | None = None,
         scheduler: str | dict[str, Any] | None = None,
         **edit: Any,
     ) -> dict[str, Any]:
@@ -433,6 +438,7 @@ class InversionEditor(Editor):
         check_return_type(return_type)
         options = EditOptions(**{**self.edit, **edit})
         negatives = self._negatives(negative_prompt, len(prompts))
+        warn_unknown([*prompts, *negatives], self.vocabulary)
         guidance = self.guidance_of(
             guidance_scale, guidance_rescale, guidance_interval
         )
@@ -452,6 +458,12 @@ class InversionEditor(Editor):
             again = as_return_type(sources, return_type)
             result['reconstructions'] = again
         return result
+
+    @classmethod
+    @override
+    def further_options(cls) -> dict[str, Argument]:
+        """See :class:`EditOptions`."""
+        return arguments_of(EditOptions)
 
     @torch.no_grad()
     def edit_latents(

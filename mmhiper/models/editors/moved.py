@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from mmhiper.utils.arguments import UnknownOptionError, arguments_of
 from mmhiper.utils.errors import UserError
 
 _SD = 'the frozen model is named once, `sd=dict(pretrained=NAME)`'
@@ -49,15 +50,15 @@ MOVED = {
 
 
 def refusing_moved(init: Callable[..., None]) -> Callable[..., None]:
-    """Has a constructor refuse keywords of mmagic's.
+    """Has a constructor refuse keywords of mmagic's, and unknown ones.
 
     Args:
-        init: An ``__init__``; a keyword that it names is its own affair, and
-            one that nobody knows stays Python's ``TypeError``.
+        init: An ``__init__``; a keyword that it names is its own affair.
 
     Returns:
-        The same, which raises a ValueError that says where each of them lives
-        here.
+        The same, which raises a ValueError that says where each of mmagic's
+        lives here; and for one that nobody knows a ``TypeError``, with the
+        nearest of those that there are.
     """
     own = inspect.signature(init).parameters
 
@@ -71,6 +72,10 @@ def refusing_moved(init: Callable[..., None]) -> Callable[..., None]:
                 f'{type(self).__name__} takes no {names}, which mmagic has. '
                 f'{advice}.'
             )
+        known = arguments_of(type(self), of_this_run=True)
+        for name in options:
+            if name not in known:
+                raise UnknownOptionError(type(self).__name__, name, known)
         init(self, *args, **options)
 
     return checked

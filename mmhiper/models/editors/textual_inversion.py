@@ -19,6 +19,7 @@ from mmhiper.models.backbones import Backbone
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.editors.base import Preprocessing
 from mmhiper.models.editors.word_editor import WordEditor, check_range
+from mmhiper.models.foreign_words import warn_unknown
 from mmhiper.registry import MODELS
 from mmhiper.utils.arguments import OfThisRun
 from mmhiper.utils.errors import UserError, shortened
@@ -174,9 +175,8 @@ class TextualInversion(WordEditor):
 
     def _in_plain_words(self, text: str) -> str:
         """A text with the initialisers in the place of the new words."""
-        for word, initializer in self._initializers.items():
-            text = text.replace(word, initializer or 'thing')
-        return text
+        plain = {w: each or 'thing' for w, each in self._initializers.items()}
+        return self.vocabulary.replace(text, plain)
 
     def _sentence_of(self, sample: BaseDataElement) -> str:
         """The sentence of a picture at this iteration of the run."""
@@ -218,6 +218,7 @@ class TextualInversion(WordEditor):
                     )
                 found.update(words)
                 self._check_read('template', self._longest(text, sample))
+                warn_unknown([text], self.vocabulary)
         missing = [word for word in self.words.learned if word not in found]
         if missing:
             raise UserError(
@@ -228,6 +229,7 @@ class TextualInversion(WordEditor):
             )
         for prompt in self.val_prompts:
             self._check_read('validation prompt', prompt)
+        warn_unknown(self.val_prompts, self.vocabulary)
 
     def _longest(self, text: str, sample: BaseDataElement) -> str:
         """A sentence with all that training may put behind it."""

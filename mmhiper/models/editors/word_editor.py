@@ -98,6 +98,7 @@ class WordEditor(EmbeddingEditor):
             self._start_from(embedding)
 
     @property
+    @override
     def vocabulary(self) -> Vocabulary:
         """The words of the (first) text encoder, with the new ones."""
         return self.words.vocabularies[0]
@@ -245,22 +246,31 @@ class WordEditor(EmbeddingEditor):
 
         Warns about a prompt in which no placeholder is, or takes effect.
         """
-        limit = self.sd.room()
-        for prompt in prompts:
-            if not self.vocabulary.find(prompt):
+        return self.condition_beside(prompts, [''] * len(prompts))
+
+    @override
+    def condition_beside(
+        self, prompts: list[str], negatives: list[str], **options: Any
+    ) -> Conditioning:
+        """Likewise; a word in the negative prompt takes effect too."""
+        find = self.vocabulary.find
+        for prompt, negative in zip(prompts, negatives, strict=True):
+            if not find(prompt) and not find(negative):
                 warnings.warn(
                     f'The prompt {prompt!r} has no placeholder in it, so '
                     'nothing that was learned takes effect. Known: '
                     f'{", ".join(self.placeholders)}.',
-                    stacklevel=2,
+                    stacklevel=3,
                 )
-            count = self.vocabulary.count(prompt)
+        limit = self.sd.room()
+        for text in [*prompts, *negatives]:
+            count = self.vocabulary.count(text)
             if count > limit:
                 warnings.warn(
                     f'A prompt of {count} tokens is cut to its first {limit}; '
                     'a placeholder behind them takes no effect. The prompt '
-                    f'is {prompt!r}.',
-                    stacklevel=2,
+                    f'is {text!r}.',
+                    stacklevel=3,
                 )
         return self.encode(prompts)
 
@@ -273,7 +283,7 @@ class WordEditor(EmbeddingEditor):
     def load_embeddings(
         self,
         paths: Sequence[str | Path],
-        rename: dict[str, str] | None = None,
+        rename: Mapping[str, str] | None = None,
     ) -> list[str]:
         """Adds the words of embedding files of any known format.
 
@@ -289,14 +299,15 @@ class WordEditor(EmbeddingEditor):
 
         Raises:
             FileNotFoundError: If there is no such file.
-            ValueError: If a file is no embedding, or of another width, or a
-                placeholder is taken.
+            ValueError: If a file is no embedding, or of another width, a
+                word cannot be a placeholder, or none of the files has a word
+                of ``rename``.
         """
         paths = [paths] if isinstance(paths, str | Path) else paths
         added = read_words(
             paths,
             rename or {},
-            self.placeholders,
+            self.vocabulary,
             self._widths,
             self.sd.backbone,
         )

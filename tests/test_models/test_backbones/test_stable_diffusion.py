@@ -415,7 +415,9 @@ def test_the_substitute_is_used_and_named_without_cuda(
 
 
 def test_the_substitute_is_not_used_with_cuda(tiny_sd1, monkeypatch):
-    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    cuda = torch.device('cuda')
+    monkeypatch.setattr('mmhiper.models.loading.accelerator', lambda: cuda)
+    monkeypatch.setattr('mmhiper.models.loading.lacks_room', lambda *_: False)
 
     sd = StableDiffusion(str(tiny_sd1), without_cuda='mini-sd')
 
