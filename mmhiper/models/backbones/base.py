@@ -108,11 +108,11 @@ class Backbone(KeepsArguments, nn.Module):
         """Finds the model, which says whether it is of this family."""
         names = dict(zip(('pretrained', 'without_cuda'), args, strict=False))
         names |= options
-        if 'pretrained' not in names:  # a copy, or the constructor will say
+        wanted, small = names.get('pretrained'), names.get('without_cuda')
+        if not (isinstance(wanted, str) and isinstance(small, str | None)):
+            # a copy, which is given nothing, or a mistake, which is told
             return super().__new__(cls, *args, **options)
-        source = find_source(
-            choose_backbone(names['pretrained'], names.get('without_cuda'))
-        )
+        source = find_source(choose_backbone(wanted, small))
         family = cls.family_of(source)
         unknown = options.keys() - arguments_of(family)
         if unknown:
