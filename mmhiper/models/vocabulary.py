@@ -41,12 +41,15 @@ class Vocabulary:
         self._rows: dict[str, range] = {}
         self._lengths: dict[str, int] = {}  # in tokens, those of one group
         self._pattern: re.Pattern[str] | None = None  # of all placeholders
+        # Placeholders by what they are called in their files.
+        self.called_elsewhere: dict[str, str] = {}
 
     def copy(self) -> Vocabulary:
         """One with the same placeholders, to add more to."""
         other = copy(self)
         other._rows = dict(self._rows)
         other._lengths = dict(self._lengths)
+        other.called_elsewhere = dict(self.called_elsewhere)
         return other
 
     @property
@@ -199,6 +202,25 @@ class Vocabulary:
     def find(self, text: str) -> list[str]:
         """The placeholders in a text, in the order in which they occur."""
         return [part for part in self._split(text) if isinstance(part, str)]
+
+    def find_elsewhere(self, text: str) -> dict[str, str]:
+        """The names in a text that a placeholder has in its file alone.
+
+        Args:
+            text: Any text; where it has the placeholder too, the other name
+                is a word like any.
+
+        Returns:
+            Placeholders by their names in the text.
+        """
+        found = self.find(text)
+        text = unicodedata.normalize('NFC', text)
+        return {
+            name: placeholder
+            for name, placeholder in self.called_elsewhere.items()
+            if placeholder not in found
+            and re.search(_pattern_of(name), text, re.IGNORECASE)
+        }
 
     def replace(self, text: str, words: Mapping[str, str]) -> str:
         """A text with other words in place of placeholders.
