@@ -17,6 +17,7 @@ from mmhiper.utils.names import check_unicode, same_word
 
 WORD_END = '</w>'  # of CLIP's byte-level BPE
 SHORTEST = 3  # letters of a word that is suggested
+UNTRAINED = 0.25  # share of the words that may be none
 # What goes on with a word: letters and digits, but not those of scripts that
 # put no spaces between words.
 _JOINED = '[^\\W\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uac00-\ud7af]'
@@ -170,6 +171,11 @@ class Vocabulary:
         known = [w for w in ids if w.isascii() and w.isalpha()]
         # the tokenizers of tests have letters alone
         words = [w for w in known if len(w) >= SHORTEST] or known
+        # ends of words that never stood alone have hardly been trained: their
+        # rows are as short as at the start
+        norms = table.detach().float().norm(dim=1)
+        least = norms[[ids[word] for word in words]].quantile(UNTRAINED)
+        words = [word for word in words if norms[ids[word]] >= least]
         rows = F.normalize(table.detach().float(), dim=1)
         own = self._tokenizer.convert_tokens_to_ids(list(pieces))
         near = rows[[ids[word] for word in words]] @ (
