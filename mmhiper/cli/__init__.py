@@ -83,11 +83,7 @@ def _complete() -> int:
 
 
 def _front_parser(whole: str = '') -> argparse.ArgumentParser:
-    """The parser of ``mmhiper``, which knows the commands by name.
-
-    Args:
-        whole: A command whose options it knows too.
-    """
+    """The parser of ``mmhiper``, which knows the commands by name."""
     parser = argparse.ArgumentParser(
         'mmhiper',
         description='Personalise a picture, then edit it by text.',

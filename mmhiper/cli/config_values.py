@@ -27,8 +27,8 @@ def merge_options(
     Args:
         config: Changed in place.
         options: Values by dotted names.
-        texts: The same as they were written: ``1.10`` is
-            a number, but not where a text is meant.
+        texts: The same as they were written: ``1.10`` is a number, but not
+            where a text is meant.
 
     Returns:
         What was laid over it.

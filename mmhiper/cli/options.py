@@ -77,9 +77,6 @@ def add_scheduler(parser: Any) -> None:
 def scheduler_given(args: argparse.Namespace) -> dict[str, Any]:
     """The option of :func:`add_scheduler`, if it was given.
 
-    Args:
-        args: All options.
-
     Returns:
         An option of an editor's ``infer``.
 

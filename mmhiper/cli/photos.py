@@ -39,9 +39,8 @@ def read_photos(args: argparse.Namespace) -> list[Photo]:
     """Finds the photos of a command line.
 
     Args:
-        args: ``photos``, files, folders and tables;
-            ``source``, no text, one for all or one for each; ``target``,
-            texts for all.
+        args: ``photos``, files, folders and tables; ``source``, no text, one
+            for all or one for each; ``target``, texts for all.
 
     Returns:
         Each with its text and its edits.

@@ -218,8 +218,7 @@ def find_caption(picture: str) -> tuple[str, Path] | None:
         picture: Its path.
 
     Returns:
-        The caption on one line, and its file;
-        None if there is none.
+        The caption on one line, and its file; None if there is none.
 
     Raises:
         ValueError: If it is empty, or no text.

@@ -152,7 +152,6 @@ def pictures_in(folder: Path, captions: bool) -> list[str]:
     """The pictures of a folder, sorted by name.
 
     Args:
-        folder: The folder.
         captions: Whether the captions beside them are read.
 
     Returns:

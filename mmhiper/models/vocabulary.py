@@ -138,8 +138,8 @@ class Vocabulary:
 
         Args:
             word: A word.
-            table: The rows of all known tokens, (V, D), which say what is
-                near to it.
+            table: The rows of all known tokens, (V, D), which say what is near
+                to it.
 
         Returns:
             Its id.

@@ -207,12 +207,12 @@ def checked(
 
     Args:
         function: The method.
-        further: Gets the object and says what its
-            ``**options`` may be; None leaves them to the method.
+        further: Gets the object and says what its ``**options`` may be; None
+            leaves them to the method.
 
     Returns:
-        The same, which raises a ValueError for a value of another
-        type, and for an option that there is not.
+        The same, which raises a ValueError for a value of another type, and
+        for an option that there is not.
     """
 
     @functools.wraps(function)
@@ -420,8 +420,7 @@ def check_types(
     """Checks the values of a call by their types alone.
 
     Args:
-        values: Anything, by name; what is not known is
-            left to who is called.
+        values: Anything, by name; what is not known is left to who is called.
         known: See :func:`arguments_of`.
         whose: Who is called, for the message.
 

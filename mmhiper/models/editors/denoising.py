@@ -446,11 +446,11 @@ class EmbeddingEditor(Editor):
     @override
     def further_options(cls) -> dict[str, Argument] | None:
         """The keywords of :meth:`condition`, if it names them all."""
-        parameters = inspect.signature(cls.condition).parameters.values()
+        parameters = [*inspect.signature(cls.condition).parameters.values()]
         if any(each.kind is each.VAR_KEYWORD for each in parameters):
             return None
         options = parameters_of(cls.condition)
-        options.pop(next(iter(options), ''), None)  # the prompts
+        options.pop(parameters[1].name, None)  # the prompts
         return options
 
     def condition_pair(
@@ -491,12 +491,12 @@ class EmbeddingEditor(Editor):
 
         Args:
             prompts: B prompts.
-            negatives: B texts, '' for none; for most editors they
-                change nothing about the prompts.
+            negatives: B texts, '' for none; for most editors they change
+                nothing about the prompts.
             **options: Of :meth:`condition`.
 
         Returns:
-            Conditioning: B texts, those of the prompts.
+            B texts, those of the prompts.
         """
         return self.condition(prompts, **options)
 

@@ -53,13 +53,12 @@ def refusing_moved(init: Callable[..., None]) -> Callable[..., None]:
     """Has a constructor refuse keywords of mmagic's, and unknown ones.
 
     Args:
-        init: An ``__init__``; a keyword that it names is its own
-            affair.
+        init: An ``__init__``; a keyword that it names is its own affair.
 
     Returns:
-        The same, which raises a ValueError that says where each of
-        mmagic's lives here; and for one that nobody knows a ``TypeError``,
-        with the nearest of those that there are.
+        The same, which raises a ValueError that says where each of mmagic's
+        lives here; and for one that nobody knows a ``TypeError``, with the
+        nearest of those that there are.
     """
     own = inspect.signature(init).parameters
 

@@ -168,10 +168,8 @@ class TokenEmbedding(nn.Module):
 
 
 def _scaled(rows: Tensor, norm: float) -> Tensor:
-    """Rows (n, D) at a norm; those that have it already, to the bit.
-
-    So rows that come back from a file are those that went there.
-    """
+    """Rows (n, D) at a norm; those that have it already, to the bit."""
+    # So rows that come back from a file are those that went there.
     scale = norm / rows.norm(dim=1, keepdim=True)
     there = (scale.detach() - 1).abs() < 1e-6
     # one in value, and with the gradient of the scale
