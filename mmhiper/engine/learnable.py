@@ -108,5 +108,5 @@ def _tell_batch(cfg: Config, count: int) -> None:
             f'times as much and learns no more. Take {count}'
             f'{" and one process" if processes > 1 else ""}.',
             logger='current',
-            level=logging.WARNING,
+            level=logging.INFO,
         )
