@@ -299,7 +299,7 @@ def test_prediction(seen, kind, monkeypatch):
     if not inverts:
         few = partial(editor.sample, num_inference_steps=2)
         monkeypatch.setattr(editor, 'sample', few)
-    end = 'pictures.as_return_type' if inverts else 'pictures.to_uint8'
+    end = 'pixels.as_return_type' if inverts else 'pixels.to_uint8'
     samples = editor.data_preprocessor(raw(), False)['data_samples']
 
     with Rehearsal(*STARTS, end, reads=1.0) as rehearsal:
@@ -312,7 +312,7 @@ def test_prediction(seen, kind, monkeypatch):
 @pytest.mark.parametrize('kind', KINDS)
 def test_a_preview(seen, kind):
     editor = seen[kind]
-    end = 'pictures.to_uint8'
+    end = 'pixels.to_uint8'
 
     with Rehearsal(*STARTS, end, reads=1.0) as rehearsal:
         panels = editor.preview(**steps(editor, 2))
@@ -339,7 +339,7 @@ def test_inference(seen, kind):
         options = dict(blend_words=('dog', 'cat'), tau_u=1.0, tau_v=1.0)
         options['reweight'] = {'cat': 2.0}
 
-    end = 'pictures.as_return_type'
+    end = 'pixels.as_return_type'
     with Rehearsal(*STARTS, end, reads=1.0) as rehearsal:
         drawn = editor.infer(
             prompt, show_progress=False, return_type='tensor', **options
