@@ -20,6 +20,7 @@ WORD_END = '</w>'  # of CLIP's byte-level BPE
 WORD_INSIDE = '##'  # of BERT's WordPiece: what begins no word
 WORD_START = '\u2581'  # of T5's SentencePiece
 SHORTEST = 3  # letters of a word that is suggested
+UNTRAINED = 0.25  # share of the words that may be none
 # What goes on with a word: letters and digits, but not those of scripts that
 # put no spaces between words.
 _JOINED = '[^\\W\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uac00-\ud7af]'
@@ -68,12 +69,15 @@ class Vocabulary:
         self._rows: dict[str, range] = {}
         self._lengths: dict[str, int] = {}  # in tokens, those of one group
         self._pattern: re.Pattern[str] | None = None  # of all placeholders
+        # Placeholders by what they are called in their files.
+        self.called_elsewhere: dict[str, str] = {}
 
     def copy(self) -> Vocabulary:
         """One with the same placeholders, to add more to."""
         other = copy(self)
         other._rows = dict(self._rows)
         other._lengths = dict(self._lengths)
+        other.called_elsewhere = dict(self.called_elsewhere)
         return other
 
     @property
@@ -205,6 +209,11 @@ class Vocabulary:
         known = [w for w in ids if w.isascii() and w.isalpha()]
         # the tokenizers of tests have letters alone
         words = [w for w in known if len(w) >= SHORTEST] or known
+        # ends of words that never stood alone have hardly been trained: their
+        # rows are as short as at the start
+        norms = table.detach().float().norm(dim=1)
+        least = norms[[ids[word] for word in words]].quantile(UNTRAINED)
+        words = [word for word in words if norms[ids[word]] >= least]
         rows = F.normalize(table.detach().float(), dim=1)
         own = self._tokenizer.convert_tokens_to_ids(list(pieces))
         near = rows[[ids[word] for word in words]] @ (
@@ -236,6 +245,25 @@ class Vocabulary:
     def find(self, text: str) -> list[str]:
         """The placeholders in a text, in the order in which they occur."""
         return [part for part in self._split(text) if isinstance(part, str)]
+
+    def find_elsewhere(self, text: str) -> dict[str, str]:
+        """The names in a text that a placeholder has in its file alone.
+
+        Args:
+            text: Any text; where it has the placeholder too, the other name
+                is a word like any.
+
+        Returns:
+            Placeholders by their names in the text.
+        """
+        found = self.find(text)
+        text = unicodedata.normalize('NFC', text)
+        return {
+            name: placeholder
+            for name, placeholder in self.called_elsewhere.items()
+            if placeholder not in found
+            and re.search(_pattern_of(name), text, re.IGNORECASE)
+        }
 
     def replace(self, text: str, words: Mapping[str, str]) -> str:
         """A text with other words in place of placeholders.

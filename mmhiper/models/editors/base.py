@@ -214,6 +214,16 @@ class Editor(KeepsArguments, BaseModel):
             ValueError: With what keeps it from learning, and the cure.
         """
 
+    def check_length(self, iterations: int) -> None:
+        """Refuses a training that ends before all of it has had its turn.
+
+        Args:
+            iterations: Its length.
+
+        Raises:
+            ValueError: With what is left out, and the cure.
+        """
+
     def subject_of(self, sample: BaseDataElement) -> str:
         """What a source picture is one of several pictures of.
 

@@ -231,6 +231,22 @@ class TextualInversion(WordEditor):
             self._check_read('validation prompt', prompt)
         warn_unknown(self.val_prompts, self.vocabulary)
 
+    @override
+    def check_length(self, iterations: int) -> None:
+        """Refuses vectors that would not come into use."""
+        if self.progressive_interval is None:
+            return
+        used = 1 + (iterations - 1) // self.progressive_interval
+        most = max(len(self.vocabulary.rows_of(w)) for w in self.words.learned)
+        if used < most:
+            raise UserError(
+                f'With `progressive_interval` {self.progressive_interval} '
+                f'{used} of {most} vectors come into use in {iterations} '
+                'iterations (`train_cfg.max_iters`); the others would learn '
+                'nothing. Train longer than '
+                f'{(most - 1) * self.progressive_interval}, or take fewer.'
+            )
+
     def _longest(self, text: str, sample: BaseDataElement) -> str:
         """A sentence with all that training may put behind it."""
         tokens = self.words.of_images

@@ -29,6 +29,7 @@ from mmhiper.models.words import (
 )
 from mmhiper.utils.arguments import OfThisRun
 from mmhiper.utils.errors import UserError
+from mmhiper.utils.names import same_word
 from mmhiper.utils.randomness import generator_of
 
 MOST_IMAGES = 1000  # with a token of their own
@@ -92,6 +93,8 @@ class WordEditor(EmbeddingEditor):
         self._initializers = _one_each(
             'initialize_token', initialize_token, words
         )
+        # placeholders by what they are called in their files
+        self._called_elsewhere: dict[str, str] = {}
         self._set_words(counts)
         self._check_val_prompts()
         if embedding is not None:
@@ -121,6 +124,7 @@ class WordEditor(EmbeddingEditor):
             self._random_rows(images, 'images') if images else None,
             self._usual_norms() if self.directional else None,
         )
+        self._note_names({})
 
     @property
     def num_groups(self) -> int:
@@ -312,7 +316,13 @@ class WordEditor(EmbeddingEditor):
             self.sd.backbone,
         )
         self._add_loaded(added)
+        self._note_names(rename or {})
         return list(added)
+
+    def _note_names(self, renamed: Mapping[str, str]) -> None:
+        """Keeps what words were called, to say it where a prompt has it."""
+        self._called_elsewhere |= renamed
+        self.vocabulary.called_elsewhere = self._called_elsewhere
 
     def _add_loaded(self, rows: Mapping[str, Tensor]) -> None:
         """Makes tokens of loaded words."""
@@ -323,6 +333,7 @@ class WordEditor(EmbeddingEditor):
             {**self.words.loaded, **rows},
             self.num_groups,
         )
+        self._note_names({})
 
     @property
     def _counts(self) -> dict[str, int]:
@@ -428,7 +439,10 @@ class WordEditor(EmbeddingEditor):
                 f'{quoted(words)}. Give the editor these as its '
                 '`placeholder_token`.'
             )
-        if len(own) == 1 and own[0] not in words:
+        known = set(map(same_word, own))
+        strange = [word for word in words if same_word(word) not in known]
+        if len(own) == len(strange) == len(words) == 1:
+            self._note_names({next(iter(words)): own[0]})
             warnings.warn(
                 f'The word {quoted(words)} of the file is called {own[0]!r} '
                 'here, as in the config.',
@@ -449,7 +463,7 @@ class WordEditor(EmbeddingEditor):
             word: max(count, len(found[word]) // self.num_groups)
             for word, count in self._counts.items()
         }
-        others = {} if len(words) == 1 else words.keys() - own
+        others = strange if len(words) > 1 else []
         loaded = {**self.words.loaded, **{w: words[w] for w in others}}
         if counts != self._counts:
             self._set_words(counts, loaded)
