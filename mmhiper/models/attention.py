@@ -19,6 +19,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from typing_extensions import override
 
 from mmhiper.utils.errors import UserError
 
@@ -33,11 +34,11 @@ class Layer:
     """Where an attention layer stands in its U-Net.
 
     Attributes:
-        name (str): Of its processor.
-        part (str): 'down', 'mid' or 'up'.
-        cross (bool): Whether it attends to the text, else to the picture.
-        side (int): Side of its feature map, for square latents.
-        latent_side (int): Side of the latents.
+        name: Of its processor.
+        part: 'down', 'mid' or 'up'.
+        cross: Whether it attends to the text, else to the picture.
+        side: Side of its feature map, for square latents.
+        latent_side: Side of the latents.
     """
 
     name: str
@@ -51,12 +52,12 @@ def attention_layers(unet: Any, latent_side: int | None = None) -> list[Layer]:
     """Lists the attention layers of a U-Net.
 
     Args:
-        unet (UNet2DConditionModel): The U-Net.
-        latent_side (int, optional): Side of the square latents it will see,
-            by default what it was trained with.
+        unet: The U-Net.
+        latent_side: Side of the square latents it will see, by default what it
+            was trained with.
 
     Returns:
-        list[Layer]: In the order of its processors.
+        In the order of its processors.
     """
     latent_side = latent_side or unet.config.sample_size
     depth = len(unet.config.block_out_channels)
@@ -88,11 +89,11 @@ def map_layers(
     the text at 8x8 and 4x4 only).
 
     Args:
-        layers (Sequence[Layer]): All layers of a U-Net.
-        side (int, optional): Side of the maps, in place of that choice.
+        layers: All layers of a U-Net.
+        side: Side of the maps, in place of that choice.
 
     Returns:
-        list[Layer]: At least one.
+        At least one.
 
     Raises:
         ValueError: If the U-Net has none of that side.
@@ -133,11 +134,10 @@ class AttentionControl:
         with values of its own: its map is replaced without being computed.
 
         Args:
-            layer (Layer): A self-attention layer.
+            layer: A self-attention layer.
 
         Returns:
-            list[int], optional: An index for each row, or None for no
-            change.
+            An index for each row, or None for no change.
         """
         return None
 
@@ -145,10 +145,10 @@ class AttentionControl:
         """Whether the maps of a layer are needed; they cost memory.
 
         Args:
-            layer (Layer): A cross-attention layer.
+            layer: A cross-attention layer.
 
         Returns:
-            bool: Whether :meth:`see` is to be called.
+            Whether :meth:`see` is to be called.
         """
         return False
 
@@ -156,11 +156,11 @@ class AttentionControl:
         """Takes the maps of a cross-attention layer.
 
         Args:
-            layer (Layer): The layer.
-            maps (Tensor): (B, heads, side * side, M) fp32, over M positions.
+            layer: The layer.
+            maps: (B, heads, side * side, M) fp32, over M positions.
 
         Returns:
-            Tensor: The maps to go on with, the same shape.
+            The maps to go on with, the same shape.
         """
         return maps
 
@@ -169,20 +169,22 @@ class MapStore(AttentionControl):
     """Keeps the maps of the last forward pass, gradients included.
 
     Args:
-        layers (Sequence[Layer]): Of which layers.
+        layers: Of which layers.
 
     Attributes:
-        maps (dict[str, Tensor]): (B, heads, side * side, M) by layer.
+        maps: (B, heads, side * side, M) by layer.
     """
 
     def __init__(self, layers: Sequence[Layer]) -> None:
         self.layers = frozenset(layers)
         self.maps: dict[str, Tensor] = {}
 
+    @override
     def wants_maps(self, layer: Layer) -> bool:
         """Whether it is one of the chosen layers."""
         return layer in self.layers
 
+    @override
     def see(self, layer: Layer, maps: Tensor) -> Tensor:
         """Keeps the maps."""
         if layer in self.layers:
@@ -194,8 +196,8 @@ class MapAverage(AttentionControl):
     """Averages maps over heads, layers and forward passes.
 
     Args:
-        layers (Sequence[Layer]): Layers of one side.
-        rows (slice): Which rows of a batch: the conditional ones.
+        layers: Layers of one side.
+        rows: Which rows of a batch: the conditional ones.
     """
 
     def __init__(self, layers: Sequence[Layer], rows: slice) -> None:
@@ -204,10 +206,12 @@ class MapAverage(AttentionControl):
         self.total: Tensor | float = 0.0
         self.count = 0
 
+    @override
     def wants_maps(self, layer: Layer) -> bool:
         """Whether it is one of the chosen layers."""
         return layer in self.layers
 
+    @override
     def see(self, layer: Layer, maps: Tensor) -> Tensor:
         """Adds the maps to the sum."""
         if layer in self.layers:
@@ -219,7 +223,7 @@ class MapAverage(AttentionControl):
         """The average so far.
 
         Returns:
-            Tensor: (rows, side, side, M), sums to 1 over M.
+            (rows, side, side, M), sums to 1 over M.
         """
         assert self.count and isinstance(self.total, Tensor)
         mean = self.total / self.count
@@ -232,8 +236,8 @@ class SplitAttention:
     """An attention processor with values of their own and with controls.
 
     Args:
-        layer (Layer): Where it stands.
-        controls (Sequence[AttentionControl]): Asked in this order.
+        layer: Where it stands.
+        controls: Asked in this order.
     """
 
     def __init__(
@@ -255,17 +259,16 @@ class SplitAttention:
         """Computes attention.
 
         Args:
-            attn (Attention): The layer's weights.
-            hidden_states (Tensor): Features of the picture, (B, P, C).
-            encoder_hidden_states (Tensor, optional): The text, (B, M, D);
-                None in self-attention.
-            attention_mask (Tensor, optional): Never given by this package.
-            temb (Tensor, optional): Unused by layers of this kind.
-            value_states (Tensor, optional): What ``to_v`` sees of the text,
-                (B, M, D), by default the text itself.
+            attn: The layer's weights.
+            hidden_states: Features of the picture, (B, P, C).
+            encoder_hidden_states: The text, (B, M, D); None in self-attention.
+            attention_mask: Never given by this package.
+            temb: Unused by layers of this kind.
+            value_states: What ``to_v`` sees of the text, (B, M, D), by default
+                the text itself.
 
         Returns:
-            Tensor: (B, P, C).
+            (B, P, C).
         """
         assert attention_mask is None
         keys = values = hidden_states
@@ -326,10 +329,10 @@ def attention_control(
     cross-attention other values than the text.
 
     Args:
-        unet (UNet2DConditionModel): The U-Net.
-        *controls (AttentionControl): What is to see or change attention.
-        layers (Sequence[Layer], optional): Its :func:`attention_layers`, to
-            spare the search where it is done again and again.
+        unet: The U-Net.
+        *controls: What is to see or change attention.
+        layers: Its :func:`attention_layers`, to spare the search where it is
+            done again and again.
 
     Yields:
         None
@@ -362,11 +365,11 @@ def module_of(unet: Any, layer: Layer) -> Any:
     """The weights of a layer.
 
     Args:
-        unet (UNet2DConditionModel): The U-Net.
-        layer (Layer): One of its attention layers.
+        unet: The U-Net.
+        layer: One of its attention layers.
 
     Returns:
-        Attention: A module of diffusers.
+        A module of diffusers.
     """
     return unet.get_submodule(layer.name.removesuffix('.processor'))
 
@@ -375,10 +378,10 @@ def has_split_attention(unet: Any) -> bool:
     """Whether the values of cross-attention can be given now.
 
     Args:
-        unet (UNet2DConditionModel): The U-Net.
+        unet: The U-Net.
 
     Returns:
-        bool: True inside :func:`attention_control`.
+        True inside :func:`attention_control`.
     """
     # all layers have it or none
     return any(
@@ -389,15 +392,7 @@ def has_split_attention(unet: Any) -> bool:
 
 
 def _check_kind(name: str, attn: Any) -> None:
-    """Refuses attention that :class:`SplitAttention` does not compute.
-
-    Args:
-        name (str): For the message.
-        attn (Attention): A layer.
-
-    Raises:
-        ValueError: If it has norms, projections or a residual of its own.
-    """
+    """Refuses attention that :class:`SplitAttention` does not compute."""
     extras = [
         extra
         for extra in (
@@ -424,11 +419,11 @@ def enlarge_maps(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Enlarges maps to a picture, each scaled to a maximum of 1.
 
     Args:
-        maps (Tensor): (B, side, side).
-        size (tuple[int, int]): (H, W).
+        maps: (B, side, side).
+        size: (H, W).
 
     Returns:
-        Tensor: (B, H, W) in [0, 1].
+        (B, H, W) in [0, 1].
     """
     peak = maps.amax((1, 2), keepdim=True)
     large = F.interpolate(
@@ -451,14 +446,14 @@ def blend_mask(
     either text's words counts, as in the official code of prompt-to-prompt.
 
     Args:
-        maps (Tensor): (2, side, side, M), source and target.
-        words (Tensor): (2, M), 1 at the positions of the words, else 0.
-        size (tuple[int, int]): (h, w) of the latents.
-        threshold (float): Share of the maximum.
-        spread (bool): Whether the neighbours of a place belong to it.
+        maps: (2, side, side, M), source and target.
+        words: (2, M), 1 at the positions of the words, else 0.
+        size: (h, w) of the latents.
+        threshold: Share of the maximum.
+        spread: Whether the neighbours of a place belong to it.
 
     Returns:
-        Tensor: (h, w) bool.
+        (h, w) bool.
     """
     # (2, side, side, M) * (2, 1, 1, M) -> (2, side, side)
     heat = (maps * words[:, None, None]).sum(-1)[:, None]

@@ -107,14 +107,7 @@ class Conditioning:
         return Conditioning(pick(self.tokens), self.pooled, values)
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Conditioning:
-        """Applies one function to all tensors.
-
-        Args:
-            function: Tensor in, tensor out.
-
-        Returns:
-            The results, in the same places.
-        """
+        """Applies one function to all tensors."""
         pooled = None if self.pooled is None else function(self.pooled)
         values = None if self.values is None else function(self.values)
         return Conditioning(function(self.tokens), pooled, values)

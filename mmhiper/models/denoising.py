@@ -27,11 +27,7 @@ MAX_CACHED = 256
 
 
 class LatentCache:
-    """Latents of pictures, each encoded when it is first seen in a run.
-
-    Args:
-        sd: The frozen model.
-    """
+    """Latents of pictures, each encoded when it is first seen in a run."""
 
     def __init__(self, sd: Backbone) -> None:
         self._sd = sd
@@ -164,7 +160,6 @@ def denoise(
     """Noises latents and has the model undo it.
 
     Args:
-        sd: The frozen model.
         draw: Of B pictures.
         conditioning: B texts; gradients reach them.
 

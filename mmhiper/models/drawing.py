@@ -23,7 +23,6 @@ def latent_shape(
     """The shape of one picture's latents, its size checked.
 
     Args:
-        sd: The frozen model.
         height: In pixels, by default the model's own.
         width: Likewise.
 
@@ -48,7 +47,6 @@ def same_noise(sd: Backbone, count: int, seed: int) -> Tensor:
     """Noise for pictures that differ by their conditioning alone.
 
     Args:
-        sd: The frozen model.
         count: Pictures B.
         seed: Of the noise.
 
@@ -80,7 +78,6 @@ def draw_latents(
     """Draws pictures of a conditioning, up to the autoencoder.
 
     Args:
-        sd: The frozen model.
         conditioning: B texts.
         guidance: How far they are followed.
         negative: B texts to move away from, by default the empty text.
@@ -146,7 +143,6 @@ def draw(
     """Draws pictures of a conditioning.
 
     Args:
-        sd: The frozen model.
         conditioning: B texts.
         guidance: How far they are followed.
         negative: See :func:`draw_latents`.

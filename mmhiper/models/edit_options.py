@@ -34,32 +34,28 @@ class EditOptions:
     out ('cat', or 'black cat'), or is its place in the prompt, from 0.
 
     Attributes:
-        edit_type (str, optional): 'replacement' (word by word) or
-            'refinement' (words added or removed). By default the former for
-            prompts of as many words, else the latter.
-        align (str): How the words of both prompts correspond where their
-            numbers of tokens differ: 'words' moves everything behind with
-            them, 'official' does as the papers' code.
-        tau_v (float or pair): Steps in which the edit also uses what was
-            learned of the picture.
-        tau_c (float or pair): Steps with the source's cross-attention.
-        tau_s (float or pair): Steps with the source's self-attention, in the
-            conditional branch.
-        tau_u (float or pair): Likewise in the unconditional branch; .5 for
-            large changes of structure.
-        blend_words (str, int or pair, optional): Words whose place alone
-            changes: one word of both prompts, or (of the source, of the
-            target), each a word or several.
-        substruct_words (str, int or pair, optional): Words whose place is
-            taken out of that.
-        thresholds (pair): Share of the largest attention from which on a
-            place is that of ``blend_words``, and of ``substruct_words``.
-        start_blend (float): Fraction of the steps after which places count;
-            before, attention has not found the words.
-        reweight (Mapping or pairs, optional): Factors on the attention to
-            words of the target.
-        cross_replace (Mapping or pairs, optional): ``tau_c`` of single words
-            of the target.
+        edit_type: 'replacement' (word by word) or 'refinement' (words added or
+            removed). By default the former for prompts of as many words, else
+            the latter.
+        align: How the words of both prompts correspond where their numbers of
+            tokens differ: 'words' moves everything behind with them,
+            'official' does as the papers' code.
+        tau_v: Steps in which the edit also uses what was learned of the
+            picture.
+        tau_c: Steps with the source's cross-attention.
+        tau_s: Steps with the source's self-attention, in the conditional
+            branch.
+        tau_u: Likewise in the unconditional branch; .5 for large changes of
+            structure.
+        blend_words: Words whose place alone changes: one word of both prompts,
+            or (of the source, of the target), each a word or several.
+        substruct_words: Words whose place is taken out of that.
+        thresholds: Share of the largest attention from which on a place is
+            that of ``blend_words``, and of ``substruct_words``.
+        start_blend: Fraction of the steps after which places count; before,
+            attention has not found the words.
+        reweight: Factors on the attention to words of the target.
+        cross_replace: ``tau_c`` of single words of the target.
 
     Raises:
         ValueError: If a value is out of its range.
@@ -110,10 +106,10 @@ class EditOptions:
         """The words with a value of their own.
 
         Args:
-            name (str): 'reweight' or 'cross_replace'.
+            name: 'reweight' or 'cross_replace'.
 
         Returns:
-            list[tuple[Word, Any]]: Words and values.
+            Words and values.
 
         Raises:
             ValueError: If it is neither a mapping nor pairs.
@@ -133,10 +129,10 @@ class EditOptions:
         """Words of source and target.
 
         Args:
-            name (str): 'blend_words' or 'substruct_words'.
+            name: 'blend_words' or 'substruct_words'.
 
         Returns:
-            tuple, optional: Two lists of words.
+            Two lists of words.
 
         Raises:
             ValueError: If it is neither a word nor a pair.
@@ -161,9 +157,9 @@ class EditOptions:
         """What is not a default, so that JSON keeps it as it is.
 
         Returns:
-            dict[str, Any]: Made of strings, numbers, lists and dicts. What
-            names words by their places is a list of pairs, since JSON knows
-            strings alone as keys.
+            Made of strings, numbers, lists and dicts. What names words by
+            their places is a list of pairs, since JSON knows strings alone as
+            keys.
         """
         defaults = {field.name: field.default for field in fields(self)}
         given = {
@@ -186,8 +182,8 @@ def span_of(tau: Tau, num_steps: int) -> range:
     that product is just below 29 in floating point.
 
     Args:
-        tau (float or pair): In [0, 1].
-        num_steps (int): All steps.
+        tau: In [0, 1].
+        num_steps: All steps.
 
     Returns:
         range: Of steps.
@@ -202,8 +198,8 @@ def crossing_span(tau: Tau, num_steps: int) -> range:
     The papers' code takes the fraction of one step more than there are.
 
     Args:
-        tau (float or pair): In [0, 1].
-        num_steps (int): All steps T.
+        tau: In [0, 1].
+        num_steps: All steps T.
 
     Returns:
         range: Of steps, up to T + 1.
@@ -217,8 +213,8 @@ def value_span(tau: Tau, num_steps: int) -> range:
     They go on while the step is below ``tau * T``, which rounds up.
 
     Args:
-        tau (float or pair): In [0, 1].
-        num_steps (int): All steps T.
+        tau: In [0, 1].
+        num_steps: All steps T.
 
     Returns:
         range: Of steps.

@@ -37,10 +37,9 @@ class ImageEncoder:
     shape of what is learned; its weights are needed once per picture.
 
     Args:
-        pretrained (str): A hub id or folder of a CLIP model, or a model in
-            the diffusers layout with an ``image_encoder/``, or 'mini-sd'.
-        without_cuda (str, optional): What a machine with no CUDA device
-            takes instead.
+        pretrained: A hub id or folder of a CLIP model, or a model in the
+            diffusers layout with an ``image_encoder/``, or 'mini-sd'.
+        without_cuda: What a machine with no CUDA device takes instead.
 
     Raises:
         ValueError: If it cannot be loaded, or there is none.
@@ -73,7 +72,7 @@ class ImageEncoder:
         """Refuses an encoder that is not as wide as the text.
 
         Args:
-            wanted (int): D.
+            wanted: D.
 
         Raises:
             ValueError: If it differs; the message says which fits.
@@ -95,10 +94,10 @@ class ImageEncoder:
         is applied to all of them, as the method's own features are.
 
         Args:
-            pixels (Tensor): (B, 3, S, S) in [-1, 1].
+            pixels: (B, 3, S, S) in [-1, 1].
 
         Returns:
-            Tensor: (B, P, width) fp32, without CLIP's projection.
+            (B, P, width) fp32, without CLIP's projection.
         """
         from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
@@ -119,14 +118,7 @@ class ImageEncoder:
             return inner.post_layernorm(tokens)
 
     def _load(self, kind: str) -> Any:
-        """Loads the config or the model.
-
-        Args:
-            kind (str): Name of a class of transformers.
-
-        Returns:
-            An instance of it.
-        """
+        """Loads the config or the model."""
         import transformers
 
         path = Path(BUNDLED.get(self.name, self.name)).expanduser()
@@ -148,18 +140,7 @@ class ImageEncoder:
 
 
 def _subfolder(source: str) -> str:
-    """Where in a folder or repository the image encoder lies.
-
-    Args:
-        source (str): Folder or hub id.
-
-    Returns:
-        str: 'image_encoder', or '' if it is a CLIP model itself.
-
-    Raises:
-        FileNotFoundError: If there is none: transformers would make one of
-            default size where a config is missing.
-    """
+    """Where in a folder or repository the image encoder lies."""
     from transformers import PretrainedConfig
 
     for subfolder in (SUBFOLDER, ''):

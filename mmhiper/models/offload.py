@@ -32,10 +32,10 @@ def call_on(
     through, until they have.
 
     Args:
-        device (torch.device): Where to compute, and where ``args`` are.
-        module (nn.Module): Frozen.
-        method (str): The name of its method.
-        *args (Any): Of the method.
+        device: Where to compute, and where ``args`` are.
+        module: Frozen.
+        method: The name of its method.
+        *args: Of the method.
 
     Returns:
         What the method returns.

@@ -49,7 +49,7 @@ def to_diffusers(editor: Exports) -> Any:
     the autoencoder with the editor, so moving one of them moves both.
 
     Args:
-        editor (Editor): In any state of training.
+        editor: In any state of training.
 
     Returns:
         For Textual Inversion the pipeline, which knows the learned word and
@@ -76,7 +76,7 @@ class EmbedsPipeline:
 
     Attributes:
         pipeline: An unmodified pipeline of diffusers.
-        editor (EmbeddingEditor): What conditions it.
+        editor: What conditions it.
     """
 
     pipeline: Any
@@ -92,16 +92,15 @@ class EmbedsPipeline:
         """The arguments of the pipeline for prompts.
 
         Args:
-            prompt (str or list[str]): P prompts.
-            negative_prompt (str or list[str], optional): What to move away
-                from, one for all prompts or one each.
+            prompt: P prompts.
+            negative_prompt: What to move away from, one for all prompts or one
+                each.
             **options: What the editor adds, such as ``strength``.
 
         Returns:
-            dict[str, Tensor]: ``prompt_embeds`` and
-            ``negative_prompt_embeds``, (P, M, D); for Stable Diffusion XL
-            ``pooled_prompt_embeds`` and ``negative_pooled_prompt_embeds``,
-            (P, pooled width), too.
+            ``prompt_embeds`` and ``negative_prompt_embeds``, (P, M, D); for
+            Stable Diffusion XL ``pooled_prompt_embeds`` and
+            ``negative_pooled_prompt_embeds``, (P, pooled width), too.
 
         Raises:
             ValueError: If a prompt is empty, an option out of its range, or
@@ -138,10 +137,10 @@ def make_pipeline(
     """Makes a plain pipeline of a frozen model.
 
     Args:
-        sd (Backbone): The model, whose parts it shares.
-        words (Mapping[str, Tensor], optional): Rows (n, D) by placeholder,
-            those of two text encoders side by side. With words the pipeline
-            has tokenizers and text encoders of its own.
+        sd: The model, whose parts it shares.
+        words: Rows (n, D) by placeholder, those of two text encoders side by
+            side. With words the pipeline has tokenizers and text encoders of
+            its own.
 
     Returns:
         That of its family, on the device of the model.
@@ -177,14 +176,7 @@ def make_pipeline(
 def _add_words(
     pipeline: Any, tokenizer: Any, model: Any, words: Mapping[str, Tensor]
 ) -> None:
-    """Gives a text encoder of a pipeline new words.
-
-    Args:
-        pipeline: Of :func:`make_pipeline`.
-        tokenizer: That of the text encoder, changed in place.
-        model: The text encoder, on the CPU, changed in place.
-        words (Mapping[str, Tensor]): Rows (n, D) by placeholder.
-    """
+    """Gives a text encoder of a pipeline new words."""
     # new rows are drawn at random before they get their values
     with quiet(), torch.random.fork_rng(devices=[]):
         for word, rows in words.items():

@@ -25,10 +25,10 @@ class Prompt:
     """A prompt cut into words, and where each stands.
 
     Attributes:
-        text (str): The prompt.
-        words (tuple[str, ...]): Its words, as they are separated by spaces.
-        ids (tuple[tuple[int, ...], ...]): The token ids of each word.
-        num_positions (int): M, start and end marks included.
+        text: The prompt.
+        words: Its words, as they are separated by spaces.
+        ids: The token ids of each word.
+        num_positions: M, start and end marks included.
     """
 
     text: str
@@ -43,12 +43,11 @@ class Prompt:
         """Cuts a text into words.
 
         Args:
-            text (str): The prompt.
-            tokenize (callable): Text to token ids, without marks.
-            num_positions (int): M.
+            tokenize: Text to token ids, without marks.
+            num_positions: M.
 
         Returns:
-            Prompt: The words.
+            The words.
 
         Raises:
             ValueError: If it does not fit into M positions.
@@ -87,11 +86,10 @@ class Prompt:
         Case and punctuation around a word do not count.
 
         Args:
-            word (str or int): 'cat', or 'black cat'; or the place of one
-                word, from 0.
+            word: 'cat', or 'black cat'; or the place of one word, from 0.
 
         Returns:
-            list[int]: The positions of all its occurrences.
+            The positions of all its occurrences.
 
         Raises:
             ValueError: If it is not in the prompt.
@@ -123,10 +121,10 @@ class Prompt:
         """Marks the positions of words.
 
         Args:
-            words (Sequence[str or int]): Words of the prompt.
+            words: Words of the prompt.
 
         Returns:
-            Tensor: (M,), 1 at their positions, else 0.
+            (M,), 1 at their positions, else 0.
         """
         marks = torch.zeros(self.num_positions)
         for word in words:

@@ -21,9 +21,9 @@ class Alignment:
     ``fresh`` is 1, the target's own.
 
     Attributes:
-        mapper (Tensor): (M, M), from source positions (rows) to target
-            positions (columns).
-        fresh (Tensor): (M,), 1 where the source has nothing to give.
+        mapper: (M, M), from source positions (rows) to target positions
+            (columns).
+        fresh: (M,), 1 where the source has nothing to give.
     """
 
     mapper: Tensor
@@ -39,11 +39,11 @@ def align_replacement(source: Prompt, target: Prompt) -> Alignment:
     words and end marks, moves with them.
 
     Args:
-        source (Prompt): The prompt of the picture.
-        target (Prompt): The prompt of the edit.
+        source: The prompt of the picture.
+        target: The prompt of the edit.
 
     Returns:
-        Alignment: With nothing fresh.
+        With nothing fresh.
 
     Raises:
         ValueError: If they have different numbers of words.
@@ -63,11 +63,11 @@ def align_replacement_officially(source: Prompt, target: Prompt) -> Alignment:
     tokens shorter leaves its last d positions without attention.
 
     Args:
-        source (Prompt): The prompt of the picture.
-        target (Prompt): The prompt of the edit.
+        source: The prompt of the picture.
+        target: The prompt of the edit.
 
     Returns:
-        Alignment: With nothing fresh.
+        With nothing fresh.
 
     Raises:
         ValueError: If they have different numbers of words.
@@ -115,11 +115,11 @@ def align_refinement(source: Prompt, target: Prompt) -> Alignment:
     "adding a new phrase").
 
     Args:
-        source (Prompt): The prompt of the picture.
-        target (Prompt): The prompt of the edit.
+        source: The prompt of the picture.
+        target: The prompt of the edit.
 
     Returns:
-        Alignment: One-hot columns, or fresh ones.
+        One-hot columns, or fresh ones.
     """
     mapper = _marks(source, target)
     _keep_common_tokens(mapper, source, target)
@@ -133,11 +133,11 @@ def align_refinement_officially(source: Prompt, target: Prompt) -> Alignment:
     position to the same position of the source, be that a word or a mark.
 
     Args:
-        source (Prompt): The prompt of the picture.
-        target (Prompt): The prompt of the edit.
+        source: The prompt of the picture.
+        target: The prompt of the edit.
 
     Returns:
-        Alignment: One-hot columns, or fresh ones.
+        One-hot columns, or fresh ones.
     """
     size = source.num_positions
     mapper = torch.zeros(size, size)
@@ -171,12 +171,11 @@ def equaliser(
     """Factors on the attention to each position.
 
     Args:
-        target (Prompt): The prompt of the edit.
-        reweight (Iterable[tuple[Word, float]]): Factors of words, negative
-            ones too.
+        target: The prompt of the edit.
+        reweight: Factors of words, negative ones too.
 
     Returns:
-        Tensor: (M,), 1 where nothing is named.
+        (M,), 1 where nothing is named.
 
     Raises:
         ValueError: If a word is not in the prompt.
@@ -196,14 +195,13 @@ def replacement_schedule(
     """In which steps the attention to which position is replaced.
 
     Args:
-        target (Prompt): The prompt of the edit.
-        num_steps (int): T.
-        tau (float or pair): See :class:`EditOptions`.
-        cross_replace (Iterable[tuple[Word, float or pair]]): Another one of
-            words.
+        target: The prompt of the edit.
+        num_steps: T.
+        tau: See :class:`EditOptions`.
+        cross_replace: Another one of words.
 
     Returns:
-        Tensor: (T, M) of 0 and 1.
+        (T, M) of 0 and 1.
 
     Raises:
         ValueError: If a word is not in the prompt.
@@ -220,18 +218,9 @@ def replacement_schedule(
 
 
 def _marks(source: Prompt, target: Prompt) -> Tensor:
-    """A mapper of the marks alone.
-
-    Start mark to start mark, first end mark to first end mark, and so on;
-    a target with more of them repeats the source's last.
-
-    Args:
-        source (Prompt): The prompt of the picture.
-        target (Prompt): The prompt of the edit.
-
-    Returns:
-        Tensor: (M, M).
-    """
+    """A mapper of the marks alone."""
+    # Start mark to start mark, first end mark to first end mark, and so on;
+    # a target with more of them repeats the source's last.
     size = source.num_positions
     mapper = torch.zeros(size, size)
     mapper[0, 0] = 1
@@ -244,18 +233,10 @@ def _marks(source: Prompt, target: Prompt) -> Tensor:
 def _common_subsequence(
     old: Sequence[int], new: Sequence[int]
 ) -> list[tuple[int, int]]:
-    """The longest common subsequence of two sequences.
+    """The longest common subsequence of two sequences."""
+    # Of several it is the one that prompt-to-prompt takes: from the back, each
+    # token is paired as far in front as possible, first in the target.
 
-    Of several it is the one that prompt-to-prompt takes: from the back, each
-    token is paired as far in front as possible, first in the target.
-
-    Args:
-        old (Sequence[int]): Tokens.
-        new (Sequence[int]): Tokens.
-
-    Returns:
-        list[tuple[int, int]]: Pairs of indices into both, rising.
-    """
     # longest[i][j]: of old[:i] and new[:j]
     longest = [[0] * (len(new) + 1) for _ in range(len(old) + 1)]
     for i, token in enumerate(old, start=1):

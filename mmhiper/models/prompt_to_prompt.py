@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from mmhiper.models.attention import (
     AttentionControl,
@@ -33,15 +34,15 @@ class PromptToPrompt(AttentionControl):
     target, source, target; the last two alone in a step without guidance.
 
     Args:
-        source (Prompt): The prompt of the picture.
-        target (Prompt): The prompt of the edit.
-        options (EditOptions): How.
-        num_steps (int): T.
-        device (torch.device): Of the maps.
+        source: The prompt of the picture.
+        target: The prompt of the edit.
+        options: How.
+        num_steps: T.
+        device: Of the maps.
 
     Attributes:
-        step (int): The current step in [0, T), to be kept up to date.
-        guided (bool): Whether it has unconditional rows, likewise.
+        step: The current step in [0, T), to be kept up to date.
+        guided: Whether it has unconditional rows, likewise.
 
     Raises:
         ValueError: If a word is missing, the prompts do not fit together, or
@@ -81,6 +82,7 @@ class PromptToPrompt(AttentionControl):
         self.step = 0
         self.guided = True
 
+    @override
     def borrow(self, layer: Layer) -> list[int] | None:
         """Self-attention of the source, at half the latents' side or less.
 
@@ -97,10 +99,12 @@ class PromptToPrompt(AttentionControl):
             rows[-1] = own[-2]
         return None if rows == own else rows
 
+    @override
     def wants_maps(self, layer: Layer) -> bool:
         """Whether cross-attention is replaced in this step."""
         return self.crossing[self.step]
 
+    @override
     def see(self, layer: Layer, maps: Tensor) -> Tensor:
         """Replaces the maps of the target, the last row."""
         own, source = maps[-1], maps[-2]  # (heads, P, M)
@@ -114,12 +118,12 @@ class LocalBlend:
     """Keeps an edit to the place of some words, as the official code does.
 
     Args:
-        source (Prompt): The prompt of the picture.
-        target (Prompt): The prompt of the edit.
-        options (EditOptions): With ``blend_words``.
-        layers (Sequence[Layer]): Whose maps show where words are.
-        num_steps (int): T.
-        device (torch.device): Of the maps.
+        source: The prompt of the picture.
+        target: The prompt of the edit.
+        options: With ``blend_words``.
+        layers: Whose maps show where words are.
+        num_steps: T.
+        device: Of the maps.
 
     Raises:
         ValueError: If a word is missing.
@@ -152,9 +156,8 @@ class LocalBlend:
         """Gives the target the source's latents outside the mask.
 
         Args:
-            done (int): Steps done.
-            latents (Tensor): Source and target, (2, 4, h, w), changed in
-                place.
+            done: Steps done.
+            latents: Source and target, (2, 4, h, w), changed in place.
         """
         if done <= self.after:
             return

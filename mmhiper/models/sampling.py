@@ -1,5 +1,6 @@
 """Sampling loops as functions: guidance is a closure, side effects are
-callbacks. Only torch is needed; schedulers come as objects."""
+callbacks. Only torch is needed; schedulers come as objects.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +21,14 @@ def guided(denoise: Denoise, scale: float, rescale: float = 0.0) -> Denoise:
     """Classifier-free guidance (arXiv 2207.12598, eq. 6) as a closure.
 
     Args:
-        denoise (callable): ``(latents (2B, 4, h, w), t) -> (2B, 4, h, w)``,
-            conditioned on B unconditional texts followed by B texts.
-        scale (float): Guidance scale; 1 is the text alone.
-        rescale (float): Share in [0, 1] that is rescaled, see
-            :func:`rescaled`.
+        denoise: ``(latents (2B, 4, h, w), t) -> (2B, 4, h, w)``, conditioned
+            on B unconditional texts followed by B texts.
+        scale: Guidance scale; 1 is the text alone.
+        rescale: Share in [0, 1] that is rescaled, see :func:`rescaled`.
 
     Returns:
-        callable: ``(latents (B, 4, h, w), t) -> (B, 4, h, w)``, with one call
-        of ``denoise`` per call.
+        ``(latents (B, 4, h, w), t) -> (B, 4, h, w)``, with one call of
+        ``denoise`` per call.
     """
 
     def denoise_guided(latents: Tensor, timestep: Tensor) -> Tensor:
@@ -44,14 +44,14 @@ def rescaled(moved: Tensor, with_text: Tensor, share: float) -> Tensor:
     """Undoes the contrast that guidance adds (arXiv 2305.08891, sec. 3.4).
 
     Args:
-        moved (Tensor): Guided predictions, (B, 4, h, w).
-        with_text (Tensor): Unguided ones, whose standard deviations the
-            guided ones get, (B, 4, h, w).
-        share (float): Of the rescaled prediction in what is returned: phi of
-            eq. 16, in [0, 1].
+        moved: Guided predictions, (B, 4, h, w).
+        with_text: Unguided ones, whose standard deviations the guided ones
+            get, (B, 4, h, w).
+        share: Of the rescaled prediction in what is returned: phi of eq. 16,
+            in [0, 1].
 
     Returns:
-        Tensor: (B, 4, h, w).
+        (B, 4, h, w).
     """
     wanted, found = (
         each.std(dim=tuple(range(1, each.ndim)), keepdim=True)
@@ -75,23 +75,21 @@ def run_scheduler(
     with ``DDIMInverseScheduler``.
 
     Args:
-        denoise (callable): ``(latents, t) -> model output``, both
-            (B, 4, h, w), the output in the scheduler's prediction type; ``t``
-            is a scalar on the CPU and may be fractional.
-        latents (Tensor): Where to start, (B, 4, h, w): unit normal noise, or
-            clean latents to be inverted.
+        denoise: ``(latents, t) -> model output``, both (B, 4, h, w), the
+            output in the scheduler's prediction type; ``t`` is a scalar on the
+            CPU and may be fractional.
+        latents: Where to start, (B, 4, h, w): unit normal noise, or clean
+            latents to be inverted.
         scheduler: A scheduler of diffusers; its timesteps are set here.
-        num_steps (int): Number of steps.
-        callback (callable, optional): Called after each step with the number
-            of steps done, the timestep and the latents, which it may change
-            in place. Schedulers of second order call ``denoise`` twice in a
-            step.
-        eta (float): 0 is deterministic DDIM, 1 adds as much noise as DDPM.
-        generator (torch.Generator or list of them, optional): Source of
-            noise, one for the batch or one per sample.
+        num_steps: Number of steps.
+        callback: Called after each step with the number of steps done, the
+            timestep and the latents, which it may change in place. Schedulers
+            of second order call ``denoise`` twice in a step.
+        eta: 0 is deterministic DDIM, 1 adds as much noise as DDPM.
+        generator: Source of noise, one for the batch or one per sample.
 
     Returns:
-        Tensor: The latents after the last step, (B, 4, h, w).
+        The latents after the last step, (B, 4, h, w).
 
     Raises:
         ValueError: If ``eta`` is not 0 and the scheduler does not know it.

@@ -151,18 +151,8 @@ class JointTextEncoders(TextEncoders):
 def _replaced_rows(
     text_encoder: nn.Module, new: Tensor, picked: Tensor
 ) -> Iterator[None]:
-    """Puts learned rows in place of looked-up ones.
-
-    A hook, because CLIP's text encoder takes ids and no embeddings.
-
-    Args:
-        text_encoder: With a table of token embeddings.
-        new: Where, (B, M) bool.
-        picked: What, (B, M, D).
-
-    Yields:
-        None
-    """
+    """Puts learned rows in place of looked-up ones."""
+    # A hook, because CLIP's text encoder takes ids and no embeddings.
 
     def replace(module: nn.Module, args: tuple, output: Tensor) -> Tensor:
         return torch.where(new[..., None], picked.to(output.dtype), output)

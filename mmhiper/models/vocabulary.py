@@ -94,7 +94,6 @@ class Vocabulary:
         """Which of the new rows are a placeholder in a text.
 
         Args:
-            placeholder: The word.
             group: Which of its sets of tokens; of a word with one set, that.
 
         Returns:
@@ -326,16 +325,7 @@ class Vocabulary:
     def _ids(
         self, text: str, lengths: Mapping[str, int], group: int = 0
     ) -> list[int]:
-        """The ids of a text, each placeholder as its new tokens.
-
-        Args:
-            text: Any text.
-            lengths: How many of its tokens a placeholder is, where not all.
-            group: Which of its sets of tokens, where it has several.
-
-        Returns:
-            Without start and end marks.
-        """
+        """The ids of a text, each placeholder as its new tokens."""
         ids: list[int] = []
         for part in self._split(text):
             if isinstance(part, str):

@@ -158,7 +158,6 @@ def check_widths(
 
     Args:
         tokens: What a file holds.
-        path: The file.
         widths: D of each text encoder.
         backbone: Whose they are, for the message.
 

@@ -181,11 +181,9 @@ def _bert_name(name: str) -> str:
 
 
 def _check_classes(source: ModelSource, kinds: Mapping[str, PartKind]) -> None:
-    """Refuses an index that names other classes than those of a family.
-
-    diffusers imports what the index beside a single file names, whatever
-    library that is.
-    """
+    """Refuses an index that names other classes than those of a family."""
+    # diffusers imports what the index beside a single file names, whatever
+    # library that is.
     classes = {kind.folder: kind.kind.split('.') for kind in kinds.values()}
     for name, entry in source.index.items():
         if name == SCHEDULER:

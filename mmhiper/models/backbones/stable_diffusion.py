@@ -196,11 +196,9 @@ class StableDiffusionXL(StableDiffusion):
         return dict(added_cond_kwargs=added)
 
     def _time_ids(self, latents: Tensor) -> Tensor:
-        """Original size, corner of the crop and target size, (B, 6) pixels.
-
-        A picture that was never made smaller or cut, in training as in
-        sampling: so what is learned of one is met again.
-        """
+        """Original size, corner of the crop and target size, (B, 6) pixels."""
+        # A picture that was never made smaller or cut, in training as in
+        # sampling: so what is learned of one is met again.
         size = [side * self.vae_factor for side in latents.shape[-2:]]
         numbers = torch.tensor([*size, 0, 0, *size], dtype=self.dtype)
         numbers = numbers.to(latents.device, non_blocking=True)
