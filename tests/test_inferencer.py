@@ -149,6 +149,8 @@ def test_files_say_what_made_them(inferencer, run, tmp_path):
             noise_offset=0.0,
             min_snr_gamma=None,
             debiased=False,
+            more_source_texts=None,
+            tail_dropout=0.0,
         ),
         versions=dict(
             mmhiper=mmhiper.__version__,
