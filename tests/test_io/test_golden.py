@@ -8,6 +8,7 @@ import torch
 from mmhiper.apis import list_editors
 from mmhiper.inferencer import EditInferencer
 from mmhiper.io import read_token_file
+from mmhiper.models import TextualInversion
 
 FOLDER = Path(__file__).parents[1] / 'data'
 FILES = sorted(
@@ -45,7 +46,7 @@ def test_it_draws(path):
     assert type(editor).__name__ == path.stem
     arguments = editor.export_metadata()['arguments']
 
-    if path.stem == 'TextualInversion':
+    if isinstance(editor, TextualInversion):
         assert editor.placeholder_token == '<cat-toy>'
         prompt = 'a <cat-toy> on a sofa'
     else:
