@@ -69,6 +69,7 @@ FLOORS = [
     ['datasets', 'engine', 'evaluation'],
     ['apis'],
     ['inferencer'],
+    ['many', 'results'],
     ['cli', '__main__'],
 ]
 FLOOR_OF = {

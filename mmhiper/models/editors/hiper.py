@@ -194,6 +194,20 @@ class HiPer(EmbeddingEditor):
         """The text of a picture."""
         return self.source_text[int(self.image_indices([sample]))]
 
+    def learned_of(self, image: int) -> dict[str, Tensor]:
+        """What was learned of one of the K source images.
+
+        Args:
+            image: Which.
+
+        Returns:
+            The :meth:`learned_state` of an editor of that image alone.
+        """
+        return {
+            name: tensor[image : image + 1].clone()
+            for name, tensor in self.learned_state().items()
+        }
+
     def encode_content(self, texts: list[str]) -> Conditioning:
         """Encodes texts, cut where they would reach the learned positions.
 
