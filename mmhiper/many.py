@@ -376,19 +376,25 @@ def personalise(
             ) from None
         if not wait_for_others():
             return {}
-        failed = collect(photos, worker.out_dir, worker.is_done)
-    _close(photos, failed, worker.out_dir)
-    return failed
+        return close(photos, worker)
 
 
-def _close(
-    photos: Sequence[Photo], failed: Mapping[str, str], out_dir: Path
-) -> None:
-    """Says where the results are, and what has failed."""
+def close(photos: Sequence[Photo], worker: Personaliser) -> dict[str, str]:
+    """Collects the results of all photos, and says where they are.
+
+    Args:
+        photos: All of them.
+        worker: One of those that have learned them.
+
+    Returns:
+        Why those that failed did, by their names.
+    """
+    failed = collect(photos, worker.out_dir, worker.is_done)
     for name, reason in failed.items():
         print(f'failed        {name}: {reason}')
     print(
-        f'Page          {out_dir / PAGE}\n'
-        f'Embeddings    {out_dir / EMBEDDINGS}\n'
+        f'Page          {worker.out_dir / PAGE}\n'
+        f'Embeddings    {worker.out_dir / EMBEDDINGS}\n'
         f'Failed        {len(failed)} of {len(photos)}'
     )
+    return failed

@@ -303,6 +303,38 @@ def test_two_processes_share_the_images(tiny_sd1, tmp_path):
     assert [row['row'] for row in rows] == [0, None, 1, 2, 3]
 
 
+def test_an_array_of_slurm_jobs_shares_the_images(tiny_sd1, tmp_path):
+    """The tasks 4 and 6 of ``--array=4-6:2``, one after the other."""
+    table = table_of(tmp_path, 3)
+    draw_image(tmp_path / '1.png', 1)
+    for task, rows in (('6', [None, 0, None]), ('4', [0, 1, 2])):
+        result = subprocess.run(
+            [
+                'bash', REPO / 'tools' / 'slurm_train.sh', 'gpu', 'many',
+                FOLDER, tmp_path / 'out', '--cfg-options', f'photos={table}',
+                'images_per_step=1', f'model.sd.pretrained={tiny_sd1}',
+                'model.sd.without_cuda=None', 'train_cfg.max_iters=1',
+            ],
+            env={
+                **os.environ,
+                'PYTHON': sys.executable,
+                'CUDA_VISIBLE_DEVICES': '',
+                'SLURM_TRAIN_DIR': str(REPO / 'tools'),
+                'SLURM_ARRAY_TASK_ID': task,
+                'SLURM_ARRAY_TASK_MIN': '4',
+                'SLURM_ARRAY_TASK_STEP': '2',
+                'SLURM_ARRAY_TASK_COUNT': '2',
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=900,
+        )  # fmt: skip
+        assert result.returncode == 0, result.stdout
+        found = json.loads((tmp_path / 'out' / 'results.json').read_text())
+        assert [row['row'] for row in found] == rows
+
+
 # --------------------------------------------------------------------- doors
 def test_train_takes_a_table_and_train_alone_refuses(
     tiny_sd1, tmp_path, capsys

@@ -36,6 +36,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from mmhiper.threads import bound_spin
+
+bound_spin()  # before torch is loaded
+
 import torch
 from mmengine.config import Config
 from PIL import Image
