@@ -77,7 +77,8 @@ class HiPer(EmbeddingEditor):
         K images learn K independent embeddings: the loss is the *sum* over
         images of each one's mean, so that an image's gradient is what it would
         be alone. Give each batch (or the batches of all processes together)
-        all K images; Adam's momentum would move those that are left out.
+        all K images; Adam's momentum would move those that are left out. More
+        images than a step takes: :mod:`mmhiper.many`.
     """
 
     embedding: TailEmbedding
