@@ -2,9 +2,9 @@
 
 At the end of each operation GNU OpenMP has them wait at full speed, in case
 the next one comes soon. Beside another program that takes the cores from the
-very threads that are waited for, and a training slows down a hundredfold. A
-short wait at full speed and a sleep after it cost nothing where the machine is
-idle. ``tools/benchmarks/busy_machine.py`` measures both.
+very threads that are waited for, and a training takes many times as long. So
+they are to wait like that for a moment, and sleep after it.
+``tools/benchmarks/busy_machine.py`` measures what that costs and brings.
 
 This module imports nothing of weight: it has to be asked before torch is.
 """

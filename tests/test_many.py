@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 import uuid
 from pathlib import Path
 
@@ -86,6 +87,27 @@ def test_an_image_learns_what_it_learns_alone(tiny_folder, size):
         torch.testing.assert_close(found['embedding.tail'], tail, **EXACT)
         # Adam moves by up to its rate at each step
         assert (tail - start).abs().max() > cfg.optim_wrapper.optimizer.lr
+
+
+def test_an_image_that_diverges_leaves_the_others_alone(tiny_folder):
+    cfg = settings(tiny_folder)
+    results = []
+    for broken in (False, True):
+        editor = make_hiper(
+            tiny_folder, source_text=['a dog', 'a fox', 'y'], target_text=None
+        )
+        if broken:
+            with torch.no_grad():
+                editor.embedding.tail[1] = float('nan')
+        learn_together(
+            editor, batch_of([*map(picture, range(3))], [0, 1, 2]), cfg
+        )
+        results.append(editor.embedding.tail.detach())
+
+    sound, broken = results
+    assert sound.isfinite().all() and not broken[1].isfinite().any()
+    for image in (0, 2):
+        assert torch.equal(sound[image], broken[image])
 
 
 def test_company_changes_no_bit(tiny_sd1, tmp_path):
@@ -333,6 +355,41 @@ def test_an_array_of_slurm_jobs_shares_the_images(tiny_sd1, tmp_path):
         assert result.returncode == 0, result.stdout
         found = json.loads((tmp_path / 'out' / 'results.json').read_text())
         assert [row['row'] for row in found] == rows
+
+
+def test_a_signal_keeps_what_is_done(tiny_sd1, tmp_path):
+    """And ends with the code of the signal; then the rest is learned."""
+    table = table_of(tmp_path, 4)
+    draw_image(tmp_path / '1.png', 1)
+    out = tmp_path / 'out'
+    words = ['train', str(FOLDER), '--work-dir', str(out), '--cfg-options']
+    words += [f'photos={table}', 'images_per_step=1']
+    words += [f'model.sd.pretrained={tiny_sd1}', 'model.sd.without_cuda=None']
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'mmhiper', *words, 'train_cfg.max_iters=60'],
+        env={**os.environ, 'CUDA_VISIBLE_DEVICES': ''},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        end = time.monotonic() + 600
+        while not (out / 'n0' / 'case.json').exists():
+            assert time.monotonic() < end and process.poll() is None
+            time.sleep(0.05)
+        process.terminate()
+        output = process.communicate(timeout=60)[0]
+    finally:
+        process.kill()
+    assert process.returncode == 143, output
+    (done,) = re.findall(r'Interrupted\. (\d) of 4 image', output)
+    assert 1 <= int(done) < 4
+    assert 'Traceback' not in output
+
+    before = (out / 'n0' / 'case.json').stat().st_mtime_ns
+    assert main([*words, 'train_cfg.max_iters=60']) == 0
+    assert (out / 'n0' / 'case.json').stat().st_mtime_ns == before
+    assert len(list(out.glob('*/case.json'))) == 4
 
 
 # --------------------------------------------------------------------- doors

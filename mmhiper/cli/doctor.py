@@ -139,8 +139,7 @@ def look_at_threads() -> Findings:
         NOTE,
         'Threads of torch wait for each other at full speed '
         f'({settings or f"neither {COUNT} nor {POLICY} is set"}): beside '
-        'another program that computes, a training may be a hundred times '
-        'slower.',
+        'another program that computes, a training takes many times as long.',
         f'Set {COUNT}={SPINS} before Python starts, or unset what says '
         'otherwise: commands of mmhiper set it themselves, before they load '
         'torch.',
