@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import build_tiny_folder
+from tiny import build_tiny_folder, build_tiny_ldm, build_tiny_sd3
 from tolerances import float64 as in_float64
 
 MOST_WORKERS = 4  # each holds a PyTorch of its own in memory
@@ -76,6 +76,24 @@ def tiny_sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_tiny_folder('sdxl', tmp_path_factory.mktemp('sdxl'))
 
 
+@pytest.fixture(scope='session')
+def tiny_ldm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny text-to-image model of latent diffusion (BERT)."""
+    return build_tiny_ldm(tmp_path_factory.mktemp('ldm'))
+
+
+@pytest.fixture(scope='session')
+def tiny_sd3(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Stable Diffusion 3 (flow matching, three text encoders)."""
+    return build_tiny_sd3(tmp_path_factory.mktemp('sd3'), dual=False)
+
+
+@pytest.fixture(scope='session')
+def tiny_sd35(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Stable Diffusion 3.5 medium."""
+    return build_tiny_sd3(tmp_path_factory.mktemp('sd35'), dual=True)
+
+
 @pytest.fixture(params=['sd1', 'sd2', 'sdxl'])
 def tiny_folder(request: pytest.FixtureRequest) -> Path:
     """Each family in turn."""
@@ -92,7 +110,14 @@ def tiny_one_text(request: pytest.FixtureRequest) -> Path:
 def float64(request: pytest.FixtureRequest) -> Iterator[None]:
     """A test whose numbers are all of double precision."""
     # the folders themselves hold single precision, as published ones do
-    for name in ('tiny_sd1', 'tiny_sd2', 'tiny_sdxl'):
+    for name in (
+        'tiny_sd1',
+        'tiny_sd2',
+        'tiny_sdxl',
+        'tiny_ldm',
+        'tiny_sd3',
+        'tiny_sd35',
+    ):
         request.getfixturevalue(name)
     with in_float64():
         yield

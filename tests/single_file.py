@@ -121,3 +121,47 @@ def original_layout(folder: Path) -> dict[str, Tensor]:
         for name, weight in parts['text_encoder'].items()
     }
     return {**_unet(parts['unet']), **_vae(parts['vae'], 4), **text}
+
+
+BERT = {
+    'model.embed_tokens': 'token_emb',
+    'model.embed_positions': 'pos_emb.emb',
+    'model.layer_norm': 'norm',
+    'to_logits': 'to_logits',
+}
+BERT_LAYER = {
+    'self_attn_layer_norm': (0, '0'),
+    'self_attn.q_proj': (0, '1.to_q'),
+    'self_attn.k_proj': (0, '1.to_k'),
+    'self_attn.v_proj': (0, '1.to_v'),
+    'self_attn.out_proj': (0, '1.to_out'),
+    'final_layer_norm': (1, '0'),
+    'fc1': (1, '1.net.0.0'),
+    'fc2': (1, '1.net.2'),
+}
+
+
+def original_ldm_layout(folder: Path) -> dict[str, Tensor]:
+    """Likewise of a tiny folder of latent diffusion.
+
+    Args:
+        folder (Path): Of ``build_tiny_ldm``.
+
+    Returns:
+        dict[str, Tensor]: What the original ``model.ckpt`` holds.
+    """
+    parts = {
+        part: load_file(next((folder / part).glob('*.safetensors')))
+        for part in ('unet', 'vqvae', 'bert')
+    }
+    text = {}
+    for name, weight in parts['bert'].items():
+        stem, kind = name.rsplit('.', 1)
+        if stem.startswith('model.layers.'):
+            _, _, number, part = stem.split('.', 3)
+            forward, new = BERT_LAYER[part]
+            stem = f'attn_layers.layers.{2 * int(number) + forward}.{new}'
+        else:
+            stem = BERT[stem]
+        text[f'cond_stage_model.transformer.{stem}.{kind}'] = weight
+    return {**_unet(parts['unet']), **_vae(parts['vqvae'], 4), **text}

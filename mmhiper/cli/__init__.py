@@ -90,7 +90,9 @@ def _front_parser(whole: str = '') -> argparse.ArgumentParser:
         'mmhiper',
         description='Personalise a picture, then edit it by text.',
         epilog='"mmhiper COMMAND --help" shows the options of a command and '
-        f'an example. {_EXIT_CODES}',
+        f'an example. {_EXIT_CODES} TAB completes commands and options where '
+        'argcomplete is installed: eval '
+        '"$(register-python-argcomplete mmhiper)".',
     )
     parser.add_argument(
         '--version', action='version', version=f'mmhiper {__version__}'

@@ -17,9 +17,9 @@ import torch
 from mmengine.utils.dl_utils import collect_env
 from packaging.requirements import Requirement
 
+from mmhiper.models.backbones import StableDiffusion
 from mmhiper.models.drawing import draw_latents
 from mmhiper.models.guidance import NONE, Guidance
-from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.threads import COUNT, POLICY, SPINS, spins_long
 from mmhiper.utils.shipped import shipped
 from mmhiper.utils.units import plain_size, plain_time

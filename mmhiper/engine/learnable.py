@@ -40,6 +40,9 @@ def check_learnable(cfg: Config, dataset: Any, editor: Any) -> None:
     for sample in samples:
         _check_mask(sample, editor.data_preprocessor.size)
     editor.check_learnable(samples)
+    length = cfg.train_cfg.get('max_iters')
+    if length is not None:
+        editor.check_length(length)
     _check_different(pictures, samples, editor)
     _tell_batch(cfg, len(dataset))
 
@@ -105,5 +108,5 @@ def _tell_batch(cfg: Config, count: int) -> None:
             f'times as much and learns no more. Take {count}'
             f'{" and one process" if processes > 1 else ""}.',
             logger='current',
-            level=logging.WARNING,
+            level=logging.INFO,
         )

@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from mmhiper.models.backbones import Backbone
 from mmhiper.models.loading import (
     backbone_folder,
     check_weights,
     loading,
     quiet,
 )
-from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.utils.errors import UserError
 
 HUB_CLIP = 'openai/clip-vit-large-patch14'
@@ -37,7 +37,7 @@ class ClipFeatures:
             text encoder, or ``clip`` cannot be loaded.
     """
 
-    def __init__(self, sd: StableDiffusion, clip: str | None = None) -> None:
+    def __init__(self, sd: Backbone, clip: str | None = None) -> None:
         self._sd = sd
         self._clip: Any = None
         if clip is None:
@@ -90,7 +90,7 @@ def _unit(features: Any) -> Tensor:
     return F.normalize(tensor.float(), dim=-1).cpu()
 
 
-def _load_own(sd: StableDiffusion) -> tuple[Any, Any]:
+def _load_own(sd: Backbone) -> tuple[Any, Any]:
     """The image encoder in the backbone's folder, with its preprocessing."""
     import transformers
 

@@ -7,7 +7,7 @@ from mmhiper.io.known_formats import (
     read_token_file,
     write_token_file,
 )
-from mmhiper.io.kohya_format import XL_NAMES
+from mmhiper.io.kohya_format import ENCODER_NAMES
 from mmhiper.io.merging import merge_token_files
 from mmhiper.io.picture_records import (
     PictureFolder,
@@ -19,8 +19,8 @@ from mmhiper.io.state import read_state
 from mmhiper.io.token_file import TokenFile
 
 __all__ = [
+    'ENCODER_NAMES',
     'TOKEN_FORMATS',
-    'XL_NAMES',
     'PictureFolder',
     'TokenFile',
     'check_resumable',

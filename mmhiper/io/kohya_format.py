@@ -1,7 +1,8 @@
 """Files of kohya's scripts and OneTrainer: one word without a name.
 
 ``emb_params`` for models with one text encoder; ``clip_l`` and ``clip_g`` for
-the two of SDXL. The word is called as the file.
+the two of SDXL, with ``t5xxl`` beside them for the three of Stable Diffusion
+3. The word is called as the file.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from mmhiper.io.token_file import TokenFile, quoted
 from mmhiper.io.token_format import TokenFormat, single
 from mmhiper.utils.errors import UserError
 
-# Of the two text encoders of Stable Diffusion XL.
-XL_NAMES = ('clip_l', 'clip_g')
-_KEYS = ('emb_params', *XL_NAMES)
+# Of text encoders: the first two of Stable Diffusion XL, all three of 3.
+ENCODER_NAMES = ('clip_l', 'clip_g', 't5xxl')
+_CLIP = ENCODER_NAMES[:2]
+_KEYS = ('emb_params', *_CLIP)
 _T5 = re.compile(r't5(_?xxl)?(_out)?')
 
 
@@ -42,12 +44,20 @@ def read(content: FileContent) -> TokenFile:
     """
     entries = content.entries
     other = [key for key in entries if key not in _KEYS]
+    third = None
+    if set(entries) == {*_CLIP, *other} and other in (
+        ['t5xxl'],
+        ['t5_xxl'],
+        ['t5'],
+    ):
+        third = entries[other.pop()]
     if any(_T5.fullmatch(str(key)) for key in other):
         raise UserError(
             "Wanted rows for a Stable Diffusion: 'emb_params', or 'clip_l' "
-            f"and/or 'clip_g', but got {quoted(entries)}: a word of Stable "
-            'Diffusion 3, Flux or another model with the text encoder T5, '
-            'which no backbone of this package has.'
+            f"and/or 'clip_g', but got {quoted(entries)}: a word of Flux or "
+            'another model with the text encoder T5. Of those with it, '
+            "Stable Diffusion 3 is known, whose words have 'clip_l', 'clip_g' "
+            "and 't5xxl'."
         )
     if other or ('emb_params' in entries and 'clip_l' in entries):
         raise UserError(
@@ -55,8 +65,8 @@ def read(content: FileContent) -> TokenFile:
             f"and/or 'clip_g', but got {quoted(entries)}."
         )
     word = content.path.stem
-    first = entries.get(XL_NAMES[0], entries.get('emb_params'))
-    second = entries.get(XL_NAMES[1])
+    first = entries.get(_CLIP[0], entries.get('emb_params'))
+    second = entries.get(_CLIP[1])
     metadata = dict(content.metadata)
     metadata.pop('format', None)
     return TokenFile(
@@ -64,6 +74,7 @@ def read(content: FileContent) -> TokenFile:
         FORMAT.name,
         {} if second is None else {word: second},
         metadata,
+        {} if third is None else {word: third},
     )
 
 
@@ -83,7 +94,7 @@ def write(tokens: TokenFile) -> dict[str, Tensor]:
     word = single(tokens, FORMAT.name)
     if not tokens.second:
         return {'emb_params': tokens.embeddings[word]}
-    pairs = zip(XL_NAMES, (tokens.embeddings, tokens.second), strict=True)
+    pairs = zip(ENCODER_NAMES, tokens.tables, strict=True)
     return {key: rows[word] for key, rows in pairs if word in rows}
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from torch import Tensor
+
 from mmhiper.io.diffusers_format import FORMAT
 from mmhiper.io.token_file import TokenFile
 from mmhiper.utils.errors import UserError
@@ -37,7 +39,7 @@ def merge_token_files(
     _check_widths(files)
     names = dict(renames or {})
     owners: dict[str, str] = {}
-    embeddings, second = {}, {}
+    tables: tuple[dict[str, Tensor], ...] = ({}, {}, {})
     for path, tokens in files.items():
         for old in tokens.placeholders:
             new = names.get((path, old), old)
@@ -49,11 +51,11 @@ def merge_token_files(
                     )
                 new = ask(path, old, problem).strip()
             owners[new] = path
-            if old in tokens.embeddings:
-                embeddings[new] = tokens.embeddings[old]
-            if old in tokens.second:
-                second[new] = tokens.second[old]
-    return TokenFile(embeddings, FORMAT.name, second)
+            for merged, rows in zip(tables, tokens.tables, strict=True):
+                if old in rows:
+                    merged[new] = rows[old]
+    first, second, third = tables
+    return TokenFile(first, FORMAT.name, second, third=third)
 
 
 def _check_widths(files: Mapping[str, TokenFile]) -> None:

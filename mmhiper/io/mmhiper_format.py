@@ -9,7 +9,7 @@ from torch import Tensor
 from mmhiper.io.export import FORMAT as NAME
 from mmhiper.io.export import document_of
 from mmhiper.io.file_content import FileContent
-from mmhiper.io.kohya_format import XL_NAMES
+from mmhiper.io.kohya_format import ENCODER_NAMES
 from mmhiper.io.record import Record, read_record
 from mmhiper.io.token_file import TokenFile
 from mmhiper.io.token_format import TokenFormat
@@ -45,9 +45,11 @@ def read(content: FileContent) -> TokenFile:
             f'load_editor({str(path)!r}) loads it.'
         )
     words = words_of(content.entries, _only_word(record))
-    first = {word: parts[0] for word, parts in words.items()}
-    second = {w: parts[1] for w, parts in words.items() if len(parts) > 1}
-    return TokenFile(first, FORMAT.name, second, record.facts())
+    first, second, third = (
+        {word: parts[i] for word, parts in words.items() if len(parts) > i}
+        for i in range(len(ENCODER_NAMES))
+    )
+    return TokenFile(first, FORMAT.name, second, record.facts(), third)
 
 
 def _only_word(record: Record) -> str:
@@ -65,8 +67,9 @@ def entries_of(words: Mapping[str, Sequence[Tensor]]) -> dict[str, Tensor]:
         words: (n, D) per text encoder, by placeholder.
 
     Returns:
-        With one text encoder the rows by placeholder; with two ``clip_l`` and
-        ``clip_g``, of several words each behind a word and a dot.
+        With one text encoder the rows by placeholder; with several ``clip_l``,
+        ``clip_g`` and ``t5xxl``, of several words each behind a word and a
+        dot.
     """
     entries: dict[str, Tensor] = {}
     for word, parts in words.items():
@@ -74,7 +77,7 @@ def entries_of(words: Mapping[str, Sequence[Tensor]]) -> dict[str, Tensor]:
             entries[word] = parts[0]
             continue
         start = '' if len(words) == 1 else f'{word}.'
-        for name, rows in zip(XL_NAMES, parts, strict=True):
+        for name, rows in zip(ENCODER_NAMES, parts, strict=False):
             entries[f'{start}{name}'] = rows
     return entries
 
@@ -92,17 +95,16 @@ def words_of(
     Returns:
         (n, D) per text encoder, by placeholder.
     """
-    if set(entries) == set(XL_NAMES):
-        return {word: [entries[name] for name in XL_NAMES]}
-    first, second = (f'.{name}' for name in XL_NAMES)
-    words: dict[str, list[Tensor]] = {}
+    found: dict[str, dict[str, Tensor]] = {}
     for name, rows in entries.items():
-        start = name.removesuffix(first)
-        if start != name and start + second in entries:
-            words[start] = [rows, entries[start + second]]
-        elif name.removesuffix(second) + first not in entries:
-            words[name] = [rows]
-    return words
+        start, _, last = name.rpartition('.')
+        if last not in ENCODER_NAMES:  # of one text encoder
+            start, last = name, ENCODER_NAMES[0]
+        found.setdefault(start or word, {})[last] = rows
+    return {
+        start: [parts[name] for name in ENCODER_NAMES if name in parts]
+        for start, parts in found.items()
+    }
 
 
 FORMAT = TokenFormat(NAME, matches, read)

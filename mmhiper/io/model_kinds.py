@@ -14,6 +14,10 @@ _BACKBONE = (
     'Give it as the backbone: `sd.pretrained` of a config, `backbone` or '
     '`pretrained` of a command.'
 )
+_FOLDER = (
+    'Give its folder in the diffusers layout, or its hub id, as the '
+    'backbone: `sd.pretrained` of a config, `backbone` of a command.'
+)
 _PART = (
     'It is a part of a backbone: give its folder in the diffusers layout as '
     '`sd.{}.pretrained` of a config.'
@@ -25,7 +29,7 @@ _FUSE = (
     'command.'
 )
 _UNKNOWN = 'No backbone of this package is of that kind (Stable Diffusion '
-_UNKNOWN += '1.x, 2.x and XL are).'
+_UNKNOWN += '1.x, 2.x, XL and 3 are).'
 _PIPELINE = 'It belongs to a pipeline of diffusers (`{}`), not to an editor.'
 
 # What a name in the file shows, what the file then is, and where it belongs.
@@ -66,8 +70,8 @@ _KINDS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         r'^(model\.diffusion_model\.)?joint_blocks\.',
-        'a Stable Diffusion 3',
-        _UNKNOWN,
+        'a Stable Diffusion 3 in a single file',
+        _FOLDER,
     ),
     (
         r'^(model\.diffusion_model\.)?(double|single)_blocks\.'
@@ -78,13 +82,18 @@ _KINDS: tuple[tuple[str, str, str], ...] = (
     (
         r'^conditioner\.embedders\.',
         'a Stable Diffusion XL in a single file',
-        'Give its folder in the diffusers layout, or its hub id, as the '
-        'backbone: `sd.pretrained` of a config, `backbone` of a command.',
+        _FOLDER,
     ),
     (
         r'^cond_stage_model\.model\.',
         'a Stable Diffusion 2.x in a single file',
         _BACKBONE,
+    ),
+    (
+        r'^cond_stage_model\.transformer\.(token_emb|attn_layers)\.',
+        'a latent diffusion model (text to image) in a single file',
+        'Put it into its diffusers folder, beside the model_index.json, and '
+        'give the file as the backbone: `sd.pretrained` of a config.',
     ),
     (
         r'^cond_stage_model\.',

@@ -10,6 +10,9 @@ from mmhiper.io.token_file import TokenFile
 from mmhiper.io.token_format import TokenFormat, refuse_second
 from mmhiper.utils.errors import UserError
 
+# Of the latent diffusion model that the original was published with.
+_WIDTH_OF_BERT = 1280
+
 
 def matches(content: FileContent) -> bool:
     """Whether a file has rows under ``string_to_param``.
@@ -45,13 +48,16 @@ def write(tokens: TokenFile) -> dict[str, Any]:
     """
     refuse_second(tokens, FORMAT.name)
     return dict(
-        string_to_token={word: token_id(word) for word in tokens.embeddings},
+        string_to_token={
+            word: token_id(word, rows.shape[1] == _WIDTH_OF_BERT)
+            for word, rows in tokens.embeddings.items()
+        },
         string_to_param=dict(tokens.embeddings),
     )
 
 
-def token_id(placeholder: str) -> int:
-    """The id of a character in CLIP's vocabulary.
+def token_id(placeholder: str, bert: bool = False) -> int:
+    """The id of a character in CLIP's vocabulary, or in BERT's.
 
     Args:
         placeholder: A single character, such as ``*``.
@@ -74,6 +80,9 @@ def token_id(placeholder: str) -> int:
             f'got {placeholder!r}. Choose another placeholder, or the format '
             "'a1111'."
         )
+    if bert:
+        # printable characters from 999 on, but for capitals
+        return 999 + ord(placeholder) - ord('!') - 26 * (placeholder > 'Z')
     # The vocabulary begins with the bytes, first the printable ones from '!'
     # on, then has all 256 again as words that end there.
     return 256 + ord(placeholder) - ord('!')

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mmhiper.io.checkpoint import read_checkpoint
 from mmhiper.io.known_formats import is_foreign, read_token_file
-from mmhiper.io.kohya_format import XL_NAMES
+from mmhiper.io.kohya_format import ENCODER_NAMES
 
 
 def read_state(path: str | Path) -> OrderedDict[str, Tensor]:
@@ -20,8 +20,8 @@ def read_state(path: str | Path) -> OrderedDict[str, Tensor]:
 
     Returns:
         As of :func:`read_checkpoint`; of words from elsewhere the rows by
-        placeholder, which say no editor or backbone. With two text encoders
-        names end in ``.clip_l`` and ``.clip_g``.
+        placeholder, which say no editor or backbone. With several
+        text encoders names end in ``.clip_l`` and so on.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -34,9 +34,7 @@ def read_state(path: str | Path) -> OrderedDict[str, Tensor]:
     for word in tokens.placeholders:
         parts = [
             (f'{word}.{name}', rows[word])
-            for name, rows in zip(
-                XL_NAMES, (tokens.embeddings, tokens.second), strict=True
-            )
+            for name, rows in zip(ENCODER_NAMES, tokens.tables, strict=True)
             if word in rows
         ]
         if len(parts) == 1:

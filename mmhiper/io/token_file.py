@@ -5,6 +5,7 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -13,15 +14,17 @@ from mmhiper.utils.errors import UserError
 from mmhiper.utils.names import same_word
 from mmhiper.utils.reading import printable
 
-# (width of the first text encoder, of the second one) -> who has them
-_FAMILIES = {
-    (768, None): 'Stable Diffusion 1.x',
-    (1024, None): 'Stable Diffusion 2.x',
+# widths of the text encoders that a file has rows for -> who has them
+_FAMILIES: dict[tuple[int | None, ...], str] = {
+    (768,): 'Stable Diffusion 1.x',
+    (1024,): 'Stable Diffusion 2.x',
     (768, 1280): 'Stable Diffusion XL',
+    (768, 1280, 4096): 'Stable Diffusion 3 and 3.5',
     (None, 1280): 'the second text encoder of Stable Diffusion XL',
-    (1280, None): 'the second text encoder of Stable Diffusion XL',
-    (2048, None): 'text encoders of Stable Diffusion XL, both in one row',
-    (4096, None): 'T5, a text encoder of Stable Diffusion 3, Flux and others',
+    (1280,): 'latent diffusion (text to image), or the second text '
+    'encoder of Stable Diffusion XL',
+    (2048,): 'text encoders of Stable Diffusion XL, both in one row',
+    (4096,): 'T5, a text encoder of Stable Diffusion 3, Flux and others',
 }
 _MOST_NAMES = 8  # in a message
 # A file may have a name of megabytes, or one nested without end.
@@ -41,6 +44,8 @@ class TokenFile:
         second: The same for a second text encoder (SDXL's ``clip_g``), where
             the file has one.
         metadata: What else the file says.
+        third: As ``second``, for a third text encoder (``t5xxl`` of Stable
+            Diffusion 3).
 
     Raises:
         ValueError: If there is no row at all, or one that cannot be used.
@@ -50,9 +55,10 @@ class TokenFile:
     format: str
     second: Mapping[str, Tensor] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
+    third: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ('embeddings', 'second'):
+        for name in ('embeddings', 'second', 'third'):
             rows = {
                 placeholder: _as_rows(placeholder, tensor)
                 for placeholder, tensor in getattr(self, name).items()
@@ -68,31 +74,39 @@ class TokenFile:
             raise UserError(
                 'Wanted at least one placeholder with its rows, but got none.'
             )
-        for placeholder in self.embeddings.keys() & self.second.keys():
+        for placeholder in self.placeholders:
             counts = [
                 len(rows[placeholder])
-                for rows in (self.embeddings, self.second)
+                for rows in self.tables
+                if placeholder in rows
             ]
-            if counts[0] != counts[1]:
+            if len(set(counts)) > 1:
                 raise UserError(
-                    f'{placeholder!r} must have as many rows for the second '
-                    'text encoder as for the first, but got '
-                    f'{counts[0]} and {counts[1]}.'
+                    f'{placeholder!r} must have as many rows for each text '
+                    'encoder as for the first, but got '
+                    f'{" and ".join(map(str, counts))}.'
                 )
+
+    @property
+    def tables(self) -> tuple[Mapping[str, Tensor], ...]:
+        """The rows by placeholder, for each text encoder."""
+        return self.embeddings, self.second, self.third
 
     @property
     def placeholders(self) -> list[str]:
         """The words, in the order of the file."""
-        return list(dict.fromkeys([*self.embeddings, *self.second]))
+        return list(dict.fromkeys(chain(*self.tables)))
 
     @property
-    def widths(self) -> tuple[int | None, int | None]:
-        """The D of the first and of the second text encoder, where known."""
-        first, second = (
+    def widths(self) -> tuple[int | None, ...]:
+        """The D of each text encoder up to the last that has rows."""
+        widths = [
             next((tensor.shape[1] for tensor in rows.values()), None)
-            for rows in (self.embeddings, self.second)
-        )
-        return first, second
+            for rows in self.tables
+        ]
+        while widths[-1] is None:
+            widths.pop()
+        return tuple(widths)
 
     @property
     def width(self) -> str:
@@ -113,11 +127,11 @@ class TokenFile:
             placeholder: A word of the file.
 
         Returns:
-            (n, D), with two text encoders (n, D_1 + D_2).
+            (n, D), with several text encoders (n, D_1 + D_2 + ...).
         """
-        tables = (self.embeddings, self.second)
         return torch.cat(
-            [rows[placeholder] for rows in tables if placeholder in rows], 1
+            [rows[placeholder] for rows in self.tables if placeholder in rows],
+            1,
         )
 
     def only(self, placeholder: str) -> TokenFile:
@@ -134,11 +148,7 @@ class TokenFile:
                 f'There is no placeholder {placeholder!r} in the file; it '
                 f'has {quoted(self.placeholders)}.'
             )
-        return replace(
-            self,
-            embeddings=_take(self.embeddings, {placeholder: placeholder}),
-            second=_take(self.second, {placeholder: placeholder}),
-        )
+        return self._taken({placeholder: placeholder})
 
     def renamed(self, names: Mapping[str, str]) -> TokenFile:
         """Gives words other placeholders, all at the same time.
@@ -158,11 +168,12 @@ class TokenFile:
                 'Each word needs a placeholder of its own, but got '
                 f'{quoted(names.values())}.'
             )
-        return replace(
-            self,
-            embeddings=_take(self.embeddings, names),
-            second=_take(self.second, names),
-        )
+        return self._taken(names)
+
+    def _taken(self, names: Mapping[str, str]) -> TokenFile:
+        """The words in ``names`` (old -> new), renamed."""
+        first, second, third = (_take(rows, names) for rows in self.tables)
+        return replace(self, embeddings=first, second=second, third=third)
 
     def describe(self) -> str:
         """What the file holds, for people.
@@ -177,7 +188,7 @@ class TokenFile:
         ]
         for placeholder in self.placeholders:
             lines.append(f'word      {placeholder}')
-            for rows in (self.embeddings, self.second):
+            for rows in self.tables:
                 if placeholder in rows:
                     tensor = rows[placeholder]
                     norms = ' '.join(

@@ -61,11 +61,12 @@ def refuse_second(tokens: TokenFile, format: str) -> None:
         format: Name of the format.
 
     Raises:
-        ValueError: If there are rows for a second text encoder.
+        ValueError: If there are rows for a second or third text encoder.
     """
-    if tokens.second:
+    further = {**tokens.second, **tokens.third}
+    if further:
         raise UserError(
             f'The format {format!r} has no place for rows of a second text '
-            f'encoder, which {quoted(tokens.second)} has. Use the format '
+            f'encoder, which {quoted(further)} has. Use the format '
             "'kohya'."
         )

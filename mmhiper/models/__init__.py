@@ -1,5 +1,6 @@
 """The frozen model, the learned embeddings and the editors made of both."""
 
+from mmhiper.models.backbones import Backbone, StableDiffusion
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.data_preprocessor import ImagePreprocessor
 from mmhiper.models.editors import (
@@ -17,9 +18,9 @@ from mmhiper.models.editors import (
 )
 from mmhiper.models.embeddings import TailEmbedding, TokenEmbedding
 from mmhiper.models.sampling import guided, run_scheduler
-from mmhiper.models.stable_diffusion import StableDiffusion
 
 __all__ = [
+    'Backbone',
     'Conditioning',
     'DDIMInversion',
     'DirectInversion',

@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 
+from mmhiper.models.backbones.base import Backbone
+from mmhiper.models.backbones.noise import NoiseProcess
 from mmhiper.models.conditioning import Conditioning
-from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.randomness import generator_of
 
@@ -29,10 +30,10 @@ class LatentCache:
     """Latents of pictures, each encoded when it is first seen in a run.
 
     Args:
-        sd (StableDiffusion): The frozen model.
+        sd: The frozen model.
     """
 
-    def __init__(self, sd: StableDiffusion) -> None:
+    def __init__(self, sd: Backbone) -> None:
         self._sd = sd
         self._kept: dict[tuple[int, str], Tensor] = {}
 
@@ -42,12 +43,12 @@ class LatentCache:
         """A sample of a picture's posterior; of seed and picture alone.
 
         Args:
-            pixels (Tensor): (3, S, S) in [-1, 1].
-            sample (BaseDataElement): With ``image_key``.
-            seed (int): The seed of the run.
+            pixels: (3, S, S) in [-1, 1].
+            sample: With ``image_key``.
+            seed: The seed of the run.
 
         Returns:
-            Tensor: (1, 4, h, w) fp32.
+            (1, 4, h, w) fp32.
 
         Raises:
             ValueError: If the picture has no ``image_key``.
@@ -81,9 +82,9 @@ class Draw:
     """What a step denoises.
 
     Attributes:
-        latents (Tensor): Clean ones, (B, 4, h, w).
-        noise (Tensor): Likewise, on the same device.
-        timesteps (Tensor): (B,) integers, on the CPU.
+        latents: Clean ones, (B, 4, h, w).
+        noise: Likewise, on the same device.
+        timesteps: (B,) on the CPU, see :class:`NoiseProcess`.
     """
 
     latents: Tensor
@@ -95,29 +96,27 @@ def draw_step(
     latents: Sequence[Tensor],
     keys: Sequence[str],
     run: tuple[int, int],
-    num_timesteps: int,
+    process: NoiseProcess,
     noise_offset: float = 0.0,
 ) -> Draw:
     """Draws noise and timesteps of a training step.
 
     Args:
-        latents (Sequence[Tensor]): B times (1, 4, h, w).
-        keys (Sequence[str]): B ``image_key``.
-        run (tuple[int, int]): Seed and iteration.
-        num_timesteps (int): The timesteps are in [0, ``num_timesteps``).
-        noise_offset (float): Share of one more normal number for each picture
-            and channel.
+        latents: B times (1, 4, h, w).
+        keys: B ``image_key``.
+        run: Seed and iteration.
+        process: Of the model; it draws the timesteps.
+        noise_offset: Share of one more normal number for each picture and
+            channel.
 
     Returns:
-        Draw: Of B pictures.
+        Of B pictures.
     """
     noises, timesteps = [], []
     for z, key in zip(latents, keys, strict=True):
         seed, iteration = run
         generator = generator_of(seed, key, iteration)
-        timesteps.append(
-            torch.randint(num_timesteps, (1,), generator=generator)
-        )
+        timesteps.append(process.draw_time(generator))
         noise = torch.randn(z.shape, generator=generator)
         if noise_offset:
             # (1, 4, 1, 1); drawn last: the rest is as without it
@@ -135,47 +134,48 @@ def draw_fixed(
     seed: int,
     number: int,
     count: int,
-    num_timesteps: int,
+    process: NoiseProcess,
 ) -> Draw:
     """One of some draws that are the same at each iteration.
 
     Args:
-        latents (Tensor): (1, 4, h, w).
-        key (str): The ``image_key``.
-        seed (int): Of the run.
-        number (int): Which of them, in [0, ``count``).
-        count (int): How many; their timesteps are spread evenly.
-        num_timesteps (int): Over [0, ``num_timesteps``).
+        latents: (1, 4, h, w).
+        key: The ``image_key``.
+        seed: Of the run.
+        number: Which of them, in [0, ``count``).
+        count: How many; their timesteps are spread evenly.
+        process: Of the model.
 
     Returns:
-        Draw: Of one picture.
+        Of one picture.
     """
     generator = generator_of(seed, key, 'fixed', number)
     noise = torch.randn(latents.shape, generator=generator)
     return Draw(
         latents,
         noise.to(latents.device, non_blocking=True),
-        torch.tensor([(2 * number + 1) * num_timesteps // (2 * count)]),
+        process.spread_time(number, count),
     )
 
 
 def denoise(
-    sd: StableDiffusion, draw: Draw, conditioning: Conditioning
+    sd: Backbone, draw: Draw, conditioning: Conditioning
 ) -> tuple[Tensor, Tensor]:
-    """Noises latents and has the U-Net undo it.
+    """Noises latents and has the model undo it.
 
     Args:
-        sd (StableDiffusion): The frozen model.
-        draw (Draw): Of B pictures.
-        conditioning (Conditioning): B texts; gradients reach them.
+        sd: The frozen model.
+        draw: Of B pictures.
+        conditioning: B texts; gradients reach them.
 
     Returns:
-        tuple[Tensor, Tensor]: Output and target, both (B, 4, h, w) fp32.
+        Output and target, both (B, 4, h, w) fp32.
     """
     sd.lay_out(torch.channels_last)
-    noised = sd.add_noise(draw.latents, draw.noise, draw.timesteps)
-    output = sd.predict_noise(noised, draw.timesteps, conditioning)
-    return output, sd.noise_target(draw.latents, draw.noise, draw.timesteps)
+    drawn = (draw.latents, draw.noise, draw.timesteps)
+    noised = sd.process.add_noise(*drawn)
+    output = sd.predict(noised, draw.timesteps, conditioning)
+    return output, sd.process.target(*drawn)
 
 
 def masked_means(
@@ -184,14 +184,14 @@ def masked_means(
     """The mean squared error of each picture, over its subject.
 
     Args:
-        output (Tensor): (B, 4, h, w) fp32.
-        target (Tensor): Likewise.
-        masks (Sequence[Tensor | None]): B times (S, S) in [0, 1]: a latent
-            counts by the share of its pixels that is subject. None counts
-            all; of an empty mask the mean is 0.
+        output: (B, 4, h, w) fp32.
+        target: Likewise.
+        masks: B times (S, S) in [0, 1]: a latent counts by the share of its
+            pixels that is subject. None counts all; of an empty mask the mean
+            is 0.
 
     Returns:
-        Tensor: (B,).
+        (B,).
     """
     errors = (output - target).square()
     means = errors.flatten(1).mean(1)

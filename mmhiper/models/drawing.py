@@ -9,26 +9,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmhiper.models.backbones import Backbone
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.guidance import Guidance
 from mmhiper.models.sampling import run_scheduler
-from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.randomness import Generators, draw_noise
 
 
 def latent_shape(
-    sd: StableDiffusion, height: int | None = None, width: int | None = None
+    sd: Backbone, height: int | None = None, width: int | None = None
 ) -> tuple[int, int, int]:
     """The shape of one picture's latents, its size checked.
 
     Args:
-        sd (StableDiffusion): The frozen model.
-        height (int, optional): In pixels, by default the model's own.
-        width (int, optional): Likewise.
+        sd: The frozen model.
+        height: In pixels, by default the model's own.
+        width: Likewise.
 
     Returns:
-        tuple[int, int, int]: (4, h, w).
+        (4, h, w).
 
     Raises:
         ValueError: If a side is no multiple of ``vae_factor``.
@@ -44,16 +44,16 @@ def latent_shape(
     return sd.latent_shape(height, width)
 
 
-def same_noise(sd: StableDiffusion, count: int, seed: int) -> Tensor:
+def same_noise(sd: Backbone, count: int, seed: int) -> Tensor:
     """Noise for pictures that differ by their conditioning alone.
 
     Args:
-        sd (StableDiffusion): The frozen model.
-        count (int): Pictures B.
-        seed (int): Of the noise.
+        sd: The frozen model.
+        count: Pictures B.
+        seed: Of the noise.
 
     Returns:
-        Tensor: (B, 4, h, w), B times the same.
+        (B, 4, h, w), B times the same.
     """
     shape = latent_shape(sd)
     noise = draw_noise((1, *shape), torch.Generator().manual_seed(seed))
@@ -62,7 +62,7 @@ def same_noise(sd: StableDiffusion, count: int, seed: int) -> Tensor:
 
 @torch.no_grad()
 def draw_latents(
-    sd: StableDiffusion,
+    sd: Backbone,
     conditioning: Conditioning,
     guidance: Guidance,
     negative: Conditioning | None = None,
@@ -80,30 +80,28 @@ def draw_latents(
     """Draws pictures of a conditioning, up to the autoencoder.
 
     Args:
-        sd (StableDiffusion): The frozen model.
-        conditioning (Conditioning): B texts.
-        guidance (Guidance): How far they are followed.
-        negative (Conditioning, optional): B texts to move away from, by
-            default the empty text.
-        height (int, optional): In pixels, by default the model's own.
-        width (int, optional): Likewise.
-        num_inference_steps (int): Steps of the scheduler.
-        eta (float): Noise added per step, in [0, 1].
-        generator (torch.Generator or list of them, optional): Randomness.
-        latents (Tensor, optional): Noise to start from, (B, 4, h, w).
-        seed (int): Where no generator is given: picture i draws from one of
-            its own, seeded with ``seed + i``.
-        scheduler (str or dict, optional): See
-            :meth:`StableDiffusion.make_sampler`.
-        callback (callable, optional): See :func:`run_scheduler`.
+        sd: The frozen model.
+        conditioning: B texts.
+        guidance: How far they are followed.
+        negative: B texts to move away from, by default the empty text.
+        height: In pixels, by default the model's own.
+        width: Likewise.
+        num_inference_steps: Steps of the scheduler.
+        eta: Noise added per step, in [0, 1].
+        generator: Randomness.
+        latents: Noise to start from, (B, 4, h, w).
+        seed: Where no generator is given: picture i draws from one of its own,
+            seeded with ``seed + i``.
+        scheduler: See :meth:`Diffusion.make_sampler`.
+        callback: See :func:`run_scheduler`.
 
     Returns:
-        Tensor: (B, 4, h, w) fp32.
+        (B, 4, h, w) fp32.
 
     Raises:
         ValueError: If sizes or shapes do not fit.
     """
-    sampler = sd.make_sampler(scheduler)
+    sampler = sd.process.make_sampler(scheduler)
     count = len(conditioning)
     shape = (count, *latent_shape(sd, height, width))
     if generator is None:
@@ -124,8 +122,8 @@ def draw_latents(
     both = Conditioning.cat([negative, conditioning])
     return run_scheduler(
         guidance.apply(
-            partial(sd.predict_noise, conditioning=both),
-            partial(sd.predict_noise, conditioning=conditioning),
+            partial(sd.predict, conditioning=both),
+            partial(sd.predict, conditioning=conditioning),
             sampler,
         ),
         start,
@@ -139,7 +137,7 @@ def draw_latents(
 
 @torch.no_grad()
 def draw(
-    sd: StableDiffusion,
+    sd: Backbone,
     conditioning: Conditioning,
     guidance: Guidance,
     negative: Conditioning | None = None,
@@ -148,14 +146,14 @@ def draw(
     """Draws pictures of a conditioning.
 
     Args:
-        sd (StableDiffusion): The frozen model.
-        conditioning (Conditioning): B texts.
-        guidance (Guidance): How far they are followed.
-        negative (Conditioning, optional): See :func:`draw_latents`.
+        sd: The frozen model.
+        conditioning: B texts.
+        guidance: How far they are followed.
+        negative: See :func:`draw_latents`.
         **options: Likewise.
 
     Returns:
-        Tensor: (B, 3, H, W) in [-1, 1] fp32.
+        (B, 3, H, W) in [-1, 1] fp32.
 
     Raises:
         ValueError: If sizes or shapes do not fit.

@@ -22,9 +22,18 @@ def warn_unknown(texts: Iterable[str], vocabulary: Vocabulary) -> None:
         vocabulary: With the placeholders that are there.
     """
     for text in dict.fromkeys(texts):
+        for name, placeholder in vocabulary.find_elsewhere(text).items():
+            warnings.warn(
+                f'{name!r} in {shortened(text)} is what a file calls a word '
+                f'that is called {placeholder!r} here. Write that.',
+                stacklevel=3,
+            )
         for found in dict.fromkeys(_LOOKS_LEARNED.findall(text)):
             # also marks of the tokenizer's own, such as <|endoftext|>
-            if vocabulary.find(found) or len(vocabulary.pieces(found)) == 1:
+            known_here = vocabulary.find(found)
+            if known_here or len(vocabulary.pieces(found)) == 1:
+                continue
+            if found in vocabulary.called_elsewhere:
                 continue
             remedy = 'Load its file (--embedding FILE, `load_embeddings`)'
             if found.lower().startswith(_OTHER_MODELS):

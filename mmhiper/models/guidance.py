@@ -23,6 +23,9 @@ from mmhiper.utils.text_files import read_text
 # What the pipelines of diffusers take where nobody says a scale.
 OF_STABLE_DIFFUSION = 7.5
 OF_XL = 5.0
+OF_STABLE_DIFFUSION_3 = 7.0
+# What Textual Inversion draws with; the pipeline of diffusers takes none.
+OF_LATENT_DIFFUSION = 10.0
 NONE = 1.0  # the text alone
 # In the folder of a model that has a scale of its own. It stands in no config
 # of diffusers, which would warn of a key it does not know.
@@ -35,17 +38,16 @@ class Guidance:
     """Classifier-free guidance (arXiv 2207.12598), and what tames it.
 
     Attributes:
-        scale (float): How far from the other text; none up to 1.
-        rescale (float): Share, in [0, 1], of the guided prediction that is
-            brought back to the standard deviation of the unguided one: phi
-            of arXiv 2305.08891, sec. 3.4, which takes 0.7.
-        interval (Sequence[float], optional): ``(low, high)``: guidance acts
-            where ``low < sigma <= high`` (arXiv 2404.07724, eq. 5), elsewhere
-            the text alone decides. Sigma is the paper's noise level, that of
-            the noise to that of the clean latents,
-            ``sqrt((1 - alpha_bar) / alpha_bar)``: from 0.03 to 14.6 in Stable
-            Diffusion, whatever the scheduler and the number of steps. The
-            paper takes (0.28, 5.42) for Stable Diffusion XL.
+        scale: How far from the other text; none up to 1.
+        rescale: Share, in [0, 1], of the guided prediction that is brought
+            back to the standard deviation of the unguided one: phi of arXiv
+            2305.08891, sec. 3.4, which takes 0.7.
+        interval: ``(low, high)``: guidance acts where ``low < sigma <= high``
+            (arXiv 2404.07724, eq. 5), elsewhere the text alone decides. Sigma
+            is the paper's noise level, that of the noise to that of the clean
+            latents, ``sqrt((1 - alpha_bar) / alpha_bar)``: from 0.03 to 14.6
+            in Stable Diffusion, whatever the scheduler and the number of
+            steps. The paper takes (0.28, 5.42) for Stable Diffusion XL.
 
     Raises:
         ValueError: If a value is out of its range.
@@ -77,7 +79,7 @@ class Guidance:
         """The options of ``infer`` that mean the same, for records.
 
         Returns:
-            dict[str, Any]: Plain data; without what is off.
+            Plain data; without what is off.
         """
         options: dict[str, Any] = dict(guidance_scale=float(self.scale))
         if self.rescale:
@@ -95,14 +97,14 @@ class Guidance:
         """Guides a prediction.
 
         Args:
-            both (callable): See :func:`guided`.
-            alone (callable): ``(latents (B, 4, h, w), t) -> (B, 4, h, w)``,
-                conditioned on the texts alone; half the work of ``both``.
+            both: See :func:`guided`.
+            alone: ``(latents (B, 4, h, w), t) -> (B, 4, h, w)``, conditioned
+                on the texts alone; half the work of ``both``.
             scheduler: What is sampled with; it says which noise level a
                 timestep is.
 
         Returns:
-            callable: ``(latents (B, 4, h, w), t) -> (B, 4, h, w)``.
+            ``(latents (B, 4, h, w), t) -> (B, 4, h, w)``.
         """
         if not self.acts:
             return alone
@@ -123,14 +125,16 @@ def noise_level(scheduler: Any, timestep: Tensor | float) -> float:
 
     Args:
         scheduler: A scheduler of diffusers.
-        timestep (Tensor or float): One number. Some schedulers visit
-            fractional ones; between two timesteps the logarithm of sigma is
-            linear, as those schedulers have it.
+        timestep: One number. Some schedulers visit fractional ones; between
+            two timesteps the logarithm of sigma is linear, as those schedulers
+            have it.
 
     Returns:
-        float: ``sqrt((1 - alpha_bar) / alpha_bar)``; 4096 where no signal is
-        left.
+        ``sqrt((1 - alpha_bar) / alpha_bar)``; 4096 where no signal is left.
     """
+    if not hasattr(scheduler, 'alphas_cumprod'):  # of a flow
+        share = float(timestep) / scheduler.config.num_train_timesteps
+        return share / max(1 - share, 2.0**-12)
     kept = scheduler.alphas_cumprod
     position = min(max(float(timestep), 0.0), len(kept) - 1.0)
     below = math.floor(position)
@@ -151,25 +155,25 @@ def own_scale(
     unet: torch.nn.Module,
     scheduler: Mapping[str, Any],
     sampler: str,
-    is_xl: bool,
+    usual: float,
 ) -> float:
     """The guidance scale that a backbone is drawn with unless told otherwise.
 
     What its folder says in ``guidance.json``; none for a model that is
-    distilled; else 5 for Stable Diffusion XL, 7.5 for 1.x and 2.x.
+    distilled; else what is usual in its family.
 
     Args:
-        backbone (str): As ``StableDiffusion.backbone``.
-        unet (UNet2DConditionModel): Its U-Net. One with ``time_cond_proj_dim``
-            was distilled to take its guidance as a number.
-        scheduler (Mapping): The config in its folder, whose class tells a
-            model that was distilled for it.
-        sampler (str): The scheduler that a config samples it with, which does
-            so too.
-        is_xl (bool): Whether it is a Stable Diffusion XL.
+        backbone: As ``Backbone.backbone``.
+        unet: Its U-Net. One with ``time_cond_proj_dim`` was distilled to take
+            its guidance as a number.
+        scheduler: The config in its folder, whose class tells a model that was
+            distilled for it.
+        sampler: The scheduler that a config samples it with, which does so
+            too.
+        usual: Of the family.
 
     Returns:
-        float: The scale.
+        The scale.
 
     Raises:
         ValueError: If the folder says something that is none.
@@ -188,17 +192,17 @@ def own_scale(
         name in OF_DISTILLED_MODELS for name in names
     ):
         return NONE
-    return OF_XL if is_xl else OF_STABLE_DIFFUSION
+    return usual
 
 
 def read_scale(path: Path) -> float:
     """Reads what a folder says about its guidance.
 
     Args:
-        path (Path): ``{"guidance_scale": 3.0}`` as JSON.
+        path: ``{"guidance_scale": 3.0}`` as JSON.
 
     Returns:
-        float: From 1 to 100.
+        From 1 to 100.
 
     Raises:
         ValueError: If it says anything else.

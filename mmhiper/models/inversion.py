@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from mmhiper.models.attention import Layer, MapStore, attention_control
+from mmhiper.models.backbones import StableDiffusion
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.loading import quiet
 from mmhiper.models.sampling import run_scheduler
-from mmhiper.models.stable_diffusion import StableDiffusion
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,10 @@ class Inversion:
     """What DDIM inversion leaves of a picture.
 
     Attributes:
-        image_key (str): Names the picture.
-        latents (list[Tensor]): z*_0 (the picture) .. z*_T (noise), each
-            (1, 4, h, w).
-        maps (list[dict[str, Tensor]]): Per step, (1, heads, P, M) by layer;
-            entry k was seen on the way from z*_k to z*_{k+1}.
+        image_key: Names the picture.
+        latents: z*_0 (the picture) .. z*_T (noise), each (1, 4, h, w).
+        maps: Per step, (1, heads, P, M) by layer; entry k was seen on the way
+            from z*_k to z*_{k+1}.
     """
 
     image_key: str
@@ -45,16 +44,16 @@ def invert(
     """Inverts a picture at guidance 1 (arXiv 2211.09794, sec. 3.2).
 
     Args:
-        sd (StableDiffusion): The frozen model.
-        pixels (Tensor): (1, 3, S, S) in [-1, 1].
-        image_key (str): Names it.
-        text (Conditioning): What it shows, one text.
-        num_steps (int): DDIM steps T.
-        layers (Sequence[Layer]): All attention of the U-Net at this size.
-        kept (Sequence[Layer]): Cross-attention whose maps are kept.
+        sd: The frozen model, with controllable attention.
+        pixels: (1, 3, S, S) in [-1, 1].
+        image_key: Names it.
+        text: What it shows, one text.
+        num_steps: DDIM steps T.
+        layers: All attention of the U-Net at this size.
+        kept: Cross-attention whose maps are kept.
 
     Returns:
-        Inversion: Of the mean of the picture's posterior.
+        Of the mean of the picture's posterior.
 
     Note:
         What the U-Net says is taken at the timestep that it was asked at.
@@ -68,7 +67,7 @@ def invert(
     maps: list[dict[str, Tensor]] = []
 
     def denoise(z: Tensor, t: Tensor) -> Tensor:
-        return sd.epsilon_of(sd.predict_noise(z, t, text), z, t)
+        return sd.process.epsilon_of(sd.predict(z, t, text), z, t)
 
     def keep(done: int, t: Tensor, z: Tensor) -> None:
         latents.append(z)
@@ -78,6 +77,6 @@ def invert(
         inverse = DDIMInverseScheduler.from_config(
             sd.scheduler.config, prediction_type='epsilon'
         )
-    with attention_control(sd.unet, store, layers=layers):
+    with attention_control(sd.attention, store, layers=layers):
         run_scheduler(denoise, latents[0], inverse, num_steps, keep)
     return Inversion(image_key, latents, maps)

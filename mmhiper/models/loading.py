@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
 import re
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,19 +30,11 @@ DTYPES = {
     'bf16': torch.bfloat16,
     'fp16': torch.float16,
 }
-# What editing needs; the safety checker and the image encoder stay on disk.
-PARTS = ('unet', 'vae', 'text_encoder', 'tokenizer', 'scheduler')
-SECOND_TEXT = ('text_encoder_2', 'tokenizer_2')  # of Stable Diffusion XL
 SINGLE_FILE_SUFFIXES = ('.safetensors', '.ckpt')
+_INDEX = 'model_index.json'
 _MOST_TIMESTEPS = 100_000  # a scheduler has tables of as many numbers
+SCHEDULER = 'scheduler'  # its folder, in all families
 _PICKLED = ('.bin', '.ckpt', '.pt', '.pth')
-# What the folder of a single file may name; the library is imported.
-_CLASSES = {
-    'unet': ('diffusers', 'UNet2DConditionModel'),
-    'vae': ('diffusers', 'AutoencoderKL'),
-    'text_encoder': ('transformers', 'CLIPTextModel'),
-    'tokenizer': ('transformers', 'CLIPTokenizer'),
-}
 _DEVICES = ('dev', 'proc', 'sys')  # of Linux
 
 
@@ -60,6 +53,62 @@ class PartSource:
     subfolder: str | None = None
     variant: str | None = None
     revision: str | None = None
+
+
+@dataclass(frozen=True)
+class PartKind:
+    """What a part of a family is, and where its models have it.
+
+    Attributes:
+        folder: In the diffusers layout, also its name in the index.
+        kind: The dotted name of its class.
+        optional: Whether a model may lack it.
+    """
+
+    folder: str
+    kind: str
+    optional: bool = False
+
+    @property
+    def loader(self) -> Any:
+        """The class, imported."""
+        module, _, name = self.kind.rpartition('.')
+        return getattr(importlib.import_module(module), name)
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A model that is to be loaded, before any weight is read.
+
+    Attributes:
+        name: As the config says it.
+        path: Hub id, folder or single file.
+        single_file: Whether it is the last.
+        index: Its ``model_index.json``; of a single file that of its folder,
+            empty where there is none.
+    """
+
+    name: str
+    path: str
+    single_file: bool
+    index: Mapping[str, Any]
+
+    @property
+    def folder(self) -> str:
+        """Where its parts are, those that are not in a single file."""
+        if self.single_file:
+            return str(Path(self.path).resolve().parent)
+        return self.path
+
+    @property
+    def folders(self) -> set[str]:
+        """The parts that the index says are there."""
+        return {
+            name
+            for name, entry in self.index.items()
+            # [library, class], nulls for what a model goes without
+            if isinstance(entry, list | tuple) and any(entry[:1])
+        }
 
 
 def check_model_name(name: str) -> None:
@@ -102,9 +151,7 @@ def choose_backbone(pretrained: str, without_cuda: str | None) -> str:
 
     Args:
         pretrained: What the config names.
-        without_cuda: The substitute for machines with no
-            accelerator, neither CUDA nor another that PyTorch knows, that
-            could hold the weights.
+        without_cuda: The substitute for machines with no CUDA device.
 
     Returns:
         One of the two.
@@ -129,7 +176,7 @@ def backbone_folder(backbone: str) -> Path | None:
     """The folder of a backbone that lies on this machine.
 
     Args:
-        backbone: As ``StableDiffusion.backbone``.
+        backbone: As ``Backbone.backbone``.
 
     Returns:
         None for single files and hub ids.
@@ -138,25 +185,18 @@ def backbone_folder(backbone: str) -> Path | None:
     return path if path.is_dir() else None
 
 
-def load_parts(
-    backbone: str, dtype: torch.dtype, overrides: dict[str, dict | None]
-) -> dict[str, Any]:
-    """Loads the parts that editing needs, and nothing else.
+def find_source(backbone: str) -> ModelSource:
+    """Finds a model, and reads what it says it is.
 
     Args:
         backbone: As ``pretrained`` of :class:`StableDiffusion`.
-        dtype: Precision of the weights.
-        overrides: Per part None or a dict, see
-            :class:`StableDiffusion`.
 
     Returns:
-        'unet' and 'vae'; 'text_encoders' and 'tokenizers', lists of one
-        or two; 'scheduler', a config of any class; 'forces_zeros', whether
-        the empty text is zeros.
+        Of which nothing else is read yet.
 
     Raises:
         FileNotFoundError: If a local path does not exist.
-        ValueError: If something cannot be loaded.
+        ValueError: If its index cannot be read.
     """
     path = Path(BUNDLED.get(backbone, backbone)).expanduser()
     single_file = path.suffix in SINGLE_FILE_SUFFIXES
@@ -170,83 +210,67 @@ def load_parts(
     if looks_local and not path.exists():
         raise MissingFileError(
             f'`pretrained` names a local file or folder, {str(path)!r}, '
-            f'which does not exist. {_REMEDIES}'
+            f'which does not exist. {REMEDIES}'
         )
-    if path.is_dir() and not (path / 'model_index.json').is_file():
+    if path.is_dir() and not (path / _INDEX).is_file():
         raise MissingFileError(
             f'The folder {str(path)!r} is not in the diffusers layout: it '
-            f'has no model_index.json. {_REMEDIES}'
+            f'has no {_INDEX}. {REMEDIES}'
         )
     source = str(path) if path.exists() else backbone
-    with quiet():
-        names: tuple[str, ...] = PARTS
-        forces_zeros = False
-        if single_file:
-            parts = _load_single_file(source, dtype)
-        else:
-            parts = {}
-            names, forces_zeros = read_index(source)
-        for name in names:
-            override = overrides.get(name)
-            if name not in parts or (override and 'pretrained' in override):
-                parts[name] = load_part(name, source, dtype, override)
-    for name in ('text_encoder', 'tokenizer'):
-        both = (parts.pop(name), parts.pop(f'{name}_2', None))
-        parts[f'{name}s'] = [part for part in both if part is not None]
-    if len(parts['tokenizers']) > 1:
-        _keep_in_range(parts['vae'])
-    return dict(parts, forces_zeros=forces_zeros)
+    found = ModelSource(backbone, source, single_file, {})
+    if single_file and not Path(found.folder, _INDEX).is_file():
+        return found
+    return replace(found, index=_read_index(found.folder))
 
 
-def read_index(source: str) -> tuple[tuple[str, ...], bool]:
-    """Tells from a model's index which family it is of.
-
-    Args:
-        source: Folder or hub id.
-
-    Returns:
-        The names of the parts to load, and
-        whether the empty text is zeros.
-
-    Raises:
-        ValueError: If it cannot be read, or is no Stable Diffusion.
-    """
+def _read_index(source: str) -> dict[str, Any]:
+    """The index of a folder or hub id."""
     import diffusers
 
-    with loading(source, 'model_index.json'):
-        index = dict(diffusers.DiffusionPipeline.load_config(source))
-
-    def has(name: str) -> bool:  # parts are [library, class] or nulls
-        entry = index.get(name)
-        return isinstance(entry, list | tuple) and any(entry[:1])
-
-    missing = [name for name in PARTS if not has(name)]
-    second = [name for name in SECOND_TEXT if has(name)]
-    if missing or len(second) == 1 or has('text_encoder_3'):
-        raise UserError(
-            'Wanted a Stable Diffusion 1.x, 2.x or XL (with '
-            f'{", ".join(PARTS)}), but {source!r} is a '
-            f'{printable(index.get("_class_name"))[:80]} with '
-            f'{printable(", ".join(filter(has, index)))[:200] or "no parts"}. '
-            f'{_REMEDIES}'
-        )
-    zeros = bool(second) and index.get('force_zeros_for_empty_prompt', True)
-    return (*PARTS, *second), zeros
+    with quiet(), loading(source, _INDEX):
+        return dict(diffusers.DiffusionPipeline.load_config(source))
 
 
-def _keep_in_range(vae: Any) -> None:
-    """Keeps an autoencoder that overflows in half precision out of it.
-
-    That of Stable Diffusion XL does, and says so in its config.
+def load_parts(
+    source: ModelSource,
+    kinds: Mapping[str, PartKind],
+    dtype: torch.dtype,
+    overrides: Mapping[str, dict | None],
+    read: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Loads the parts of a family, and nothing else.
 
     Args:
-        vae: An ``AutoencoderKL``, changed in place.
+        source: The model.
+        kinds: The parts, by the names they get.
+        dtype: Precision of the weights.
+        overrides: By the same names None or a dict, see :class:`Backbone`.
+        read: What a single file had.
+
+    Returns:
+        The parts by name, without optional ones that the model lacks;
+        'scheduler', a config of any class.
+
+    Raises:
+        ValueError: If something cannot be loaded.
     """
-    if vae.dtype == torch.float16 and vae.config.force_upcast:
-        vae.float()
+    there = {
+        name: kind
+        for name, kind in kinds.items()
+        if not kind.optional or kind.folder in source.folders
+    }
+    there[SCHEDULER] = PartKind(SCHEDULER, '')
+    parts = dict(read)
+    with quiet():
+        for name, kind in there.items():
+            override = overrides.get(name)
+            if name not in parts or (override and 'pretrained' in override):
+                parts[name] = load_part(kind, source.folder, dtype, override)
+    return parts
 
 
-_REMEDIES = (
+REMEDIES = (
     'Give a local folder in the diffusers layout (with model_index.json), a '
     "single .safetensors or .ckpt file, a hub id, or 'mini-sd', the small "
     'model that comes with this package.'
@@ -255,7 +279,7 @@ _REMEDIES = (
 
 @contextlib.contextmanager
 def loading(
-    source: str, what: str, remedies: str = _REMEDIES
+    source: str, what: str, remedies: str = REMEDIES
 ) -> Iterator[None]:
     """Tells in one line why a library cannot load something.
 
@@ -303,14 +327,14 @@ def check_weights(source: str, subfolder: str = '') -> None:
         return
     for path in sorted(folder.iterdir()):
         if path.suffix in (*_PICKLED, '.safetensors'):
-            _check_weights(path)
+            check_weight_file(path)
 
 
-def _check_weights(path: Path) -> None:
+def check_weight_file(path: Path) -> None:
     """Refuses a file of weights that is more than tensors, or none.
 
     Args:
-        path: The file.
+        path: A ``.safetensors`` file, or one of PyTorch.
 
     Raises:
         ValueError: If it is.
@@ -325,19 +349,19 @@ def _check_weights(path: Path) -> None:
             if kind is not None:
                 raise FileError(kind)
     except UserError as error:
-        raise FileError(f'Cannot load weights: {error} {_REMEDIES}') from error
+        raise FileError(f'Cannot load weights: {error} {REMEDIES}') from error
 
 
 def load_part(
-    name: str, source: str, dtype: torch.dtype, override: dict | None
+    kind: PartKind, source: str, dtype: torch.dtype, override: dict | None
 ) -> Any:
     """Loads one part from a folder or the hub.
 
     Args:
-        name: The part, also its default subfolder.
+        kind: The part, with its default subfolder.
         source: Folder or hub id of the whole model.
         dtype: Precision of the weights.
-        override: See :class:`StableDiffusion`.
+        override: See :class:`Backbone`.
 
     Returns:
         The part; for 'scheduler' its config.
@@ -345,31 +369,20 @@ def load_part(
     Raises:
         ValueError: If it cannot be loaded.
     """
-    import diffusers
     import transformers
 
     options = dict(override or {})
     source = str(options.pop('pretrained', source))
-    subfolder = options.pop('subfolder', name)
-    if name == 'scheduler':  # the rest of the options is its config
+    subfolder = options.pop('subfolder', kind.folder)
+    if kind.folder == SCHEDULER:  # the rest of the options is its config
         return _load_scheduler(source, subfolder)
-    if name.startswith('tokenizer'):
+    loader = kind.loader
+    if issubclass(loader, transformers.PreTrainedTokenizerBase):
         with loading(source, subfolder):
-            return transformers.CLIPTokenizer.from_pretrained(
-                source, subfolder=subfolder
-            )
-    if name == 'text_encoder':
-        load = transformers.CLIPTextModel.from_pretrained
-        options['dtype'] = dtype
-    elif name == 'text_encoder_2':
-        load = transformers.CLIPTextModelWithProjection.from_pretrained
-        options['dtype'] = dtype
-    elif name == 'vae':
-        load = diffusers.AutoencoderKL.from_pretrained
-        options['torch_dtype'] = dtype
-    else:
-        load = diffusers.UNet2DConditionModel.from_pretrained
-        options['torch_dtype'] = dtype
+            return loader.from_pretrained(source, subfolder=subfolder)
+    of_transformers = issubclass(loader, transformers.PreTrainedModel)
+    options['dtype' if of_transformers else 'torch_dtype'] = dtype
+    load = loader.from_pretrained
     check_weights(source, subfolder)
     with loading(source, subfolder):
         try:
@@ -387,18 +400,7 @@ def load_part(
 
 
 def _load_scheduler(source: str, subfolder: str) -> dict[str, Any]:
-    """The config of a scheduler, of which one can be built.
-
-    Args:
-        source: Folder or hub id.
-        subfolder: In it.
-
-    Returns:
-        The config.
-
-    Raises:
-        ValueError: If it cannot be read or is of no scheduler.
-    """
+    """The config of a scheduler, of which one can be built."""
     import diffusers
 
     with loading(source, subfolder):
@@ -417,95 +419,9 @@ def _load_scheduler(source: str, subfolder: str) -> dict[str, Any]:
     return config
 
 
-def _load_single_file(source: str, dtype: torch.dtype) -> dict[str, Any]:
-    """Loads all parts from one checkpoint file, tensors only.
-
-    The configs of the parts come from the folder of the file when that is a
-    diffusers folder too, as in published repositories; otherwise diffusers
-    recognises the model and fetches its small config files from the hub.
-
-    Args:
-        source: Path of a ``.safetensors`` or ``.ckpt`` file.
-        dtype: Precision of the weights.
-
-    Returns:
-        As :func:`load_parts`.
-
-    Raises:
-        ValueError: If it cannot be loaded.
-    """
-    import diffusers
-
-    path = check_file(source, 'the single file of a model')
-    _check_weights(path)
-    folder = path.resolve().parent
-    options = {}
-    if (folder / 'model_index.json').is_file():
-        options['config'] = str(folder)
-        _check_classes(str(folder))
-    with loading(source, 'the parts'):
-        pipeline = diffusers.StableDiffusionPipeline.from_single_file(
-            source,
-            torch_dtype=dtype,
-            safety_checker=None,
-            feature_extractor=None,
-            image_encoder=None,
-            **options,
-        )
-    if pipeline.unet.config.addition_embed_type is not None:
-        raise UserError(
-            f'A Stable Diffusion XL cannot be read from the single file '
-            f'{source!r}. Give its folder in the diffusers layout or its hub '
-            'id.'
-        )
-    return dict(
-        unet=pipeline.unet,
-        vae=pipeline.vae,
-        text_encoder=pipeline.text_encoder,
-        tokenizer=pipeline.tokenizer,
-        scheduler=dict(pipeline.scheduler.config),
-    )
-
-
-def _check_classes(folder: str) -> None:
-    """Refuses an index that names other classes than Stable Diffusion's.
-
-    diffusers imports what the index beside a single file names, whatever
-    library that is.
-
-    Args:
-        folder: With a model_index.json.
-
-    Raises:
-        ValueError: If there are others.
-    """
-    import diffusers
-
-    with loading(folder, 'model_index.json'):
-        index = dict(diffusers.DiffusionPipeline.load_config(folder))
-    for name, entry in index.items():
-        if name == 'scheduler':
-            known = (
-                isinstance(entry, list)
-                and len(entry) == 2
-                and entry[0] == 'diffusers'
-                and str(entry[1]).endswith('Scheduler')
-            )
-        elif name in _CLASSES:
-            library, kind = _CLASSES[name]
-            known = entry in ([library, kind], [library, f'{kind}Fast'])
-        else:  # is not loaded from there
-            continue
-        if not known:
-            raise FileError(
-                f'The model_index.json in {folder!r} names '
-                f'{printable(entry)[:80]} as its {name}, which is no part of '
-                'a Stable Diffusion and is not imported. Move the single '
-                'file to a folder of its own, or mend the index.'
-            )
-
-
-def check_vocabulary(backbone: str, tokenizer: Any, text_encoder: Any) -> None:
+def check_vocabulary(
+    backbone: str, tokenizer: Any, text_encoder: Any, multiple: int = 1
+) -> None:
     """Refuses a tokenizer that does not belong to the text encoder.
 
     An empty or wrong tokenizer folder gives a tokenizer of two tokens without
@@ -513,18 +429,19 @@ def check_vocabulary(backbone: str, tokenizer: Any, text_encoder: Any) -> None:
 
     Args:
         backbone: For the message.
-        tokenizer: A CLIP tokenizer.
-        text_encoder: A CLIP text model.
+        tokenizer: A tokenizer.
+        text_encoder: A text model.
+        multiple: What the size of its table is rounded up to.
 
     Raises:
         ValueError: If the sizes of their vocabularies differ.
     """
     wanted = text_encoder.config.vocab_size
-    if len(tokenizer) != wanted:
+    if -(-len(tokenizer) // multiple) * multiple != wanted:
         raise UserError(
             f'The tokenizer of {backbone!r} has {len(tokenizer)} tokens, but '
             f'its text encoder knows {wanted}. The tokenizer folder is '
-            f'missing, empty or of another model. {_REMEDIES}'
+            f'missing, empty or of another model. {REMEDIES}'
         )
 
 

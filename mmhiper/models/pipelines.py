@@ -10,9 +10,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from mmhiper.models.backbones import Backbone
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.loading import quiet
-from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.utils.errors import UserError
 
 
@@ -41,8 +41,8 @@ class Conditions(Protocol):
 def to_diffusers(editor: Exports) -> Any:
     """Takes an editor out of this package, into diffusers.
 
-    The pipeline is an unmodified ``StableDiffusionPipeline`` or
-    ``StableDiffusionXLPipeline`` without a safety checker, on the device of
+    The pipeline is an unmodified one of the backbone's family, such as
+    ``StableDiffusionPipeline``, without a safety checker, on the device of
     the editor. With the same scheduler, steps, guidance and noise it draws
     what ``editor.infer`` draws; where no guidance is said, it takes that of
     its family and not ``editor.default_guidance``. It shares the U-Net and
@@ -119,7 +119,8 @@ class EmbedsPipeline:
                 'number, or draw with `editor.infer`.'
             )
         arguments = _named(text, '') | _named(negative, 'negative_')
-        dtype = self.pipeline.unet.dtype
+        parts = self.pipeline.components
+        dtype = (parts.get('unet') or parts['transformer']).dtype
         return {name: each.to(dtype) for name, each in arguments.items()}
 
 
@@ -132,53 +133,33 @@ def _named(text: Conditioning, start: str) -> dict[str, Tensor]:
 
 
 def make_pipeline(
-    sd: StableDiffusion, words: Mapping[str, Tensor] | None = None
+    sd: Backbone, words: Mapping[str, Tensor] | None = None
 ) -> Any:
     """Makes a plain pipeline of a frozen model.
 
     Args:
-        sd (StableDiffusion): The model, whose parts it shares.
+        sd (Backbone): The model, whose parts it shares.
         words (Mapping[str, Tensor], optional): Rows (n, D) by placeholder,
             those of two text encoders side by side. With words the pipeline
             has tokenizers and text encoders of its own.
 
     Returns:
-        A ``StableDiffusionPipeline`` or a ``StableDiffusionXLPipeline``, on
-        the device of the model.
+        That of its family, on the device of the model.
     """
-    import diffusers
-
     tokenizers, models = sd.tokenizers, list(sd.text_encoders.models)
     if words:
         tokenizers = deepcopy(tokenizers)
         models = [deepcopy(model).cpu() for model in models]
     sd.lay_out(torch.contiguous_format)  # that of pipelines, bit for bit
-    vae = sd.vae
-    if vae.dtype != sd.dtype:
-        # it decodes in full precision here; that pipeline sees to it itself
-        vae = deepcopy(vae).to(sd.dtype)
-    parts = dict(vae=vae, unet=sd.unet, scheduler=sd.scheduler)
-    for suffix, tokenizer, model in zip(
-        ['', '_2'][: len(models)], tokenizers, models, strict=True
-    ):
-        parts[f'tokenizer{suffix}'] = tokenizer
-        parts[f'text_encoder{suffix}'] = model
     with quiet():
-        if sd.is_xl:
-            pipeline = diffusers.StableDiffusionXLPipeline(
-                **parts,
-                force_zeros_for_empty_prompt=sd.forces_zeros,
-                add_watermarker=False,
-            )
-        else:
-            pipeline = diffusers.StableDiffusionPipeline(
-                **parts,
-                safety_checker=None,
-                feature_extractor=None,
-                requires_safety_checker=False,
-            )
+        pipeline = sd.pipeline(tokenizers, models)
+    if words and not hasattr(pipeline, 'load_textual_inversion'):
+        raise UserError(
+            f'{type(pipeline).__name__} of diffusers takes no new words. Draw '
+            'with `editor.infer`.'
+        )
     # set afterwards: constructors change schedulers that they think outdated
-    pipeline.scheduler = sd.make_sampler()
+    pipeline.scheduler = sd.process.make_sampler()
     if words:
         widths = [table.shape[1] for table in sd.token_tables]
         for number, (tokenizer, model) in enumerate(

@@ -110,10 +110,12 @@ def run_scheduler(
     # Not on the device: what a scheduler computes of a timestep are scalars,
     # and it asks for their values in each step.
     scheduler.set_timesteps(num_steps, device='cpu')
-    latents = latents * scheduler.init_noise_sigma
+    # schedulers of flows have no scales: their noise and input are unit ones
+    latents = latents * getattr(scheduler, 'init_noise_sigma', 1.0)
+    scale = getattr(scheduler, 'scale_model_input', lambda z, t: z)
     last = len(scheduler.timesteps)
     for calls, timestep in enumerate(scheduler.timesteps, start=1):
-        scaled = scheduler.scale_model_input(latents, timestep)
+        scaled = scale(latents, timestep)
         latents = scheduler.step(
             denoise(scaled, timestep),
             timestep,

@@ -11,6 +11,9 @@ from mmhiper.utils.arguments import arguments_of, check_arguments
 from mmhiper.utils.errors import UserError
 
 DDIM = 'DDIMScheduler'
+FLOW = 'FlowMatchEulerDiscreteScheduler'
+# Those that sample from a model of flow matching.
+OF_FLOWS = (FLOW, 'FlowMatchHeunDiscreteScheduler')
 MOST_TIMESTEPS = 10_000  # that a file may ask for; models have 1000
 # Besides those that diffusers calls compatible: they sample from models that
 # were distilled, such as Stable Diffusion with the weights of LCM merged in.
@@ -31,8 +34,8 @@ def scheduler_names() -> list[str]:
     """The schedulers of diffusers that sample from a Stable Diffusion.
 
     Returns:
-        list[str]: Names of classes, sorted. Those that need a library which
-        is not installed are missing.
+        Names of classes, sorted. Those that need a library which is not
+        installed are missing.
     """
     return sorted(filter(_fits, _candidates()))
 
@@ -56,15 +59,19 @@ def _options_of(name: str) -> set[str]:
     return set(inspect.signature(getattr(diffusers, name).__init__).parameters)
 
 
-def split_type(scheduler: str | Mapping) -> tuple[str, dict[str, Any]]:
+def split_type(
+    scheduler: str | Mapping, usual: str = DDIM
+) -> tuple[str, dict[str, Any]]:
     """Checks what a user calls a scheduler.
 
     Args:
-        scheduler (str or Mapping): The name of a class, or a mapping with it
-            as 'type' and values of its config.
+        scheduler: The name of a class, or a mapping with it as 'type' and
+            values of its config.
+        usual: The one where none is named: :data:`DDIM` or, of a model of flow
+            matching, :data:`FLOW`. It says which others there are.
 
     Returns:
-        tuple[str, dict]: Name, by default DDIM, and values.
+        Name and values.
 
     Raises:
         ValueError: If there is no such scheduler, or it has no such value.
@@ -72,13 +79,14 @@ def split_type(scheduler: str | Mapping) -> tuple[str, dict[str, Any]]:
     if isinstance(scheduler, str):
         scheduler = dict(type=scheduler)
     values = dict(scheduler)
-    name = values.pop('type', DDIM)
-    if not _fits(name):
+    name = values.pop('type', usual)
+    flows = usual == FLOW
+    if name not in OF_FLOWS if flows else not _fits(name):
+        known = OF_FLOWS if flows else scheduler_names()
         raise UserError(
-            f'`scheduler` must be one of {", ".join(scheduler_names())}, but '
-            f'got {name!r}.'
+            f'`scheduler` must be one of {", ".join(known)}, but got {name!r}.'
         )
-    options = _options_of(name) | _options_of(DDIM)
+    options = _options_of(name) | _options_of(usual)
     for value in values:
         if value not in options:
             raise UserError(
@@ -92,8 +100,8 @@ def check_recorded(name: str, values: Mapping[str, Any]) -> None:
     """Checks a scheduler that a file names, before anything is made of it.
 
     Args:
-        name (str): The name of a class.
-        values (Mapping[str, Any]): Values of its config.
+        name: The name of a class.
+        values: Values of its config.
 
     Raises:
         ValueError: If there is no such scheduler, or a value is unknown, of a
@@ -101,8 +109,9 @@ def check_recorded(name: str, values: Mapping[str, Any]) -> None:
     """
     import diffusers
 
-    split_type(dict(values, type=name))
-    known = arguments_of(getattr(diffusers, DDIM))
+    usual = FLOW if name in OF_FLOWS else DDIM
+    split_type(dict(values, type=name), usual)
+    known = arguments_of(getattr(diffusers, usual))
     known |= arguments_of(getattr(diffusers, name))
     values = {k: v for k, v in values.items() if v is not None}
     check_arguments(values, known)
@@ -118,8 +127,8 @@ def make_scheduler(config: Mapping, scheduler: str | Mapping) -> Any:
     """Makes a scheduler that a model can be sampled with.
 
     Args:
-        config (Mapping): The scheduler config of the model, of any class.
-        scheduler (str or Mapping): See :func:`split_type`.
+        config: The scheduler config of the model, of any class.
+        scheduler: See :func:`split_type`.
 
     Returns:
         A new scheduler; two runs never share their state.
@@ -134,3 +143,23 @@ def make_scheduler(config: Mapping, scheduler: str | Mapping) -> Any:
     merged = {**DEFAULTS, **config, 'clip_sample': False, **values}
     with quiet():  # it does not know all values of the others
         return getattr(diffusers, name).from_config(merged)
+
+
+def make_flow_scheduler(config: Mapping, scheduler: str | Mapping) -> Any:
+    """Makes a scheduler that a model of flow matching can be sampled with.
+
+    Args:
+        config: The scheduler config of the model.
+        scheduler: See :func:`split_type`.
+
+    Returns:
+        A new scheduler.
+
+    Raises:
+        ValueError: See :func:`split_type`.
+    """
+    import diffusers
+
+    name, values = split_type(scheduler, FLOW)
+    with quiet():  # it does not know all values of the others
+        return getattr(diffusers, name).from_config({**config, **values})

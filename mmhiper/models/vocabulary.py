@@ -11,19 +11,23 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from typing_extensions import override
 
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.names import check_unicode, same_word
 
 WORD_END = '</w>'  # of CLIP's byte-level BPE
+WORD_INSIDE = '##'  # of BERT's WordPiece: what begins no word
+WORD_START = '\u2581'  # of T5's SentencePiece
 SHORTEST = 3  # letters of a word that is suggested
+UNTRAINED = 0.25  # share of the words that may be none
 # What goes on with a word: letters and digits, but not those of scripts that
 # put no spaces between words.
 _JOINED = '[^\\W\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uac00-\ud7af]'
 
 
 class Vocabulary:
-    """A CLIP tokenizer and placeholders, each of which is several new tokens.
+    """A tokenizer and placeholders, each of which is several new tokens.
 
     New tokens have the ids that follow those of the tokenizer, in the order
     in which they were added: id ``size + r`` is row r of all new rows. The
@@ -32,21 +36,48 @@ class Vocabulary:
     digit is not found within other words: 'desks' has no 'sks' in it.
 
     Args:
-        tokenizer: A CLIP tokenizer.
+        tokenizer: A tokenizer of transformers.
+        num_positions: M, where its text encoder has other than the tokenizer
+            says.
+        size: V, where the table of the text encoder has more rows than the
+            tokenizer has tokens.
+
+    Attributes:
+        size: Known tokens V.
+        num_positions: Positions of a text M.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        num_positions: int | None = None,
+        size: int | None = None,
+    ) -> None:
         self._tokenizer = tokenizer
-        self.size = len(tokenizer)
+        self.size = size or len(tokenizer)
+        self.num_positions: int = num_positions or tokenizer.model_max_length
+        # start and end marks; of some tokenizers the end alone
+        marks = tokenizer('').input_ids
+        marks = marks or [tokenizer.bos_token_id, tokenizer.eos_token_id]
+        if None in marks:
+            raise UserError(
+                'A tokenizer must put a mark at the end of a text, but '
+                f'{tokenizer.name_or_path!r} puts none: its files are damaged '
+                'or of another kind.'
+            )
+        self._start, self._end = marks[:-1], marks[-1]
         self._rows: dict[str, range] = {}
         self._lengths: dict[str, int] = {}  # in tokens, those of one group
         self._pattern: re.Pattern[str] | None = None  # of all placeholders
+        # Placeholders by what they are called in their files.
+        self.called_elsewhere: dict[str, str] = {}
 
     def copy(self) -> Vocabulary:
         """One with the same placeholders, to add more to."""
         other = copy(self)
         other._rows = dict(self._rows)
         other._lengths = dict(self._lengths)
+        other.called_elsewhere = dict(self.called_elsewhere)
         return other
 
     @property
@@ -157,16 +188,32 @@ class Vocabulary:
         token: int = self._tokenizer.convert_tokens_to_ids(pieces[0])
         return token
 
+    def _whole_words(self) -> dict[str, int]:
+        """The ids of the tokens that are whole words, by their letters."""
+        tokens = self._tokenizer.get_vocab()
+        whole = {
+            token.removesuffix(WORD_END).removeprefix(WORD_START): number
+            for token, number in tokens.items()
+            if token.endswith(WORD_END) or token.startswith(WORD_START)
+        }
+        # BERT marks what is inside of a word alone
+        return whole or {
+            token: number
+            for token, number in tokens.items()
+            if not token.startswith(WORD_INSIDE)
+        }
+
     def _suggest(self, pieces: Sequence[str], table: Tensor) -> str:
         """Words of one token that are near to the mean of some tokens."""
-        ids = {
-            token.removesuffix(WORD_END): number
-            for token, number in self._tokenizer.get_vocab().items()
-            if token.endswith(WORD_END)
-        }
+        ids = self._whole_words()
         known = [w for w in ids if w.isascii() and w.isalpha()]
         # the tokenizers of tests have letters alone
         words = [w for w in known if len(w) >= SHORTEST] or known
+        # ends of words that never stood alone have hardly been trained: their
+        # rows are as short as at the start
+        norms = table.detach().float().norm(dim=1)
+        least = norms[[ids[word] for word in words]].quantile(UNTRAINED)
+        words = [word for word in words if norms[ids[word]] >= least]
         rows = F.normalize(table.detach().float(), dim=1)
         own = self._tokenizer.convert_tokens_to_ids(list(pieces))
         near = rows[[ids[word] for word in words]] @ (
@@ -183,13 +230,12 @@ class Vocabulary:
         """The placeholders of which a text has not all tokens that are read.
 
         Args:
-            text: Any text; what is behind M - 2 tokens is not read.
+            text: Any text; what does not fit is not read.
 
         Returns:
             Each once.
         """
-        limit = self._tokenizer.model_max_length - 2
-        read = set(self._ids(text, {})[:limit])
+        read = set(self._ids(text, {})[: self.room()])
         return [
             word
             for word in dict.fromkeys(self.find(text))
@@ -199,6 +245,25 @@ class Vocabulary:
     def find(self, text: str) -> list[str]:
         """The placeholders in a text, in the order in which they occur."""
         return [part for part in self._split(text) if isinstance(part, str)]
+
+    def find_elsewhere(self, text: str) -> dict[str, str]:
+        """The names in a text that a placeholder has in its file alone.
+
+        Args:
+            text: Any text; where it has the placeholder too, the other name
+                is a word like any.
+
+        Returns:
+            Placeholders by their names in the text.
+        """
+        found = self.find(text)
+        text = unicodedata.normalize('NFC', text)
+        return {
+            name: placeholder
+            for name, placeholder in self.called_elsewhere.items()
+            if placeholder not in found
+            and re.search(_pattern_of(name), text, re.IGNORECASE)
+        }
 
     def replace(self, text: str, words: Mapping[str, str]) -> str:
         """A text with other words in place of placeholders.
@@ -236,6 +301,19 @@ class Vocabulary:
             yield placeholder
             last = end
         yield self._tokenize(text[last:])
+
+    def room(self, free: int = 0) -> int:
+        """How many tokens of a text fit between the marks.
+
+        Args:
+            free: Positions at the end that they are not to reach; the end mark
+                may.
+
+        Returns:
+            At least 0.
+        """
+        left = self.num_positions - len(self._start) - max(free, 1)
+        return max(left, 0)
 
     def _tokenize(self, text: str) -> list[int]:
         """The ids of a text without placeholders."""
@@ -279,25 +357,32 @@ class Vocabulary:
         Args:
             texts: B texts.
             max_tokens: Tokens to keep of each, without start and end marks.
-                Defaults to what fits, M - 2.
+                Defaults to what fits.
             lengths: How many of its tokens a placeholder is, where not all.
             group: Which set of tokens, of placeholders with several.
 
         Returns:
             (B, M) int64.
         """
-        tokenizer = self._tokenizer
-        positions = tokenizer.model_max_length
-        most = positions - 2
+        most = self.room()
         if max_tokens is not None:
             most = min(max_tokens, most)
         rows = []
         for text in texts:
             ids = self._ids(text, lengths or {}, group)[:most]
-            row = [tokenizer.bos_token_id, *ids, tokenizer.eos_token_id]
-            row += [tokenizer.pad_token_id] * (positions - len(row))
+            row = [*self._start, *ids, self._end]
+            padding = self.num_positions - len(row)
+            row += [self._tokenizer.pad_token_id] * padding
             rows.append(row)
         return torch.tensor(rows)
+
+
+class PlainVocabulary(Vocabulary):
+    """One without new words: a placeholder is read as it is spelled."""
+
+    @override
+    def add(self, placeholder: str, num_vectors: int, groups: int = 1) -> None:
+        """Nothing."""
 
 
 def _pattern_of(placeholder: str) -> str:

@@ -171,7 +171,8 @@ def check_widths(
             f'An embedding for {backbone!r} must be {wanted} wide, but that '
             f'of {str(path)!r} is {tokens.width} wide: it belongs to another '
             f'family, {tokens.family} (Stable Diffusion 1.x: 768, 2.x: 1024, '
-            'XL: 768 + 1280).'
+            'XL: 768 + 1280, 3 with T5: 768 + 1280 + 4096; latent diffusion: '
+            '1280).'
         )
 
 

@@ -446,7 +446,7 @@ def _check_type(
     """Refuses a value of another type, with what to write in its place."""
     if not fits(value, annotation):
         raise UserError(
-            f'`{name}`{whose and f" of {whose}"} must be '
+            f'{whose and f"{whose}: "}`{name}` must be '
             f'{_plain_words(annotation)}, but got {value!r:.80}.'
             f'{_cure(value, annotation)}'
         )

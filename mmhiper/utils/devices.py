@@ -22,6 +22,8 @@ def accelerator() -> torch.device | None:
         CUDA, Apple's mps, Intel's xpu, or another
         that PyTorch knows; None if there is none.
     """
+    if torch.cuda.is_available():  # first, also where there are others
+        return torch.device('cuda')
     if not torch.accelerator.is_available():
         return None
     device = torch.accelerator.current_accelerator()

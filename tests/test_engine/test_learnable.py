@@ -55,6 +55,13 @@ def refused(cfg) -> str:
             },
             "The word '<other>' is in no template",
         ),
+        (
+            {
+                'model.num_vectors_per_token': 3,
+                'model.progressive_interval': 1,
+            },
+            '2 of 3 vectors come into use in 2 iterations',
+        ),
     ],
 )
 def test_a_word_that_is_not_read(tmp_path, tiny_sd1, values, words):

@@ -38,11 +38,15 @@ def settings(**values):
         (
             'optim_wrapper.optimizer.betas',
             5,
-            '`betas` of `optim_wrapper.optimizer` must be a pair',
+            '`optim_wrapper.optimizer`: `betas` must be a pair',
         ),
         ('optim_wrapper.optimizer.eps', '1e-8', 'without quotes: 1e-08'),
         ('optim_wrapper.optimizer.beta', 5, 'Did you mean `betas`'),
-        (f'{HOOKS}.checkpoint.interval', 'x', '`interval` of `default_hooks'),
+        (
+            f'{HOOKS}.checkpoint.interval',
+            'x',
+            '`default_hooks.checkpoint`: `interval`',
+        ),
         (f'{HOOKS}.checkpoint.interval', 2.5, 'a whole number, but got 2.5'),
         (f'{HOOKS}.logger.interval', 0, 'at least 1 iteration'),
         (f'{HOOKS}.checkpont.interval', 3, r'mean default_hooks\.checkpoint'),

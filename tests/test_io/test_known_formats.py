@@ -471,6 +471,10 @@ OTHERS = {
         },
         r'Stable Diffusion 2.x in a single file',
     ),
+    'latent diffusion': (
+        {'cond_stage_model.transformer.token_emb.weight': rows()},
+        'latent diffusion model.*beside the model_index.json',
+    ),
     'SD XL': (
         {
             'model.diffusion_model.out.0.weight': A,
@@ -480,7 +484,7 @@ OTHERS = {
     ),
     'SD 3': (
         {'model.diffusion_model.joint_blocks.0.x': A},
-        'a Stable Diffusion 3.*No backbone',
+        'a Stable Diffusion 3 .*folder in the diffusers',
     ),
     'Flux': ({'double_blocks.0.img_attn.proj.weight': A}, 'a Flux model'),
     'a whole model of Lightning': (
@@ -531,9 +535,9 @@ OTHERS = {
     ),
     'word of Flux': (
         {'clip_l': rows(2), 't5': rows(2, 4096)},
-        "'clip_l', 't5': a word of Stable Diffusion 3, Flux",
+        "'clip_l', 't5': a word of Flux or another",
     ),
-    'word of T5 alone': ({'t5xxl': rows(2, 4096)}, 'a word of Stable Diff'),
+    'word of T5 alone': ({'t5xxl': rows(2, 4096)}, 'a word of Flux'),
     'pivotal word of SD 3': (
         {f'text_encoders_{i}': rows(1) for i in range(3)},
         "Wanted rows for a Stable Diffusion XL.*'text_encoders_2'",

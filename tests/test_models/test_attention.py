@@ -52,13 +52,13 @@ class Everything(AttentionControl):
 
 def test_nothing_changes_when_nothing_is_asked(sd, text):
     z = noise(0, 2, 4, 8, 8)
-    plain = sd.predict_noise(z, T, text)
+    plain = sd.predict(z, T, text)
 
     with attention_control(sd.unet):
-        fast = sd.predict_noise(z, T, text)
-        same = sd.predict_noise(z, T, text.with_values(text.tokens))
+        fast = sd.predict(z, T, text)
+        same = sd.predict(z, T, text.with_values(text.tokens))
     with attention_control(sd.unet, Everything()):
-        spelled_out = sd.predict_noise(z, T, text)
+        spelled_out = sd.predict(z, T, text)
 
     for ours in (fast, same, spelled_out):
         torch.testing.assert_close(ours, plain, **EXACT)
@@ -79,7 +79,7 @@ def test_values_reach_to_v_of_cross_attention_alone(sd, text, controls):
     ]
     try:
         with attention_control(sd.unet, *controls):
-            sd.predict_noise(noise(0, 2, 4, 8, 8), T, text.with_values(values))
+            sd.predict(noise(0, 2, 4, 8, 8), T, text.with_values(values))
     finally:
         for handle in handles:
             handle.remove()
@@ -97,9 +97,7 @@ def test_values_reach_to_v_of_cross_attention_alone(sd, text, controls):
 
 def test_values_without_control_are_our_mistake(sd, text):
     with pytest.raises(AssertionError):
-        sd.predict_noise(
-            noise(0, 2, 4, 8, 8), T, text.with_values(text.tokens)
-        )
+        sd.predict(noise(0, 2, 4, 8, 8), T, text.with_values(text.tokens))
 
 
 def test_processors_come_back_also_on_error(sd):
@@ -119,7 +117,7 @@ def test_maps_are_softmax_over_positions(sd, text):
     layers = map_layers(attention_layers(sd.unet))
     store = MapStore(layers)
     with attention_control(sd.unet, store):
-        sd.predict_noise(noise(0, 2, 4, 8, 8), T, text)
+        sd.predict(noise(0, 2, 4, 8, 8), T, text)
 
     assert set(store.maps) == {layer.name for layer in layers}
     assert len(layers) == 3  # one in the down part, two in the up part
@@ -142,7 +140,7 @@ def test_a_map_is_the_textbook_formula(sd, text):
     )
     try:
         with attention_control(sd.unet, store):
-            sd.predict_noise(noise(0, 2, 4, 8, 8), T, text)
+            sd.predict(noise(0, 2, 4, 8, 8), T, text)
     finally:
         handle.remove()
 
@@ -165,7 +163,7 @@ def test_gradients_pass_through_maps_and_values(sd, text):
     store = MapStore(map_layers(attention_layers(sd.unet)))
 
     with attention_control(sd.unet, store):
-        output = sd.predict_noise(
+        output = sd.predict(
             noise(0, 2, 4, 8, 8), T, Conditioning(tokens, None, values)
         )
     (
@@ -253,7 +251,7 @@ def test_sides_are_those_of_the_feature_maps(sd):
         for name, module in sd.unet.named_modules()
         if name.endswith('to_q')
     ]
-    sd.predict_noise(noise(0, 1, 4, 12, 12), T, sd.encode_text(['']))
+    sd.predict(noise(0, 1, 4, 12, 12), T, sd.encode_text(['']))
     for handle in handles:
         handle.remove()
 

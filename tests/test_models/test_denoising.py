@@ -6,6 +6,7 @@ from mmengine.structures import BaseDataElement
 from tolerances import EXACT
 
 from mmhiper.models import StableDiffusion
+from mmhiper.models.backbones import Diffusion
 from mmhiper.models.denoising import (
     LatentCache,
     draw_fixed,
@@ -13,28 +14,30 @@ from mmhiper.models.denoising import (
     masked_means,
 )
 
+PROCESS = Diffusion({}, {}, 'a model')  # of 1000 timesteps
+
 
 # ------------------------------------------------------------------ the draws
 def test_a_picture_draws_the_same_in_any_batch():
     z = torch.randn(3, 1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    both = draw_step([z[0], z[1]], ['a', 'b'], (0, 7), 1000, 0.1)
-    other = draw_step([z[1], z[2]], ['b', 'c'], (0, 7), 1000, 0.1)
+    both = draw_step([z[0], z[1]], ['a', 'b'], (0, 7), PROCESS, 0.1)
+    other = draw_step([z[1], z[2]], ['b', 'c'], (0, 7), PROCESS, 0.1)
 
     assert torch.equal(both.noise[1], other.noise[0])
     assert both.timesteps[1] == other.timesteps[0]
     assert torch.equal(both.latents, torch.cat([z[0], z[1]]))
     for run in ((1, 7), (0, 8)):  # another seed, another iteration
-        again = draw_step([z[0], z[1]], ['a', 'b'], run, 1000, 0.1)
+        again = draw_step([z[0], z[1]], ['a', 'b'], run, PROCESS, 0.1)
         assert not torch.equal(again.noise, both.noise)
 
 
 def test_fixed_draws_spread_over_the_timesteps():
     z = torch.zeros(1, 4, 8, 8)
-    draws = [draw_fixed(z, 'a', 0, number, 4, 1000) for number in range(4)]
+    draws = [draw_fixed(z, 'a', 0, number, 4, PROCESS) for number in range(4)]
 
     # the middles of four quarters
     assert [int(d.timesteps) for d in draws] == [125, 375, 625, 875]
-    again = draw_fixed(z, 'a', 0, 2, 4, 1000)
+    again = draw_fixed(z, 'a', 0, 2, 4, PROCESS)
     assert torch.equal(again.noise, draws[2].noise)
     assert not torch.equal(draws[1].noise, draws[2].noise)
 

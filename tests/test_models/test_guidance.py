@@ -107,7 +107,7 @@ def test_guidance_acts_in_the_interval_alone(tiny_sd1):
     editor = make_hiper(tiny_sd1)
     randomise(editor)
     sd = editor.sd
-    scheduler = sd.make_sampler()
+    scheduler = sd.process.make_sampler()
     scheduler.set_timesteps(STEPS)
     levels = [noise_level(scheduler, t) for t in scheduler.timesteps]
     # the lower end is outside of it, the upper one within
@@ -127,9 +127,9 @@ def test_guidance_acts_in_the_interval_alone(tiny_sd1):
         empty = sd.encode_nothing(1)
         z = start
         for number, t in enumerate(scheduler.timesteps):
-            moved = with_text = sd.predict_noise(z, t, text)
+            moved = with_text = sd.predict(z, t, text)
             if number in (1, 2):
-                away = sd.predict_noise(z, t, empty)
+                away = sd.predict(z, t, empty)
                 moved = away + 7.5 * (with_text - away)
             z = scheduler.step(moved, t, z).prev_sample
         expected = sd.decode(z).clamp(-1, 1)
@@ -220,8 +220,8 @@ def test_models_that_were_distilled_are_not_guided(tiny_sd1, tmp_path):
         cross_attention_dim=8,
         time_cond_proj_dim=8,
     )
-    for is_xl in (False, True):
-        known = ({}, 'DDIMScheduler', is_xl)
+    for usual in (7.5, 5.0):
+        known = ({}, 'DDIMScheduler', usual)
         assert own_scale('owner/name', takes_a_number, *known) == 1
 
 

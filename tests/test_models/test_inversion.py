@@ -53,7 +53,7 @@ def test_the_inversion_is_the_formula_of_ddim(family, request):
     level = cumulative[0]
     for k, t in enumerate([1, 251, 501, 751]):
         asked, z = cumulative[t], latents[k]
-        eps = sd.predict_noise(z, torch.tensor(t), text)
+        eps = sd.predict(z, torch.tensor(t), text)
         if family == 'sd2':
             # v = sqrt(abar) eps - sqrt(1 - abar) x, and z = sqrt(abar) x +
             # sqrt(1 - abar) eps, both at the timestep that is asked about
@@ -87,7 +87,7 @@ def speaks(request, tiny_sd1):
                 sample=clean,
             )[request.param]
 
-        sd.predict_noise = predict
+        sd.predict = predict
         return sd
 
     return make_one
@@ -122,7 +122,7 @@ def test_sampling_undoes_the_inversion(speaks):
     sd = speaks(lambda z, t: constant)
     latents = invert_picture(sd, source()).latents
 
-    back = run_scheduler(sd.predict_noise, latents[-1], sd.scheduler, 4)
+    back = run_scheduler(sd.predict, latents[-1], sd.scheduler, 4)
 
     # four steps there and four back
     torch.testing.assert_close(back, latents[0], rtol=0, atol=8 * ONE_STEP)

@@ -61,23 +61,21 @@ def test_each_layer_reads_its_own_text(tiny_sd1):
         own = texts[2 * number : 2 * number + 2]
         module_of(sd.unet, layer).set_processor(ReadsOwn(own))
     unused = Conditioning(torch.full_like(texts[:2], torch.nan))
-    expected = sd.predict_noise(noisy(), torch.tensor(7), unused)
+    expected = sd.predict(noisy(), torch.tensor(7), unused)
     sd.unet.set_attn_processor(before)
 
-    ours = sd.predict_noise(noisy(), torch.tensor(7), text)
+    ours = sd.predict(noisy(), torch.tensor(7), text)
 
     assert expected.isfinite().all()
     torch.testing.assert_close(ours, expected, **EXACT)
     with attention_control(sd.unet):  # other processors, the same text
-        split = sd.predict_noise(noisy(), torch.tensor(7), text)
+        split = sd.predict(noisy(), torch.tensor(7), text)
     torch.testing.assert_close(split, expected, **EXACT)
     # and a text for all layers is read by all, as before
     plain = Conditioning(texts[:2])
-    again = sd.predict_noise(noisy(), torch.tensor(7), plain)
+    again = sd.predict(noisy(), torch.tensor(7), plain)
     fresh = StableDiffusion(str(tiny_sd1))
-    assert torch.equal(
-        again, fresh.predict_noise(noisy(), torch.tensor(7), plain)
-    )
+    assert torch.equal(again, fresh.predict(noisy(), torch.tensor(7), plain))
 
 
 @pytest.mark.parametrize('form', [(1, 1), (4, 1), (1, 3), (4, 3)])
@@ -90,8 +88,8 @@ def test_the_constant_case_is_exact(tiny_sd1, form):
 
     for t in (torch.tensor(0), torch.tensor(999), torch.tensor([3, 700])):
         assert torch.equal(
-            sd.predict_noise(noisy(), t, Conditioning(same)),
-            sd.predict_noise(noisy(), t, plain),
+            sd.predict(noisy(), t, Conditioning(same)),
+            sd.predict(noisy(), t, plain),
         )
 
 
@@ -101,10 +99,10 @@ def test_each_row_of_a_batch_reads_its_stage(tiny_sd1):
     text = Conditioning(texts).by_stage(10)  # (3, 10, 1, M, D)
     timesteps = torch.tensor([999, 450, 0])  # stages 0, 5, 9
 
-    ours = sd.predict_noise(noisy(3), timesteps, text)
+    ours = sd.predict(noisy(3), timesteps, text)
 
     chosen = Conditioning(texts[[0, 5 * 3 + 1, 9 * 3 + 2]])
-    expected = sd.predict_noise(noisy(3), timesteps, chosen)
+    expected = sd.predict(noisy(3), timesteps, chosen)
     assert torch.equal(ours, expected)
 
 
@@ -128,14 +126,14 @@ def test_guidance_joins_a_plain_text_to_one_that_varies(tiny_sd1):
     plain = Conditioning(texts[:1])
     varied = Conditioning(texts[1:]).by_layer(layers)
 
-    both = sd.predict_noise(
+    both = sd.predict(
         noisy(), torch.tensor(9), Conditioning.cat([plain, varied])
     )
 
     one, other = noisy().split(1)
     expected = [
-        sd.predict_noise(one, torch.tensor(9), plain),
-        sd.predict_noise(other, torch.tensor(9), varied),
+        sd.predict(one, torch.tensor(9), plain),
+        sd.predict(other, torch.tensor(9), varied),
     ]
     torch.testing.assert_close(both, torch.cat(expected), **EXACT)
 
@@ -148,10 +146,10 @@ def test_the_values_vary_with_the_keys(tiny_sd1):
     varied = keys.with_values(values.tokens)
 
     with attention_control(sd.unet):
-        ours = sd.predict_noise(noisy(1), torch.tensor(9), varied)
+        ours = sd.predict(noisy(1), torch.tensor(9), varied)
         same = keys.with_values(keys.tokens)
-        plain = sd.predict_noise(noisy(1), torch.tensor(9), same)
-        bare = sd.predict_noise(noisy(1), torch.tensor(9), keys)
+        plain = sd.predict(noisy(1), torch.tensor(9), same)
+        bare = sd.predict(noisy(1), torch.tensor(9), keys)
 
     torch.testing.assert_close(plain, bare, **EXACT)
     assert (ours - bare).abs().max() > 1e-6

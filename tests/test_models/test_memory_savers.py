@@ -115,7 +115,7 @@ def test_idle_parts_stay_at_home_and_compute_on_the_device(tiny_folder):
 
     text = sd.encode_text(['a dog'])
     latents = sd.encode_image(torch.zeros(1, 3, 64, 64))
-    output = sd.predict_noise(latents, torch.tensor(5, device='meta'), text)
+    output = sd.predict(latents, torch.tensor(5, device='meta'), text)
     pixels = sd.decode(output)
 
     assert home == dict(text_encoders='cpu', vae='cpu', unet='meta')
@@ -191,12 +191,12 @@ def test_checkpointing_computes_twice_in_training_alone(
     text = sd.encode_text(['a cat'])
     z, t = torch.zeros(1, 4, 8, 8), torch.tensor(5)
     with torch.no_grad():
-        sd.predict_noise(z, t, text)
+        sd.predict(z, t, text)
     assert len(seen) == 1
 
     seen.clear()
     text = text.with_tokens(text.tokens.requires_grad_())
-    sd.predict_noise(z, t, text).sum().backward()
+    sd.predict(z, t, text).sum().backward()
     assert len(seen) == calls
 
 

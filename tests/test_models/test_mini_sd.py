@@ -11,9 +11,9 @@ from tiny import at_step, batch_of, make_hiper, train
 from tolerances import EXACT
 from torch import Tensor
 
+from mmhiper.models.backbones import StableDiffusion
 from mmhiper.models.guidance import FILE, read_scale
 from mmhiper.models.loading import BUNDLED
-from mmhiper.models.stable_diffusion import StableDiffusion
 
 FOLDER = BUNDLED['mini-sd']
 DOG = Path(__file__).parents[2] / 'data' / 'dog.png'

@@ -59,7 +59,7 @@ def test_hiper_with_embeds(tiny_folder, negative):
     out = mmhiper.to_diffusers(editor)
     kind = (
         StableDiffusionXLPipeline
-        if editor.sd.is_xl
+        if len(editor.sd.tokenizers) > 1
         else StableDiffusionPipeline
     )
 

@@ -46,8 +46,8 @@ INVERSION = dict(source_text='a dog', target_text='a cat', num_steps=2)
 # that was drawn on the CPU, the noise schedule is copied to the device, and
 # StyleDiffusion loads its image encoder.
 ONCE = (
-    'stable_diffusion.encode_image',
-    'stable_diffusion.add_noise',
+    'base.encode_image',
+    'noise.add_noise',
     'image_encoder._load',
     'image_encoder.encode',
 )
@@ -78,14 +78,16 @@ pytestmark = [
 
 
 @pytest.fixture(scope='module')
-def folders(tiny_sd1, tiny_sd2, tiny_sdxl, tmp_path_factory):
+def folders(
+    tiny_sd1, tiny_sd2, tiny_sdxl, tiny_ldm, tiny_sd35, tmp_path_factory
+):
     """A model of each family, with an image encoder where there is a use."""
     target = tmp_path_factory.mktemp('rehearsal')
     inverted = {
         name: with_image_encoder(folder, target / name, FAMILIES[name].width)
         for name, folder in (('sd1', tiny_sd1), ('sd2', tiny_sd2))
     }
-    return dict(inverted, sdxl=tiny_sdxl)
+    return dict(inverted, sdxl=tiny_sdxl, ldm=tiny_ldm, sd3=tiny_sd35)
 
 
 def make(folder, kind, **options):
@@ -212,7 +214,14 @@ def test_training(seen, kind):
 
 @pytest.mark.parametrize(
     ('kind', 'family'),
-    [('HiPer', 'sd2'), ('HiPer', 'sdxl'), ('TextualInversion', 'sdxl')],
+    [
+        ('HiPer', 'sd2'),
+        ('HiPer', 'sdxl'),
+        ('HiPer', 'sd3'),
+        ('TextualInversion', 'sdxl'),
+        ('TextualInversion', 'sd3'),
+        ('TextualInversion', 'ldm'),
+    ],
 )
 def test_training_of_other_families(folders, kind, family):
     editor = see(make(folders[family], kind).to('meta'))
@@ -299,7 +308,7 @@ def test_prediction(seen, kind, monkeypatch):
     if not inverts:
         few = partial(editor.sample, num_inference_steps=2)
         monkeypatch.setattr(editor, 'sample', few)
-    end = 'pictures.as_return_type' if inverts else 'pictures.to_uint8'
+    end = 'pixels.as_return_type' if inverts else 'pixels.to_uint8'
     samples = editor.data_preprocessor(raw(), False)['data_samples']
 
     with Rehearsal(*STARTS, end, reads=1.0) as rehearsal:
@@ -312,7 +321,7 @@ def test_prediction(seen, kind, monkeypatch):
 @pytest.mark.parametrize('kind', KINDS)
 def test_a_preview(seen, kind):
     editor = seen[kind]
-    end = 'pictures.to_uint8'
+    end = 'pixels.to_uint8'
 
     with Rehearsal(*STARTS, end, reads=1.0) as rehearsal:
         panels = editor.preview(**steps(editor, 2))
@@ -339,7 +348,7 @@ def test_inference(seen, kind):
         options = dict(blend_words=('dog', 'cat'), tau_u=1.0, tau_v=1.0)
         options['reweight'] = {'cat': 2.0}
 
-    end = 'pictures.as_return_type'
+    end = 'pixels.as_return_type'
     with Rehearsal(*STARTS, end, reads=1.0) as rehearsal:
         drawn = editor.infer(
             prompt, show_progress=False, return_type='tensor', **options
@@ -349,7 +358,7 @@ def test_inference(seen, kind):
     assert drawn['samples'].shape == (1, 3, 64, 64)
 
 
-@pytest.mark.parametrize('family', ['sd2', 'sdxl'])
+@pytest.mark.parametrize('family', ['sd2', 'sdxl', 'ldm', 'sd3'])
 def test_sampling(folders, family):
     editor = make(folders[family], 'HiPer').to('meta')
     text = editor.condition(['a cat'] * 2)
@@ -370,7 +379,7 @@ def test_schedulers(seen, scheduler):
         latents = run_scheduler(
             lambda latents, timestep: 0.1 * latents,
             torch.zeros(1, 4, 8, 8, device='meta'),
-            sd.make_sampler(None if eta else scheduler),
+            sd.process.make_sampler(None if eta else scheduler),
             6,
             eta=eta,
             generator=torch.Generator(),

@@ -147,7 +147,8 @@ def test_a_config_may_name_the_scheduler_of_sampling_alone(tiny_sd1):
     )
     z, t = noise(plain), torch.tensor([500])
     assert torch.equal(
-        other.sd.add_noise(z, z, t), plain.sd.add_noise(z, z, t)
+        other.sd.process.add_noise(z, z, t),
+        plain.sd.process.add_noise(z, z, t),
     )
 
 

@@ -139,6 +139,9 @@ def test_suggestions_are_whole_words():
     near = str(caught.value).partition('such as ')[2].strip('.').split(', ')
     known = make_word('mini-sd', initialize_token='cat').sd.vocabulary
     assert len(near) == 5
+    # tokens that only end other words: sk-etch, s-lim, pen-cil
+    fragments = {"'etch'", "'ketch'", "'lim'", "'cil'", "'ing'"}
+    assert not fragments & set(near)
     for word in (each.strip("'") for each in near):
         assert len(word) > 2 and word.isalpha()
         assert known.single_token(word)

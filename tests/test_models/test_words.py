@@ -11,7 +11,7 @@ from tiny import make_hiper, make_word
 
 from mmhiper.cli import main
 from mmhiper.inferencer import EditInferencer
-from mmhiper.io import TokenFile, read_token_file
+from mmhiper.io import TokenFile, read_state, read_token_file
 
 ROWS = torch.ones(1, 32)
 FAST = dict(num_inference_steps=1, show_progress=False)
@@ -101,10 +101,26 @@ def test_a_name_that_no_file_has(tiny_sd1, tmp_path):
     assert words.words == ['<n>', '<two>']
 
 
+@pytest.mark.parametrize('name', ['sks', '<old>'])
+def test_what_a_word_was_called_elsewhere(tiny_sd1, tmp_path, name):
+    editor = make_word(tiny_sd1)
+    editor.load_embeddings([words_file(tmp_path, name)], {name: '<new>'})
+    with pytest.warns(UserWarning, match=r"called '<new>' here\. Write that"):
+        editor.infer(f'a <cat-toy> as {name}', **FAST)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error', UserWarning)
+        editor.infer('a <cat-toy> on desks', **FAST)
+        editor.infer('a <new> and an sks', **FAST)
+
+
 def test_capitals_are_one_word_in_files_too(tiny_sd1, tmp_path):
     path = words_file(tmp_path, '<CAT-TOY>', '<two>')
     editor = make_word(tiny_sd1, embedding=str(path))
     assert torch.equal(editor.embedding.rows.detach(), ROWS)
+    other = make_word(tiny_sd1)
+    other.load_state_dict(read_state(path))  # as load_editor does
+    assert torch.equal(other.embedding.rows.detach(), ROWS)
+    assert other.placeholders == ['<cat-toy>', '<two>']
     tokens = TokenFile({'<a>': ROWS, '<b>': ROWS}, 'diffusers')
     with pytest.raises(ValueError, match='placeholder of its own'):
         tokens.renamed({'<a>': '<B>'})

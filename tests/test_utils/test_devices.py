@@ -34,6 +34,7 @@ def offer(monkeypatch):
     """Has PyTorch offer a device of some kind, or none."""
 
     def offers(kind, memory=None, available=True):
+        monkeypatch.setattr('torch.cuda.is_available', lambda: False)
         monkeypatch.setattr(
             'torch.accelerator.is_available', lambda: kind is not None
         )
@@ -68,9 +69,10 @@ def test_no_accelerator(offer, monkeypatch):
     assert choose_backbone('owner/large', None) == 'owner/large'
     offer('xpu', available=False)  # built with it, on a machine without
     assert best_device() == torch.device('cpu')
-    offer('cuda')
-    monkeypatch.setattr('torch.cuda.is_available', lambda: False)
+    offer('cuda')  # as it says without its driver
     assert best_device() == torch.device('cpu')
+    monkeypatch.setattr('torch.cuda.is_available', lambda: True)
+    assert best_device() == torch.device('cuda')
 
 
 @pytest.mark.parametrize('kind', ['mps', 'xpu'])

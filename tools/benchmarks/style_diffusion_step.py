@@ -177,7 +177,7 @@ def plain(folder: Path) -> Step:
     optimizer = torch.optim.Adam(mapper.parameters(), lr=1e-2)
 
     def step() -> None:
-        both = sd.predict_noise(torch.cat([z, z]), t, text)
+        both = sd.predict(torch.cat([z, z]), t, text)
         empty, full = both.chunk(2)
         output = empty + GUIDANCE * (full - empty)
         reached = sd.scheduler.step(output, t, z).prev_sample

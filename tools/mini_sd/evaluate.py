@@ -31,7 +31,7 @@ from panels import label, psnr, sheet
 from PIL import Image
 
 from mmhiper.cli.options import ConfigOptions
-from mmhiper.models.guidance import own_scale
+from mmhiper.models.guidance import OF_STABLE_DIFFUSION, own_scale
 from mmhiper.models.loading import BUNDLED, MINI_SD, quiet
 
 from judge import DEFAULT_PATH, Judge, describe, load_judge, to_pixels
@@ -143,7 +143,13 @@ def measure_model(
     pipe.set_progress_bar_config(disable=True)
     if guidances is None:
         guidances = [
-            own_scale(str(folder), pipe.unet, pipe.scheduler.config, '', False)
+            own_scale(
+                str(folder),
+                pipe.unet,
+                pipe.scheduler.config,
+                '',
+                OF_STABLE_DIFFUSION,
+            )
         ]
     values = reconstruction(pipe.vae, 200)
     report: dict[str, float | dict[str, float]] = {

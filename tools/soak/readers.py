@@ -35,8 +35,16 @@ from mmhiper.io import (
     write_picture,
 )
 from mmhiper.io.case_table import COLUMNS, read_cases
+from mmhiper.models.backbones import StableDiffusion
 from mmhiper.models.image_encoder import ImageEncoder
-from mmhiper.models.loading import BUNDLED, load_part, quiet, read_index
+from mmhiper.models.loading import (
+    BUNDLED,
+    SCHEDULER,
+    PartKind,
+    find_source,
+    load_part,
+    quiet,
+)
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.sheet import draw_sheet, read_panels, save_sheet
 from mmhiper.utils.work_dir import find_checkpoint
@@ -445,13 +453,15 @@ def _tokenizer(path: Path) -> Any:
     folder = _copied(path, 'tokenizer')
     override = dict(pretrained=str(folder), subfolder='')
     with quiet():
-        return load_part('tokenizer', '', torch.float32, override)
+        return load_part(
+            StableDiffusion.kinds['tokenizer'], '', torch.float32, override
+        )
 
 
 def _scheduler(path: Path) -> Any:
     override = dict(pretrained=str(path.parent), subfolder='')
     with quiet():
-        return load_part('scheduler', '', torch.float32, override)
+        return load_part(PartKind(SCHEDULER, ''), '', torch.float32, override)
 
 
 def backbone_readers() -> list[Reader]:
@@ -481,8 +491,10 @@ def backbone_readers() -> list[Reader]:
         reader(
             'backbone index',
             'model_index.json',
-            lambda path: read_index(str(path.parent)),
-            lambda index: len(index) == 2,
+            lambda path: StableDiffusion.family_of(
+                find_source(str(path.parent))
+            ),
+            lambda family: issubclass(family, StableDiffusion),
         ),
         reader(
             'backbone scheduler',

@@ -14,12 +14,12 @@ from typing_extensions import override
 
 from mmhiper.io.identity import Identity
 from mmhiper.io.record import VERSION
+from mmhiper.models.backbones import Backbone
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.data_preprocessor import ImagePreprocessor
 from mmhiper.models.editors.moved import refusing_moved
 from mmhiper.models.editors.texts import check_texts
 from mmhiper.models.guidance import Guidance
-from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.models.vocabulary import Vocabulary
 from mmhiper.registry import MODELS, SCOPE
 from mmhiper.utils.arguments import (
@@ -60,7 +60,7 @@ class Editor(KeepsArguments, BaseModel):
 
     # Whether a prompt has one picture only, whatever the seed.
     deterministic = False
-    sd: StableDiffusion
+    sd: Backbone
 
     @override
     def __init_subclass__(cls, **options: Any) -> None:
@@ -84,12 +84,12 @@ class Editor(KeepsArguments, BaseModel):
 
     def __init__(
         self,
-        sd: dict[str, Any] | StableDiffusion,
+        sd: dict[str, Any] | Backbone,
         data_preprocessor: Preprocessing = None,
         val_prompts: str | list[str] | None = None,
     ) -> None:
         # Inner types are ours whatever the scope of the importing project.
-        if isinstance(sd, StableDiffusion):
+        if isinstance(sd, Backbone):
             frozen = sd
         else:
             frozen = MODELS.build({'_scope_': SCOPE, **sd})
@@ -212,6 +212,16 @@ class Editor(KeepsArguments, BaseModel):
 
         Raises:
             ValueError: With what keeps it from learning, and the cure.
+        """
+
+    def check_length(self, iterations: int) -> None:
+        """Refuses a training that ends before all of it has had its turn.
+
+        Args:
+            iterations: Its length.
+
+        Raises:
+            ValueError: With what is left out, and the cure.
         """
 
     def subject_of(self, sample: BaseDataElement) -> str:

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from mmhiper.models.attention import AttentionControl
+from mmhiper.models.backbones import Backbone
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.editors.inversion import InversionEditor
 from mmhiper.models.embeddings import register_host_buffer
 from mmhiper.models.inversion import Inversion
 from mmhiper.models.sampling import guided
-from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.utils.errors import UserError
 
 # The most optimisation steps of timestep i, of n in the first.
@@ -77,7 +77,7 @@ class CurriculumEditor(InversionEditor):
 
     def __init__(
         self,
-        sd: dict[str, Any] | StableDiffusion,
+        sd: dict[str, Any] | Backbone,
         source_text: str,
         num_inner_steps: int = 20,
         inner_steps: str = 'decaying',
@@ -352,11 +352,11 @@ class CurriculumEditor(InversionEditor):
         t = self.timesteps()[self.position]
         if self._fixed is None:
             with torch.no_grad(), self.control():
-                self._fixed = self.sd.predict_noise(
+                self._fixed = self.sd.predict(
                     self.reached, t, self._fixed_condition()
                 )
         with self.control(*self.training_controls()):
-            learned = self.sd.predict_noise(
+            learned = self.sd.predict(
                 self.reached, t, self.learned_condition()
             )
         branches = [self._fixed, learned]

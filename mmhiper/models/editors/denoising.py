@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 from typing_extensions import override
 
+from mmhiper.models.backbones import Backbone
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.denoising import (
     Draw,
@@ -27,9 +28,8 @@ from mmhiper.models.drawing import draw, same_noise
 from mmhiper.models.editors.base import Editor, Preprocessing
 from mmhiper.models.editors.texts import check_texts, expand_negative
 from mmhiper.models.foreign_words import warn_unknown
-from mmhiper.models.loss_weights import check_loss_weights, snr_weights
+from mmhiper.models.loss_weights import check_loss_weights
 from mmhiper.models.pipelines import EmbedsPipeline, make_pipeline
-from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.utils.arguments import Argument, parameters_of
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.pixels import (
@@ -74,7 +74,7 @@ class EmbeddingEditor(Editor):
 
     def __init__(
         self,
-        sd: dict[str, Any] | StableDiffusion,
+        sd: dict[str, Any] | Backbone,
         data_preprocessor: Preprocessing = None,
         val_prompts: str | list[str] | None = None,
         hold_outside: float = 0.0,
@@ -223,12 +223,8 @@ class EmbeddingEditor(Editor):
         )
         masks = [sample.get('loss_mask') for sample in data_samples]
         losses = masked_means(output, target, masks)
-        weights = snr_weights(
-            self.sd.scheduler.alphas_cumprod,
-            draw.timesteps,
-            self.sd.scheduler.config.prediction_type,
-            self.min_snr_gamma,
-            self.debiased,
+        weights = self.sd.process.loss_weights(
+            draw.timesteps, self.min_snr_gamma, self.debiased
         ).to(losses.device, non_blocking=True)
         if not self.hold_outside or all(mask is None for mask in masks):
             return weights * losses
@@ -280,7 +276,7 @@ class EmbeddingEditor(Editor):
             ],
             [sample.image_key for sample in data_samples],
             (seed, iteration),
-            self.sd.scheduler.config.num_train_timesteps,
+            self.sd.process,
             self.noise_offset,
         )
         self._timesteps.append((iteration, draw.timesteps))
@@ -291,7 +287,7 @@ class EmbeddingEditor(Editor):
         timesteps = dict(self._timesteps).get(iteration)
         if timesteps is None:
             return ''
-        return f' (timestep {", ".join(map(str, timesteps.tolist()))})'
+        return f' (timestep {", ".join(f"{t:g}" for t in timesteps.tolist())})'
 
     @override
     @torch.no_grad()
@@ -323,7 +319,7 @@ class EmbeddingEditor(Editor):
                 seed,
                 number,
                 count,
-                self.sd.scheduler.config.num_train_timesteps,
+                self.sd.process,
             )
             output, target = self.predict_draw(
                 draw, self.fixed_condition(sample)
@@ -396,7 +392,7 @@ class EmbeddingEditor(Editor):
                 guidance acts, see :class:`Guidance`. Defaults to all.
             scheduler: A scheduler of diffusers, such as
                 'DPMSolverMultistepScheduler'; see
-                :meth:`StableDiffusion.make_sampler`.
+                :meth:`Diffusion.make_sampler`.
             **options: What this editor adds, see its :meth:`condition`.
 
         Returns:

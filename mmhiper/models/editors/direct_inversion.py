@@ -9,9 +9,9 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor
 from typing_extensions import override
 
+from mmhiper.models.backbones import Backbone
 from mmhiper.models.editors.inversion import InversionEditor
 from mmhiper.models.inversion import Inversion
-from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.registry import MODELS
 
 
@@ -34,7 +34,7 @@ class DirectInversion(InversionEditor):
 
     def __init__(
         self,
-        sd: dict[str, Any] | StableDiffusion,
+        sd: dict[str, Any] | Backbone,
         source_text: str,
         target_text: str | None = None,
         num_steps: int = 50,

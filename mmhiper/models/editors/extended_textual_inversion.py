@@ -8,7 +8,6 @@ from typing_extensions import override
 
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.editors.varying_words import VaryingWords
-from mmhiper.models.layered_text import cross_layers
 from mmhiper.registry import MODELS
 
 
@@ -26,7 +25,7 @@ class ExtendedTextualInversion(VaryingWords):
     @override
     def num_groups(self) -> int:
         """The number of cross-attention layers, L."""
-        return len(cross_layers(self.sd.unet))
+        return self.sd.text_layers
 
     @override
     def arrange(self, texts: Conditioning) -> Conditioning:

@@ -10,9 +10,10 @@ from typing import Any
 from mmengine.logging import print_log
 
 from mmhiper.io.record import Record
+from mmhiper.models.backbones import StableDiffusion
+from mmhiper.models.backbones.record import config_of_record
 from mmhiper.models.editors.base import Editor
 from mmhiper.models.loading import check_model_name
-from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.registry import MODELS
 from mmhiper.utils.arguments import arguments_of, check_arguments
 from mmhiper.utils.errors import FileError, MissingFileError, UserError
@@ -88,7 +89,7 @@ def build_editor(record: Record, backbone: str | None = None) -> Editor:
     known.pop('sd', None)
     arguments = record.arguments
     try:
-        options = StableDiffusion.config_of_record(record.sd or {})
+        options = config_of_record(record.sd or {})
         check_arguments(arguments, known)
     except ValueError as fault:
         raise _does_not_fit(record, fault) from None

@@ -12,13 +12,13 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor
 from typing_extensions import override
 
+from mmhiper.models.backbones import Backbone
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.editors.base import Preprocessing
 from mmhiper.models.editors.denoising import EmbeddingEditor
 from mmhiper.models.editors.texts import check_differs, check_texts
 from mmhiper.models.embeddings import TailEmbedding
 from mmhiper.models.foreign_words import warn_unknown
-from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.registry import MODELS
 from mmhiper.utils.arguments import is_number
 from mmhiper.utils.errors import UserError
@@ -87,7 +87,7 @@ class HiPer(EmbeddingEditor):
 
     def __init__(
         self,
-        sd: dict[str, Any] | StableDiffusion,
+        sd: dict[str, Any] | Backbone,
         source_text: str | list[str],
         target_text: str | list[str] | None = None,
         n_hiper: int = 5,
@@ -163,9 +163,7 @@ class HiPer(EmbeddingEditor):
     @property
     def content_tokens(self) -> int:
         """The tokens of a text that fit into the content part."""
-        positions = self.sd.num_positions
-        # the last position of all is always an end mark
-        return min(positions - self.n_hiper - 1, positions - 2)
+        return self.sd.room(self.n_hiper)
 
     @override
     def check_learnable(self, data_samples: list[BaseDataElement]) -> None:
@@ -212,8 +210,6 @@ class HiPer(EmbeddingEditor):
     def encode_content(self, texts: list[str]) -> Conditioning:
         """Encodes texts, cut where they would reach the learned positions.
 
-        A start mark and M - N - 1 tokens fit into the content part.
-
         Args:
             texts: B texts.
 
@@ -230,7 +226,7 @@ class HiPer(EmbeddingEditor):
                     f'learned embedding. The text is {text!r}.',
                     stacklevel=2,
                 )
-        return self.sd.encode_text(texts, max_tokens=limit)
+        return self.sd.encode_text(texts, free=self.n_hiper)
 
     @override
     def train_condition(
@@ -272,7 +268,7 @@ class HiPer(EmbeddingEditor):
 
     def _dropped(self, data_samples: list[BaseDataElement]) -> Tensor:
         """Which positions of each element are left plain, (B, M)."""
-        chance = torch.ones(len(data_samples), self.sd.num_positions)
+        chance = torch.ones(len(data_samples), self.content.shape[1])
         for row, sample in zip(chance, data_samples, strict=True):
             row[-self.n_hiper :] = torch.rand(
                 self.n_hiper, generator=_generator(sample, 'dropout')

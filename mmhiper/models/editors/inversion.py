@@ -20,6 +20,7 @@ from mmhiper.models.attention import (
     enlarge_maps,
     map_layers,
 )
+from mmhiper.models.backbones import Backbone, StableDiffusion
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.edit_options import EditOptions, value_span
 from mmhiper.models.editors.base import Editor, Preprocessing
@@ -35,7 +36,6 @@ from mmhiper.models.prompt import Prompt
 from mmhiper.models.prompt_to_prompt import LocalBlend, PromptToPrompt
 from mmhiper.models.sampling import run_scheduler
 from mmhiper.models.schedulers import DDIM
-from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.utils.arguments import Argument, ValuesOf, arguments_of
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.pixels import (
@@ -85,12 +85,13 @@ class InversionEditor(Editor):
     has_own_negative = False
     # Whether the maps of the inversion are needed.
     learns_maps = False
+    sd: StableDiffusion  # or one that is like it, see `_check_backbone`
     source: Tensor
     start: Tensor
 
     def __init__(
         self,
-        sd: dict[str, Any] | StableDiffusion,
+        sd: dict[str, Any] | Backbone,
         source_text: str,
         target_text: str | None = None,
         num_steps: int = 30,
@@ -123,7 +124,7 @@ class InversionEditor(Editor):
         self.parse(source_text)
         side = self.data_preprocessor.size
         shape = self.sd.latent_shape(side, side)
-        self.layers = attention_layers(self.sd.unet, shape[-1])
+        self.layers = attention_layers(self.sd.attention, shape[-1])
         self.map_layers = map_layers(self.layers, map_side)
         for prompt in self.val_prompts:
             # a mistake should not cost a training
@@ -137,11 +138,11 @@ class InversionEditor(Editor):
 
     def _check_backbone(self) -> None:
         """Refuses backbones that this way of editing does not know."""
-        if self.sd.is_xl:
+        if self.sd.attention is None:
             raise UserError(
-                f'{type(self).__name__} edits with a Stable Diffusion 1.x or '
-                f'2.x, but {self.sd.backbone!r} is a Stable Diffusion XL. '
-                'HiPer and TextualInversion work with it.'
+                f'{type(self).__name__} controls attention to the text, but '
+                f'{self.sd.backbone!r} is a {self.sd.title}, where it cannot '
+                'be. HiPer and TextualInversion work with it.'
             )
         if self.sd.unet.is_gradient_checkpointing:
             raise UserError(
@@ -149,11 +150,11 @@ class InversionEditor(Editor):
                 'do, which `sd.gradient_checkpointing` would not repeat. Set '
                 'it to False.'
             )
-        if self.sd.samples_with != DDIM:
+        if self.sd.process.samples_with != DDIM:
             raise UserError(
                 f'{type(self).__name__} goes the way of its inversion back, '
                 f'which is {DDIM}, but `sd.scheduler` has the type '
-                f'{self.sd.samples_with!r}. Take it out.'
+                f'{self.sd.process.samples_with!r}. Take it out.'
             )
 
     @override
@@ -344,7 +345,9 @@ class InversionEditor(Editor):
         Returns:
             A context manager.
         """
-        return attention_control(self.sd.unet, *controls, layers=self.layers)
+        return attention_control(
+            self.sd.attention, *controls, layers=self.layers
+        )
 
     # -------------------------------------------------------------- editing
     @property
@@ -566,7 +569,7 @@ class InversionEditor(Editor):
 
             def denoise(z: Tensor, t: Tensor, guided: bool) -> Tensor:
                 text = at_step(step_of[int(t)], guided)
-                return self.sd.predict_noise(z, t, text)
+                return self.sd.predict(z, t, text)
 
             def after_step(done: int, t: Tensor, z: Tensor) -> None:
                 bar.update()

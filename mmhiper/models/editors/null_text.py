@@ -6,10 +6,10 @@ from typing import Any
 
 from typing_extensions import override
 
+from mmhiper.models.backbones import Backbone
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.editors.curriculum import CurriculumEditor
 from mmhiper.models.embeddings import NullTexts
-from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.registry import MODELS
 from mmhiper.utils.errors import UserError
 
@@ -42,7 +42,7 @@ class NullTextInversion(CurriculumEditor):
 
     def __init__(
         self,
-        sd: dict[str, Any] | StableDiffusion,
+        sd: dict[str, Any] | Backbone,
         source_text: str,
         num_steps: int = 50,
         num_inner_steps: int = 10,

@@ -11,12 +11,12 @@ from torch import Tensor
 from typing_extensions import override
 
 from mmhiper.models.attention import AttentionControl, MapStore
+from mmhiper.models.backbones import Backbone
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.editors.curriculum import CurriculumEditor
 from mmhiper.models.embeddings import ValueMappers
 from mmhiper.models.image_encoder import ImageEncoder
 from mmhiper.models.inversion import Inversion
-from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.registry import MODELS
 from mmhiper.utils.arguments import ValuesOf
 from mmhiper.utils.errors import UserError
@@ -54,7 +54,7 @@ class StyleDiffusion(CurriculumEditor):
 
     def __init__(
         self,
-        sd: dict[str, Any] | StableDiffusion,
+        sd: dict[str, Any] | Backbone,
         source_text: str,
         image_encoder: Annotated[
             dict[str, Any] | None, ValuesOf(ImageEncoder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mmhiper.models.stable_diffusion import StableDiffusion
+from mmhiper.models.backbones import Backbone
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.names import check_unicode
 
@@ -30,7 +30,7 @@ def check_texts(name: str, texts: Sequence[str]) -> None:
 
 
 def check_differs(
-    sd: StableDiffusion,
+    sd: Backbone,
     source: str,
     target: str,
     max_tokens: int | None = None,

@@ -15,11 +15,11 @@ from torch import Tensor
 from typing_extensions import override
 
 from mmhiper.io.token_file import quoted
+from mmhiper.models.backbones import Backbone
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.editors.base import Preprocessing
 from mmhiper.models.editors.word_editor import WordEditor, check_range
 from mmhiper.models.foreign_words import warn_unknown
-from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.registry import MODELS
 from mmhiper.utils.arguments import OfThisRun
 from mmhiper.utils.errors import UserError, shortened
@@ -103,7 +103,7 @@ class TextualInversion(WordEditor):
 
     def __init__(
         self,
-        sd: dict[str, Any] | StableDiffusion,
+        sd: dict[str, Any] | Backbone,
         placeholder_token: str | list[str],
         initialize_token: str | list[str | None] | None = None,
         num_vectors_per_token: int | list[int] = 1,
@@ -231,6 +231,22 @@ class TextualInversion(WordEditor):
             self._check_read('validation prompt', prompt)
         warn_unknown(self.val_prompts, self.vocabulary)
 
+    @override
+    def check_length(self, iterations: int) -> None:
+        """Refuses vectors that would not come into use."""
+        if self.progressive_interval is None:
+            return
+        used = 1 + (iterations - 1) // self.progressive_interval
+        most = max(len(self.vocabulary.rows_of(w)) for w in self.words.learned)
+        if used < most:
+            raise UserError(
+                f'With `progressive_interval` {self.progressive_interval} '
+                f'{used} of {most} vectors come into use in {iterations} '
+                'iterations (`train_cfg.max_iters`); the others would learn '
+                'nothing. Train longer than '
+                f'{(most - 1) * self.progressive_interval}, or take fewer.'
+            )
+
     def _longest(self, text: str, sample: BaseDataElement) -> str:
         """A sentence with all that training may put behind it."""
         tokens = self.words.of_images
@@ -243,7 +259,7 @@ class TextualInversion(WordEditor):
         lost = self.vocabulary.cut_off(text)
         if lost:
             own = quoted(lost)
-            limit = self.sd.num_positions - 2
+            limit = self.sd.room()
             raise UserError(
                 f'The {what} {shortened(text)} has '
                 f'{self.vocabulary.count(text)} tokens, of which the model '

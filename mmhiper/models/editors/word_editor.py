@@ -14,12 +14,12 @@ from typing_extensions import override
 from mmhiper.io import read_token_file
 from mmhiper.io.mmhiper_format import entries_of, words_of
 from mmhiper.io.token_file import quoted
+from mmhiper.models.backbones import Backbone
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.editors.denoising import EmbeddingEditor
 from mmhiper.models.editors.texts import check_texts
 from mmhiper.models.embeddings import TokenEmbedding
 from mmhiper.models.pipelines import make_pipeline
-from mmhiper.models.stable_diffusion import StableDiffusion
 from mmhiper.models.vocabulary import Vocabulary
 from mmhiper.models.words import (
     Words,
@@ -29,6 +29,7 @@ from mmhiper.models.words import (
 )
 from mmhiper.utils.arguments import OfThisRun
 from mmhiper.utils.errors import UserError
+from mmhiper.utils.names import same_word
 from mmhiper.utils.randomness import generator_of
 
 MOST_IMAGES = 1000  # with a token of their own
@@ -62,7 +63,7 @@ class WordEditor(EmbeddingEditor):
 
     def __init__(
         self,
-        sd: dict[str, Any] | StableDiffusion,
+        sd: dict[str, Any] | Backbone,
         placeholder_token: str | list[str],
         initialize_token: str | list[str | None] | None = None,
         num_vectors_per_token: int | list[int] = 1,
@@ -79,7 +80,7 @@ class WordEditor(EmbeddingEditor):
         counts = _one_each(
             'num_vectors_per_token', num_vectors_per_token, words
         )
-        most = self.sd.num_positions - 2
+        most = self.sd.room()
         for count in counts.values():
             check_range('num_vectors_per_token', count, 1, most)
         # a file may ask for them
@@ -92,6 +93,8 @@ class WordEditor(EmbeddingEditor):
         self._initializers = _one_each(
             'initialize_token', initialize_token, words
         )
+        # placeholders by what they are called in their files
+        self._called_elsewhere: dict[str, str] = {}
         self._set_words(counts)
         self._check_val_prompts()
         if embedding is not None:
@@ -121,6 +124,7 @@ class WordEditor(EmbeddingEditor):
             self._random_rows(images, 'images') if images else None,
             self._usual_norms() if self.directional else None,
         )
+        self._note_names({})
 
     @property
     def num_groups(self) -> int:
@@ -152,10 +156,7 @@ class WordEditor(EmbeddingEditor):
         initializer = self._initializers[word]
         if initializer is None:
             return self._random_rows(count, word)
-        token = self.sd.vocabulary.single_token(
-            initializer, self.sd.token_tables[0]
-        )
-        row = torch.cat([each[token].float() for each in self.sd.token_tables])
+        row = self.sd.row_of(initializer)
         return row.repeat(count, 1).to(self.sd.device)
 
     def _usual_norms(self) -> list[tuple[int, float]]:
@@ -265,7 +266,7 @@ class WordEditor(EmbeddingEditor):
                     f'{", ".join(self.placeholders)}.',
                     stacklevel=3,
                 )
-        limit = self.sd.num_positions - 2
+        limit = self.sd.room()
         for text in [*prompts, *negatives]:
             count = self.vocabulary.count(text)
             if count > limit:
@@ -315,7 +316,13 @@ class WordEditor(EmbeddingEditor):
             self.sd.backbone,
         )
         self._add_loaded(added)
+        self._note_names(rename or {})
         return list(added)
+
+    def _note_names(self, renamed: Mapping[str, str]) -> None:
+        """Keeps what words were called, to say it where a prompt has it."""
+        self._called_elsewhere |= renamed
+        self.vocabulary.called_elsewhere = self._called_elsewhere
 
     def _add_loaded(self, rows: Mapping[str, Tensor]) -> None:
         """Makes tokens of loaded words."""
@@ -326,6 +333,7 @@ class WordEditor(EmbeddingEditor):
             {**self.words.loaded, **rows},
             self.num_groups,
         )
+        self._note_names({})
 
     @property
     def _counts(self) -> dict[str, int]:
@@ -431,7 +439,10 @@ class WordEditor(EmbeddingEditor):
                 f'{quoted(words)}. Give the editor these as its '
                 '`placeholder_token`.'
             )
-        if len(own) == 1 and own[0] not in words:
+        known = set(map(same_word, own))
+        strange = [word for word in words if same_word(word) not in known]
+        if len(own) == len(strange) == len(words) == 1:
+            self._note_names({next(iter(words)): own[0]})
             warnings.warn(
                 f'The word {quoted(words)} of the file is called {own[0]!r} '
                 'here, as in the config.',
@@ -452,7 +463,7 @@ class WordEditor(EmbeddingEditor):
             word: max(count, len(found[word]) // self.num_groups)
             for word, count in self._counts.items()
         }
-        others = {} if len(words) == 1 else words.keys() - own
+        others = strange if len(words) > 1 else []
         loaded = {**self.words.loaded, **{w: words[w] for w in others}}
         if counts != self._counts:
             self._set_words(counts, loaded)

@@ -157,7 +157,7 @@ def test_a_file_alone_is_enough(learned, suffix, tiny_sd1, other_encoder):
         assert record['arguments'][name] == expected, name
     assert record['backbone'] == again.sd.backbone == str(tiny_sd1)
     assert record['sd']['vae_tiling'] and again.sd.vae.use_tiling
-    assert again.sd.samples_with == editor.sd.samples_with
+    assert again.sd.process.samples_with == editor.sd.process.samples_with
     assert again.sd.scheduler.config == editor.sd.scheduler.config
     assert record['sd']['unet'] == dict(
         pretrained=str(tiny_sd1), subfolder='unet'

@@ -88,7 +88,7 @@ def test_a_long_text_is_cut_and_the_embedding_is_not(tiny_sd1, n_hiper):
         cut = editor.encode_content([long])
 
     # what stands at the content positions is the text up to the limit
-    marks = editor.sd.encode_text([long], max_tokens=limit)
+    marks = editor.sd.encode_text([long], free=n_hiper)
     assert torch.equal(cut.tokens, marks.tokens)
     with torch.no_grad(), pytest.warns(UserWarning):
         condition = editor.condition([long], strength=1.0)
@@ -618,9 +618,9 @@ def test_equal_strengths_are_one(tiny_sd1):
 
 @pytest.mark.parametrize('strength', [[], ['0.8'], [0.8, None], float('nan')])
 def test_a_strength_is_numbers(tiny_sd1, strength):
-    with pytest.raises(ValueError, match='`strength` must be a number'):
+    with pytest.raises(ValueError, match=r'`strength`.* must be a number'):
         make_hiper(tiny_sd1, strength=strength)
-    with pytest.raises(ValueError, match='`strength` must be a number'):
+    with pytest.raises(ValueError, match=r'`strength`.* must be a number'):
         make_hiper(tiny_sd1).condition(['a cat'], strength=strength)
 
 

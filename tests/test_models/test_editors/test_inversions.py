@@ -38,7 +38,7 @@ def test_ddim_inversion_learns_nothing(tiny_one_text):
     text = sd.encode_text(['', 'a dog'])
     with torch.no_grad():
         plain = run_scheduler(
-            guided(lambda z, t: sd.predict_noise(z, t, text), 7.5),
+            guided(lambda z, t: sd.predict(z, t, text), 7.5),
             editor.start,
             sd.scheduler,
             4,
@@ -54,7 +54,7 @@ def test_negative_prompt_inversion_cancels_guidance(tiny_one_text):
 
     with torch.no_grad():
         unguided = run_scheduler(
-            lambda z, t: sd.predict_noise(z, t, text),
+            lambda z, t: sd.predict(z, t, text),
             editor.start,
             sd.scheduler,
             4,
@@ -86,7 +86,7 @@ def direct_edit_by_hand(editor, target, scale):
     text = sd.encode_text(['', '', 'a dog', target])
     z = path[-1].repeat(2, 1, 1, 1)
     for step, t in enumerate(editor.timesteps()):
-        empty, full = sd.predict_noise(torch.cat([z, z]), t, text).chunk(2)
+        empty, full = sd.predict(torch.cat([z, z]), t, text).chunk(2)
         z = sd.scheduler.step(empty + scale * (full - empty), t, z).prev_sample
         distance = path[-2 - step] - z[:1]
         z = torch.cat([z[:1] + distance, z[1:]])
@@ -168,10 +168,10 @@ def null_texts_by_hand(sd, latents, timesteps, steps, stop):
         row = row.clone().requires_grad_()
         adam = torch.optim.Adam([row], lr=1e-2 * (1 - i / 100))
         with torch.no_grad():
-            full = sd.predict_noise(z, t, text)
+            full = sd.predict(z, t, text)
 
         def reached(row, t=t, z=z, full=full):
-            empty = sd.predict_noise(z, t, null.with_tokens(row))
+            empty = sd.predict(z, t, null.with_tokens(row))
             guided_ = empty + 7.5 * (full - empty)
             return sd.scheduler.step(guided_, t, z).prev_sample
 
@@ -234,8 +234,8 @@ def test_the_loss_of_null_text_inversion_is_its_formula(tiny_one_text):
     sd, t, z = editor.sd, editor.timesteps()[0], inversion.latents[-1]
     null = sd.encode_text(['']).with_tokens(editor.embedding.texts[0])
     with torch.no_grad():
-        empty = sd.predict_noise(z, t, null)
-        full = sd.predict_noise(z, t, sd.encode_text(['a dog']))
+        empty = sd.predict(z, t, null)
+        full = sd.predict(z, t, sd.encode_text(['a dog']))
         guided_ = empty + 7.5 * (full - empty)
         reached = sd.scheduler.step(guided_, t, z).prev_sample
     expected = (reached - inversion.latents[-2]).square().mean()

@@ -127,7 +127,7 @@ def test_a_loss_is_the_formula_of_the_paper(folder):
     scheduler.set_timesteps(4)
     t, z = scheduler.timesteps[0], inversion.latents[-1]
     with torch.no_grad(), attention_control(editor.sd.unet):
-        empty, full = editor.sd.predict_noise(
+        empty, full = editor.sd.predict(
             torch.cat([z, z]), t, text.with_values(values)
         ).chunk(2)
     reached = scheduler.step(empty + 7.5 * (full - empty), t, z).prev_sample
@@ -174,7 +174,7 @@ def test_the_attention_that_a_step_is_to_have(sd1):
     seen = Recorder(names)
     with attention_control(editor.sd.unet, seen):
         for z, t in zip(latents, [1, 251, 501, 751], strict=False):
-            editor.sd.predict_noise(z, torch.tensor(t), text)
+            editor.sd.predict(z, torch.tensor(t), text)
     wanted = dict(enumerate(seen.passes, start=1))
     wanted[5] = wanted[4]  # there is no step beyond T
 
@@ -183,7 +183,7 @@ def test_the_attention_that_a_step_is_to_have(sd1):
         editor.reached.copy_(latents[4 - i])
         now = Recorder(names)
         with attention_control(editor.sd.unet, now):
-            editor.sd.predict_noise(latents[4 - i], torch.tensor(t), text)
+            editor.sd.predict(latents[4 - i], torch.tensor(t), text)
         expected, mirrored = (
             sum(
                 (a - b).square().mean()
@@ -428,7 +428,7 @@ def test_with_all_fractions_zero_it_is_plain_sampling(folder, negative):
     ):
         text = sd.encode_text([empty, prompt])
         plain = run_scheduler(
-            guided(lambda z, t, c=text: sd.predict_noise(z, t, c), 7.5),
+            guided(lambda z, t, c=text: sd.predict(z, t, c), 7.5),
             editor.start,
             sd.scheduler,
             4,
@@ -445,17 +445,17 @@ def test_with_all_fractions_zero_it_is_plain_sampling(folder, negative):
 def test_values_reach_the_conditional_branch_alone(trained, tau_v, steps):
     editor, _ = trained
     seen = []
-    plain = editor.sd.predict_noise
+    plain = editor.sd.predict
 
     def watch(z, t, condition):
         seen.append(condition)
         return plain(z, t, condition)
 
-    editor.sd.predict_noise = watch
+    editor.sd.predict = watch
     try:
         editor.infer('a cat', show_progress=False, tau_v=tau_v)
     finally:
-        del editor.sd.predict_noise
+        del editor.sd.predict
 
     texts = editor.sd.encode_text(['', '', 'a dog', 'a cat'])
     for step, condition in enumerate(seen):

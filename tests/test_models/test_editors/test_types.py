@@ -49,7 +49,7 @@ def build(kind, **values):
         (
             'HiPer',
             dict(HIPER, source_text=123),
-            '`source_text` of HiPer must be a text or a list of texts, but '
+            'HiPer: `source_text` must be a text or a list of texts, but '
             "got 123. Write it in quotes: '123'.",
         ),
         ('HiPer', dict(HIPER, source_text=None), 'but got None'),
@@ -57,7 +57,7 @@ def build(kind, **values):
         (
             'HiPer',
             dict(HIPER, n_hiper=2.5),
-            '`n_hiper` of HiPer must be a whole number, but got 2.5.',
+            'HiPer: `n_hiper` must be a whole number, but got 2.5.',
         ),
         ('HiPer', dict(HIPER, n_hiper=3.0), 'but got 3.0. Write 3.'),
         ('HiPer', dict(HIPER, n_hiper='3'), 'Write it without quotes: 3.'),
@@ -65,12 +65,12 @@ def build(kind, **values):
         ('HiPer', dict(HIPER, strength=math.nan), 'It must be finite'),
         ('HiPer', dict(HIPER, strength='.8'), 'without quotes: 0.8'),
         ('HiPer', dict(HIPER, debiased='no'), 'must be True or False'),
-        ('HiPer', dict(HIPER, val_prompts=5), '`val_prompts` of HiPer must'),
-        ('HiPer', dict(HIPER, sd='mini-sd'), '`sd` of HiPer must be'),
+        ('HiPer', dict(HIPER, val_prompts=5), 'HiPer: `val_prompts` must'),
+        ('HiPer', dict(HIPER, sd='mini-sd'), 'HiPer: `sd` must be'),
         (
             'HiPer',
             dict(HIPER, data_preprocessor=dict(random_flip='yes')),
-            '`random_flip` of `data_preprocessor` must be True or False',
+            '`data_preprocessor`: `random_flip` must be True or False',
         ),
         ('HiPer', dict(HIPER, n_hipper=3), 'Did you mean `n_hiper`?'),
         (
@@ -78,24 +78,28 @@ def build(kind, **values):
             dict(WORD, num_vectors_per_token=[1, 2.5]),
             'must be a whole number or a list of whole numbers',
         ),
-        ('TextualInversion', dict(WORD, embedding=5), '`embedding` of'),
+        ('TextualInversion', dict(WORD, embedding=5), ': `embedding` must'),
         ('TextualInversion', dict(WORD, per_image_mixing='x'), 'a number'),
         (
             'DDIMInversion',
             dict(HIPER, edit=dict(tau_c='0.5')),
-            '`tau_c` of `edit` must be a number or a list of numbers, but '
+            '`edit`: `tau_c` must be a number or a list of numbers, but '
             "got '0.5'. Write it without quotes: 0.5.",
         ),
         ('DDIMInversion', dict(HIPER, num_steps=2.5), '`num_steps`'),
         ('DDIMInversion', dict(HIPER, target_text=7), "quotes: '7'"),
         ('StyleDiffusion', dict(HIPER, num_inner_steps='9'), 'quotes: 9'),
-        ('StableDiffusion', dict(pretrained=5), '`pretrained` of Stable'),
+        (
+            'StableDiffusion',
+            dict(pretrained=5),
+            'StableDiffusion: `pretrained`',
+        ),
         ('StableDiffusion', dict(SD, offload='no'), 'True or False'),
-        ('StableDiffusion', dict(SD, unet='x'), '`unet` of Stable'),
+        ('StableDiffusion', dict(SD, unet='x'), 'StableDiffusion: `unet`'),
         (
             'StableDiffusion',
             dict(SD, vae=dict(pretrained=5)),
-            '`pretrained` of `vae` must be a text or None',
+            '`vae`: `pretrained` must be a text or None',
         ),
     ],
 )
@@ -108,10 +112,10 @@ def test_constructors_of_models(kind, values, words):
     [
         (FiniteHook, dict(interval='100'), 'without quotes: 100'),
         (FiniteHook, dict(interval=1.5), 'a whole number, but got 1.5'),
-        (LossCurveHook, dict(draws=None), '`draws` of LossCurveHook'),
+        (LossCurveHook, dict(draws=None), 'LossCurveHook: `draws`'),
         (PreviewHook, dict(interval=2**64), 'between -2**63 and'),
         (ProgressBarHook, dict(description=5), "quotes: '5'"),
-        (SourceImageDataset, dict(img=5), '`img` of SourceImageDataset'),
+        (SourceImageDataset, dict(img=5), 'SourceImageDataset: `img`'),
         (SourceImageDataset, dict(img=['a.png', None]), '`img`'),
         (SourceImageDataset, dict(img='a.png', mask=1), '`mask`'),
         (SourceImageDataset, dict(img='a.png', pipeline='x'), '`pipeline`'),
@@ -123,7 +127,7 @@ def test_constructors_of_models(kind, values, words):
                 placeholder='<a>',
                 template='a {}',
             ),
-            '`concept_dir` of TextualInversionDataset',
+            'TextualInversionDataset: `concept_dir`',
         ),
         (
             TextualInversionDataset,
@@ -133,7 +137,7 @@ def test_constructors_of_models(kind, values, words):
                 placeholder='<a>',
                 template=['a {}', 5],
             ),
-            '`template` of TextualInversionDataset',
+            'TextualInversionDataset: `template`',
         ),
     ],
 )

@@ -48,14 +48,14 @@ def test_texts_are_encoded_as_by_the_pipeline(tiny_folder):
 def test_a_limit_cuts_the_text_and_not_the_padding(tiny_sd1):
     sd = StableDiffusion(str(tiny_sd1))
 
-    cut = sd.encode_text(['abcdefgh'], max_tokens=3)
+    cut = sd.encode_text(['abcdefgh'], free=77 - 1 - 3)
     short = sd.encode_text(['abc '])
 
     assert cut.tokens.shape == (1, 77, 32)
     # 'abc' inside a word and at its end are other tokens: compare the first
     # two letters, and with causal attention what comes after differs
     assert torch.equal(cut.tokens[:, :3], short.tokens[:, :3])
-    nothing = sd.encode_text(['abcdefgh'], max_tokens=0)
+    nothing = sd.encode_text(['abcdefgh'], free=76)
     assert torch.equal(nothing.tokens, sd.encode_text(['']).tokens)
 
 
@@ -92,11 +92,14 @@ def test_noising_and_targets_are_those_of_the_papers(tiny_folder):
     # of single precision: each of up to 1000 factors adds its rounding
     torch.testing.assert_close(schedule, alphas, rtol=1000 * EPS, atol=0)
     alpha = schedule[t].reshape(2, 1, 1, 1)
-    close(sd.add_noise(z, eps, t), alpha.sqrt() * z + (1 - alpha).sqrt() * eps)
+    close(
+        sd.process.add_noise(z, eps, t),
+        alpha.sqrt() * z + (1 - alpha).sqrt() * eps,
+    )
     velocity = alpha.sqrt() * eps - (1 - alpha).sqrt() * z
     expected = {'epsilon': eps, 'v_prediction': velocity}
     close(
-        sd.noise_target(z, eps, t),
+        sd.process.target(z, eps, t),
         expected[sd.scheduler.config.prediction_type],
     )
 
@@ -108,7 +111,7 @@ def test_a_model_that_predicts_something_else_cannot_be_trained(tiny_sd1):
     z = noise(0, 1, 4, 8, 8)
 
     with pytest.raises(ValueError, match="'sample'"):
-        sd.noise_target(z, z, torch.tensor([3]))
+        sd.process.target(z, z, torch.tensor([3]))
 
 
 def test_it_is_frozen_but_gradients_pass(tiny_sd1):
@@ -116,7 +119,7 @@ def test_it_is_frozen_but_gradients_pass(tiny_sd1):
     tokens = noise(0, 1, 77, 32).requires_grad_()
 
     sd.train()
-    output = sd.predict_noise(
+    output = sd.predict(
         noise(1, 1, 4, 8, 8), torch.tensor(500), Conditioning(tokens)
     )
     output.square().mean().backward()
@@ -146,7 +149,7 @@ def test_every_part_has_the_precision_and_results_are_fp32(tiny_sd1, dtype):
     assert {w.dtype for w in sd.parameters()} == {wanted}
     text = sd.encode_text(['a dog'])
     latents = sd.encode_image(noise(0, 1, 3, 64, 64))
-    output = sd.predict_noise(latents, torch.tensor(500), text)
+    output = sd.predict(latents, torch.tensor(500), text)
     pixels = sd.decode(latents)
     for result in (text.tokens, latents, output, pixels):
         assert result.dtype == torch.float32
@@ -249,7 +252,7 @@ def test_single_files_are_the_same_model(tiny_sd1, tmp_path, suffix):
     text, same = sd.encode_text(['a dog']), plain.encode_text(['a dog'])
     close(text.tokens, same.tokens)
     z, t = noise(0, 1, 4, 8, 8), torch.tensor(300)
-    close(sd.predict_noise(z, t, text), plain.predict_noise(z, t, same))
+    close(sd.predict(z, t, text), plain.predict(z, t, same))
     close(sd.decode(z), plain.decode(z))
     assert sd.scheduler.config.steps_offset == 1
 
@@ -278,7 +281,7 @@ def test_other_families_are_refused(tiny_sd1, tmp_path):
     index['text_encoder_2'] = ['transformers', 'T5EncoderModel']
     path.write_text(json.dumps(index))
 
-    with pytest.raises(ValueError, match=r'2\.x or XL.*SomeOtherPipeline'):
+    with pytest.raises(ValueError, match=r'2\.x .* XL .*SomeOtherPipeline'):
         StableDiffusion(str(folder))
 
 
@@ -412,7 +415,9 @@ def test_the_substitute_is_used_and_named_without_cuda(
 
 
 def test_the_substitute_is_not_used_with_cuda(tiny_sd1, monkeypatch):
-    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    cuda = torch.device('cuda')
+    monkeypatch.setattr('mmhiper.models.loading.accelerator', lambda: cuda)
+    monkeypatch.setattr('mmhiper.models.loading.lacks_room', lambda *_: False)
 
     sd = StableDiffusion(str(tiny_sd1), without_cuda='mini-sd')
 
