@@ -339,7 +339,7 @@ def personalise(
             company, to rounding.
         out_dir: See there.
         drawing: See there.
-        share: Which of the photos; by default all.
+        share: Which of the photos, by default :meth:`Share.of` this process.
 
     Returns:
         Why those that failed did, by their names; of several processes the
@@ -350,7 +350,7 @@ def personalise(
         KeyboardInterrupt: At Ctrl-C; it says how many are done.
     """
     worker = Personaliser(cfg, out_dir, drawing)
-    share = share or Share()
+    share = Share.of() if share is None else share
     check_writable(out_dir)
     with run_lock(out_dir, share.lock):
         mine = share.take(photos)
@@ -395,6 +395,8 @@ def close(photos: Sequence[Photo], worker: Personaliser) -> dict[str, str]:
     print(
         f'Page          {worker.out_dir / PAGE}\n'
         f'Embeddings    {worker.out_dir / EMBEDDINGS}\n'
-        f'Failed        {len(failed)} of {len(photos)}'
+        f'Failed        {len(failed)} of {len(photos)}\n'
+        f'More edits    mmhiper infer {worker.out_dir}/NAME/{EMBEDDING} '
+        '--prompt "YOUR TEXT"'
     )
     return failed

@@ -29,6 +29,7 @@ ERROR = 'error.txt'
 EMBEDDINGS = 'embeddings.safetensors'
 PAGE = 'index.html'
 LIST = 'results.json'
+OF_ALL = (EMBEDDINGS, PAGE, LIST)
 _STYLE = (
     'body{font:16px sans-serif;margin:2em}img{max-width:100%}'
     '.error{color:#a00}'

@@ -14,6 +14,7 @@ from mmhiper.datasets.templates import CAPTION_SUFFIXES, find_caption
 from mmhiper.datasets.textual_inversion import pictures_in
 from mmhiper.io.case_table import read_cases
 from mmhiper.many import Photo
+from mmhiper.results import OF_ALL
 from mmhiper.utils.errors import FileError, MissingFileError, UserError
 from mmhiper.utils.names import safe_name, same_place
 from mmhiper.utils.shipped import or_shipped
@@ -50,7 +51,7 @@ def read_photos(args: argparse.Namespace) -> list[Photo]:
     texts = iter(sources or [_caption(photo.path) for photo in untold])
     _tell_unread(untold if sources else [])
     photos = []
-    taken: set[str] = set()
+    taken = {same_place(name) for name in OF_ALL}
     for photo in found:
         source = photo.source or next(texts)
         targets = (*photo.targets, *(args.target or ()))

@@ -88,6 +88,10 @@ def test_photos_of_one_name_have_folders_of_their_own(folder):
         for each in photos_of('photos/dog.png', 'DOG.png', source=['a', 'b'])
     ]
     assert names == ['dog', 'DOG-2']
+    # what all photos have together has a place as well
+    draw_image(folder / 'index.html.png')
+    ((name, *_),) = photos_of('index.html.png', source=['a'])
+    assert name == 'index.html-2'
 
 
 @pytest.mark.parametrize(
