@@ -9,10 +9,12 @@ from collections.abc import Iterator
 # Nothing here needs the network, and a hub id should fail at once.
 os.environ['HF_HUB_OFFLINE'] = '1'
 # Read when torch is loaded, here and in every process that a test starts. Tiny
-# models run fastest in one thread, and threads of several processes that wait
-# for each other must not do so at full speed.
+# models run fastest in one thread.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
-os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+
+from mmhiper.threads import bound_spin
+
+bound_spin()
 
 from pathlib import Path
 

@@ -14,7 +14,7 @@ ROOT = Path(mmhiper.__file__).parent
 # may import each other; in `models` each file has a floor of its own.
 FLOORS = [
     ['version'],
-    ['interruption', 'registry'],
+    ['interruption', 'registry', 'threads'],
     ['utils', 'io'],
     *(
         [f'models.{name}']
@@ -76,6 +76,7 @@ FLOORS = [
     ['datasets', 'engine', 'evaluation'],
     ['apis'],
     ['inferencer'],
+    ['many', 'results'],
     ['cli', '__main__'],
 ]
 FLOOR_OF = {

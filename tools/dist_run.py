@@ -12,6 +12,7 @@ import signal
 import sys
 
 from mmhiper.interruption import STOP
+from mmhiper.threads import bound_spin
 
 # exit codes of what has said itself what happened: a mistake or a crash of
 # Python, a wrong command line, a signal that ends a training
@@ -20,6 +21,7 @@ TOLD = (1, 2, 129, 130, 143)
 
 def main() -> None:
     """Run, and report processes that were killed."""
+    bound_spin()
     with STOP.handled():
         STOP.importing = True  # until the launcher has handlers of its own
         _main()

@@ -28,13 +28,16 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import sys
 import traceback
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from mmhiper.threads import bound_spin
+
+bound_spin()  # before torch is loaded
 
 import torch
 from mmengine.config import Config
@@ -49,6 +52,7 @@ from mmhiper.cli.options import (
     show_options,
 )
 from mmhiper.engine.launch import train
+from mmhiper.engine.share import Share, wait_for_others
 from mmhiper.interruption import watch_launcher
 from mmhiper.io.case_table import INVERSIONS, Case, read_cases
 from mmhiper.models.edit_options import EditOptions
@@ -238,17 +242,13 @@ def main() -> int:
     register_all_modules()
     cases = read_cases(args.cases)
     check_writable(args.out_dir)
-    rank, processes = (
-        int(os.environ.get(name, default))
-        for name, default in (('RANK', 0), ('WORLD_SIZE', 1))
-    )
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get('LOCAL_RANK', 0)))
+    share = Share.of()
     failed = []
     # cases of one inversion stay in one process
     inversions = sorted({(case.image, case.prompt) for case in cases})
     for case in cases:
-        if inversions.index((case.image, case.prompt)) % processes != rank:
+        number = inversions.index((case.image, case.prompt))
+        if number % share.count != share.number:
             continue
         if is_done(case, args):
             print(f'{case.name}: already done')
@@ -264,7 +264,8 @@ def main() -> int:
     if failed:
         print(f'{len(failed)} case(s) failed, details in error.txt of each:')
         print('\n'.join(failed))
-    print(f'Sheets  {args.out_dir}/*/sheet.png')
+    print(f'Sheets  {args.out_dir}/*/sheet.png', flush=True)
+    wait_for_others()
     return int(bool(failed))
 
 

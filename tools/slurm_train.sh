@@ -5,6 +5,8 @@
 # options are those of tools/train.py. The job is put back into the queue as
 # often as it takes, and resumes the run of WORK_DIR each time; what it says is
 # in WORK_DIR/slurm-<job>.out.
+# Of a config with `images_per_step`, SBATCH_ARGS=--array=0-7 has eight jobs
+# share out the images among them; the results are in one folder.
 set -euo pipefail
 
 if [ $# -lt 4 ]; then
@@ -42,9 +44,16 @@ if [ -z "${SLURM_TRAIN_DIR:-}" ]; then # not in the job yet
 fi
 shift 4
 
+SHARE=()
+if [ -n "${SLURM_ARRAY_TASK_ID:-}" ]; then
+    TASK=$((SLURM_ARRAY_TASK_ID - SLURM_ARRAY_TASK_MIN))
+    TASK=$((TASK / ${SLURM_ARRAY_TASK_STEP:-1}))
+    SHARE=(--share "$TASK/$SLURM_ARRAY_TASK_COUNT")
+fi
+
 # The first start finds nothing to resume, and says so.
 bash "$SLURM_TRAIN_DIR/dist_train.sh" "$CONFIG" "$GPUS" \
-    --work-dir "$WORK_DIR" --resume "$@" &
+    --work-dir "$WORK_DIR" --resume ${SHARE[@]+"${SHARE[@]}"} "$@" &
 TRAINING=$!
 REQUEUE=
 # The training saves at the end of its iteration and ends with 143. At TERM it

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmhiper.interruption import STOP, watch_launcher
+from mmhiper.threads import bound_spin
 from mmhiper.version import __version__
 
 COMMANDS = {
@@ -49,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     if '_ARGCOMPLETE' in os.environ:  # the shell asks, at a TAB
         return _complete()
+    bound_spin()
     with STOP.handled():
         # until there is something to lose: imports take seconds
         STOP.importing = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import shutil
 import tempfile
 import time
@@ -19,6 +20,7 @@ from packaging.requirements import Requirement
 from mmhiper.models.backbones import StableDiffusion
 from mmhiper.models.drawing import draw_latents
 from mmhiper.models.guidance import NONE, Guidance
+from mmhiper.threads import COUNT, POLICY, SPINS, spins_long
 from mmhiper.utils.shipped import shipped
 from mmhiper.utils.units import plain_size, plain_time
 from mmhiper.version import __version__
@@ -118,6 +120,30 @@ def look_at_machine() -> Findings:
             'No CUDA device: training and drawing run on the CPU, with the '
             'bundled mini-sd where a config says `without_cuda`.',
         )
+    yield from look_at_threads()
+
+
+def look_at_threads() -> Findings:
+    """How those of torch wait for each other."""
+    settings = ', '.join(
+        f'{name}={os.environ[name]}'
+        for name in (COUNT, POLICY)
+        if name in os.environ
+    )
+    if not spins_long():
+        yield Finding(
+            OK, f'waiting threads sleep soon ({settings or "as is"})'
+        )
+        return
+    yield Finding(
+        NOTE,
+        'Threads of torch wait for each other at full speed '
+        f'({settings or f"neither {COUNT} nor {POLICY} is set"}): beside '
+        'another program that computes, a training takes many times as long.',
+        f'Set {COUNT}={SPINS} before Python starts, or unset what says '
+        'otherwise: commands of mmhiper set it themselves, before they load '
+        'torch.',
+    )
 
 
 # ------------------------------------------------------------------ packages

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.runner import Runner
 
 from mmhiper.cli.options import (
     add_guidance,
@@ -17,21 +16,19 @@ from mmhiper.cli.options import (
     guidance_given,
     scheduler_given,
 )
-from mmhiper.cli.photos import Photo, read_photos
+from mmhiper.cli.photos import are_many, read_photos
 from mmhiper.datasets.transforms.geometry import CROPS
 from mmhiper.engine.launch import train
 from mmhiper.engine.run_lock import run_lock
+from mmhiper.engine.share import Share
 from mmhiper.engine.sources import sources_of
 from mmhiper.inferencer import EditInferencer
-from mmhiper.io import PictureFolder, write_picture
-from mmhiper.registry import DATASETS
+from mmhiper.many import Photo, draw_edits, personalise
 from mmhiper.utils import register_all_modules
 from mmhiper.utils.atomic import check_writable
 from mmhiper.utils.config_file import read_config
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.names import safe_name
-from mmhiper.utils.progress import progress_bar
-from mmhiper.utils.sheet import Panel, draw_sheet
 from mmhiper.utils.shipped import shipped
 from mmhiper.utils.units import plain_size, plain_time
 
@@ -40,7 +37,7 @@ EXAMPLE = """\
       --target "a sitting dog" --target "a lying dog" --out-dir out"""
 
 CONFIG = shipped('configs/hiper/dog.py')
-COLUMNS = 4
+IMAGES_PER_STEP = 8
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -97,10 +94,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--pretrained', help="backbone: hub id, folder, file or 'mini-sd'"
     )
     learning.add_argument('--seed', type=int, help='of all randomness')
+    many = parser.add_argument_group('several photos, a folder, a table')
+    many.add_argument(
+        '--images-per-step',
+        type=int,
+        default=IMAGES_PER_STEP,
+        metavar='N',
+        help='how many are learned at the same time, as memory allows; what '
+        'each learns does not depend on it (%(default)s)',
+    )
+    many.add_argument(
+        '--share',
+        metavar='I/N',
+        help='only this part of them, such as 0/4: on each of four machines '
+        'another one, with one folder for all',
+    )
     parser.add_argument(
         '--out-dir',
         help='folder of the results (work_dirs/edit_<photo>); of several '
-        'photos each has a folder in it',
+        'photos each has a folder in it, and what is done is skipped',
     )
 
 
@@ -127,29 +139,18 @@ def crop_of(text: str) -> str | tuple[int, ...]:
         ) from None
 
 
-def make_config(
-    photo: Photo, args: argparse.Namespace, out_dir: Path
-) -> Config:
+def make_config(args: argparse.Namespace, out_dir: Path) -> Config:
     """The config of dog.py with the options in it.
 
     Args:
-        photo: What to learn from.
         out_dir: Folder of the results.
 
     Returns:
-        Of the personalisation.
+        Of the personalisation, of whichever photo.
     """
     cfg = read_config(CONFIG)
-    cfg.merge_from_dict(
-        {
-            'work_dir': str(out_dir),
-            'train_dataloader.dataset.img': photo.path,
-            'train_dataloader.dataset.mask': args.mask,
-            'model.source_text': photo.source,
-            'model.target_text': photo.targets[0],
-        }
-    )
     given = {
+        'train_dataloader.dataset.mask': args.mask,
         'train_cfg.max_iters': args.iters,
         'model.n_hiper': args.n_hiper,
         'model.strength': args.strength,
@@ -157,6 +158,7 @@ def make_config(
         'randomness.seed': args.seed,
     }
     cfg.merge_from_dict({key: v for key, v in given.items() if v is not None})
+    cfg.work_dir = str(out_dir)
     if args.pretrained:
         cfg.model.sd.without_cuda = None
     if args.mask:  # or nothing holds what is around the subject
@@ -175,65 +177,95 @@ def make_config(
     return cfg
 
 
-def run(args: argparse.Namespace) -> None:
-    """Train on each photo, draw all targets, put them on one sheet."""
-    guidance_given(args)  # a mistake should not cost a training
-    scheduler_given(args)
+def run(args: argparse.Namespace) -> int:
+    """Train on each photo, draw all targets, put them on a sheet each."""
+    drawing = drawing_given(args)  # a mistake should not cost a training
     photos = read_photos(args)
-    if args.mask and len(photos) > 1:
-        raise UserError(
-            f'--mask is of one photo, but there are {len(photos)}. Edit them '
-            'one after another.'
-        )
-    folders = [_folder_of(photo, args, len(photos)) for photo in photos]
     register_all_modules()
-    for photo, out_dir in zip(photos, folders, strict=True):
-        check_writable(out_dir)
-        if len(photos) > 1:  # the last one's mistake, too
-            data = make_config(photo, args, out_dir).train_dataloader.dataset
-            DATASETS.build(data)
-    for number, (photo, out_dir) in enumerate(
-        zip(photos, folders, strict=True), 1
-    ):
-        if len(photos) > 1:
-            print(f'Photo {number} of {len(photos)}  {photo.path}')
-        with run_lock(out_dir):  # the drawing too, which comes after the run
-            edit(photo, args, out_dir)
+    if are_many(args):
+        return edit_many(photos, args, drawing)
+    if args.share is not None:
+        raise UserError(
+            '--share is of several photos, but there is one. Leave it out.'
+        )
+    (photo,) = photos
+    out_dir = Path(args.out_dir or _default_folder(photo.name))
+    check_writable(out_dir)
+    with run_lock(out_dir):  # the drawing too, which comes after the run
+        edit(photo, args, drawing, out_dir)
+    return 0
 
 
-def _folder_of(photo: Photo, args: argparse.Namespace, count: int) -> Path:
-    """Where the results of a photo go."""
-    if count > 1 and args.out_dir:
-        return Path(args.out_dir, photo.name)
-    return Path(args.out_dir or f'work_dirs/{safe_name(f"edit_{photo.name}")}')
+def drawing_given(args: argparse.Namespace) -> dict[str, Any]:
+    """The options of the drawing that a command line has.
+
+    Returns:
+        For :class:`EditInferencer`.
+
+    Raises:
+        ValueError: If one is wrong.
+    """
+    drawing = guidance_given(args) | scheduler_given(args)
+    if args.seed is not None:
+        drawing['seed'] = args.seed
+    return drawing
 
 
-def edit(photo: Photo, args: argparse.Namespace, out_dir: Path) -> None:
+def _default_folder(name: str) -> str:
+    """Where results go that were given no folder."""
+    return f'work_dirs/{safe_name(f"edit_{name}")}'
+
+
+def edit_many(
+    photos: list[Photo], args: argparse.Namespace, drawing: dict[str, Any]
+) -> int:
+    """Personalises several photos and edits them.
+
+    Args:
+        photos: The photos.
+        drawing: See :func:`drawing_given`.
+
+    Returns:
+        1 if one has failed.
+    """
+    if args.mask:
+        raise UserError(
+            '--mask is of one photo, but there may be more. Edit them one '
+            'after another.'
+        )
+    named = 'photos' if len(args.photos) > 1 else Path(args.photos[0]).stem
+    out_dir = Path(args.out_dir or _default_folder(named))
+    cfg = make_config(args, out_dir)
+    cfg.images_per_step = args.images_per_step
+    share = Share.of(args.share)
+    return int(bool(personalise(photos, cfg, out_dir, drawing, share)))
+
+
+def edit(
+    photo: Photo,
+    args: argparse.Namespace,
+    drawing: dict[str, Any],
+    out_dir: Path,
+) -> None:
     """Personalises one photo and edits it.
 
     Args:
         photo: The photo.
+        drawing: See :func:`drawing_given`.
         out_dir: Folder of the results, which no other run has.
     """
     start = time.monotonic()
-    guidance = guidance_given(args)
-    runner = train(make_config(photo, args, out_dir))
+    cfg = make_config(args, out_dir)
+    cfg.train_dataloader.dataset.img = photo.path
+    cfg.model.source_text = photo.source
+    cfg.model.target_text = photo.targets[0]
+    runner = train(cfg)
     checkpoint = runner.message_hub.get_info('last_ckpt')
-    sheet = out_dir / 'sheet.png'
-    panels = draw(runner, checkpoint, photo, args, out_dir)
-    rows = [
-        panels[first : first + COLUMNS]
-        for first in range(0, len(panels), COLUMNS)
-    ]
-    write_picture(
-        sheet,
-        draw_sheet(rows),
-        dict(
-            source=photo.source,
-            targets=list(photo.targets),
-            **runner.model.guidance_of(**guidance).plain(),
-        ),
-    )
+    panels = sources_of(
+        runner.train_dataloader.dataset, runner.model.data_preprocessor
+    ).panels
+    inferencer = EditInferencer(runner.model, checkpoint)
+    sheet = draw_edits(inferencer, panels[0], photo, out_dir, drawing)
     more = ['mmhiper', 'infer', checkpoint, '--prompt', 'YOUR TEXT']
     print(
         f'Result sheet  {sheet}\n'
@@ -244,54 +276,3 @@ def edit(photo: Photo, args: argparse.Namespace, out_dir: Path) -> None:
         f'Time          {plain_time(time.monotonic() - start)}\n'
         f'More edits    {shlex.join(more)}'
     )
-
-
-def draw(
-    runner: Runner,
-    checkpoint: str,
-    photo: Photo,
-    args: argparse.Namespace,
-    out_dir: Path,
-) -> list[Panel]:
-    """Draws the reconstruction and the edits, and saves each at once.
-
-    Args:
-        runner: Of the personalisation.
-        checkpoint: Its last one.
-        photo: What it has learned from.
-        out_dir: Folder of the results.
-
-    Returns:
-        Captions and pictures, the source first.
-
-    Raises:
-        KeyboardInterrupt: At Ctrl-C; it says what is saved.
-    """
-    inferencer = EditInferencer(runner.model, checkpoint)
-    common = guidance_given(args) | scheduler_given(args)
-    if args.seed is not None:
-        common['seed'] = args.seed
-    # The reconstruction shows what was learned: whole strength, own text.
-    edits: list[tuple[str, str, dict[str, Any]]]
-    edits = [('reconstruction', photo.source, {'strength': 1.0})]
-    edits += [(target, target, {}) for target in photo.targets]
-    panels = sources_of(
-        runner.train_dataloader.dataset, runner.model.data_preprocessor
-    ).panels
-    folder = PictureFolder(out_dir, len(edits) + 1)
-    folder.add(panels[0][1], dict(photo=Path(photo.path).name))
-    try:
-        for caption, prompt, options in progress_bar(
-            edits, desc='drawing', unit='picture', dynamic_ncols=True
-        ):
-            result = inferencer(
-                prompt, show_progress=False, **common, **options
-            )
-            panels.append((caption, result['samples'][0]))
-            folder.add(panels[-1][1], result['records'][0])
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f'Saved: {checkpoint}, and {len(panels)} of {len(edits) + 1} '
-            f'pictures in {out_dir}.'
-        ) from None
-    return panels

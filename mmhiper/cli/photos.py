@@ -8,31 +8,18 @@ import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from mmengine.config import Config
+
 from mmhiper.datasets.templates import CAPTION_SUFFIXES, find_caption
 from mmhiper.datasets.textual_inversion import pictures_in
 from mmhiper.io.case_table import read_cases
+from mmhiper.many import Photo
+from mmhiper.results import OF_ALL
 from mmhiper.utils.errors import FileError, MissingFileError, UserError
 from mmhiper.utils.names import safe_name, same_place
 from mmhiper.utils.shipped import or_shipped
 
 TABLE = '.csv'
-
-
-@dataclasses.dataclass(frozen=True)
-class Photo:
-    """A photo to personalise.
-
-    Attributes:
-        path: The file.
-        source: What it shows.
-        targets: What to make of it.
-        name: A folder of its own among those of the others.
-    """
-
-    path: str
-    source: str = ''
-    targets: tuple[str, ...] = ()
-    name: str = ''
 
 
 def read_photos(args: argparse.Namespace) -> list[Photo]:
@@ -64,7 +51,7 @@ def read_photos(args: argparse.Namespace) -> list[Photo]:
     texts = iter(sources or [_caption(photo.path) for photo in untold])
     _tell_unread(untold if sources else [])
     photos = []
-    taken: set[str] = set()
+    taken = {same_place(name) for name in OF_ALL}
     for photo in found:
         source = photo.source or next(texts)
         targets = (*photo.targets, *(args.target or ()))
@@ -72,6 +59,47 @@ def read_photos(args: argparse.Namespace) -> list[Photo]:
         name = _own_name(photo.name or Path(photo.path).stem, taken)
         photos.append(Photo(photo.path, source, targets, name))
     return photos
+
+
+def are_many(args: argparse.Namespace) -> bool:
+    """Whether a command line means more than a single photo.
+
+    Args:
+        args: See :func:`read_photos`.
+
+    Returns:
+        True for a folder and a table too, whatever they hold.
+    """
+    path = or_shipped(args.photos[0])
+    several = path.is_dir() or path.suffix.lower() == TABLE
+    return len(args.photos) > 1 or several
+
+
+def photos_of(cfg: Config) -> list[Photo]:
+    """Finds the photos of a config.
+
+    Args:
+        cfg: ``photos``, a file, folder or table, or several; in its ``model``
+            are the texts of all that have none, as ``source_text`` and
+            ``target_text``.
+
+    Returns:
+        See :func:`read_photos`, as for the errors.
+    """
+    named = {
+        'photos': cfg.get('photos'),
+        'source': cfg.model.get('source_text'),
+        'target': cfg.model.get('target_text'),
+    }
+    lists = {
+        key: [value] if isinstance(value, str) else list(value or [])
+        for key, value in named.items()
+    }
+    if not lists['photos']:
+        raise UserError(
+            '`photos` must name a folder, a table or files, but got none.'
+        )
+    return read_photos(argparse.Namespace(**lists))
 
 
 def _named(name: str) -> Iterator[Photo]:
@@ -112,7 +140,8 @@ def _caption(path: str) -> str:
             repr(str(Path(path).with_suffix(end))) for end in CAPTION_SUFFIXES
         )
         raise MissingFileError(
-            f'What does the photo {path!r} show? Say it with --source TEXT, '
+            f'What does the photo {path!r} show? Say it with --source TEXT '
+            '(`model.source_text` of a config), '
             f'or in a file beside it, {names}.'
         )
     return caption[0]
@@ -138,7 +167,7 @@ def _check_texts(path: str, source: str, targets: Sequence[str]) -> None:
     if not targets:
         raise UserError(
             f'What is to be made of the photo {path!r}? Say it with --target '
-            'TEXT, once for each edit.'
+            'TEXT, once for each edit (`model.target_text` of a config).'
         )
     for target in targets:
         if target.lower().split() == source.lower().split():

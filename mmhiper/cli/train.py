@@ -6,10 +6,14 @@ import argparse
 import os.path as osp
 
 import torch
+from mmengine.config import Config
 
 from mmhiper.cli.config_values import merge_options
 from mmhiper.cli.options import ConfigOptions, show_options
+from mmhiper.cli.photos import photos_of
 from mmhiper.engine.launch import train
+from mmhiper.engine.share import Share
+from mmhiper.many import personalise
 from mmhiper.utils.config_file import read_config
 from mmhiper.utils.errors import UserError
 
@@ -55,6 +59,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--debug shows what was understood',
     )
     parser.add_argument(
+        '--share',
+        metavar='I/N',
+        help='of a config with `images_per_step`: only this part of the '
+        'images, such as 0/4',
+    )
+    parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch'],
         default='none',
@@ -66,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> int:
     """Assemble the config and train."""
     cfg = read_config(args.config)
     if args.cfg_options:
@@ -87,4 +97,25 @@ def run(args: argparse.Namespace) -> None:
             )
         cfg.optim_wrapper.update(type='AmpOptimWrapper', loss_scale='dynamic')
     resume = args.resume or ('auto' if args.resume_anyway else None)
+    if cfg.get('images_per_step') is not None:
+        return _train_many(cfg, args.share, resume)
+    if args.share is not None:
+        raise UserError(
+            '--share is of a config with `images_per_step`, whose images are '
+            'independent of each other. Leave it out.'
+        )
     train(cfg, args.launcher, resume, args.resume_anyway)
+    return 0
+
+
+def _train_many(cfg: Config, share: str | None, resume: str | None) -> int:
+    """Learns many images in groups; 1 if one has failed."""
+    if resume not in (None, 'auto'):
+        raise UserError(
+            f'--resume {resume}: a config with `images_per_step` always goes '
+            'on behind the images that are done. Leave the path out.'
+        )
+    photos = photos_of(cfg)
+    return int(
+        bool(personalise(photos, cfg, cfg.work_dir, share=Share.of(share)))
+    )

@@ -193,6 +193,12 @@ def train(
     """
     register_all_modules()
     check_settings(cfg)
+    if cfg.get('images_per_step'):
+        raise UserError(
+            'A config with `images_per_step` is of many images, each with its '
+            'own text: run it by "mmhiper train", or from Python by '
+            '`mmhiper.many.personalise`.'
+        )
     if cfg.get('resume'):  # as other OpenMMLab projects have it
         resume = resume or cfg.get('load_from') or 'auto'
         cfg.resume, cfg.load_from = False, None

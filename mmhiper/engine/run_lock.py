@@ -18,7 +18,7 @@ _UNSUPPORTED = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 @contextmanager
-def run_lock(work_dir: str | Path) -> Iterator[None]:
+def run_lock(work_dir: str | Path, name: str = NAME) -> Iterator[None]:
     """Keeps other runs out of a folder, as long as this process lives.
 
     The operating system holds the lock and lets it go with the process,
@@ -27,6 +27,7 @@ def run_lock(work_dir: str | Path) -> Iterator[None]:
 
     Args:
         work_dir: The folder, which exists.
+        name: Of the file; runs that share a folder have one each.
 
     Yields:
         The block in which the folder is this run's.
@@ -34,7 +35,7 @@ def run_lock(work_dir: str | Path) -> Iterator[None]:
     Raises:
         ValueError: If another run has the folder.
     """
-    lock = FileLock(Path(work_dir, NAME), is_singleton=True)
+    lock = FileLock(Path(work_dir, name), is_singleton=True)
     try:
         lock.acquire(blocking=False)
     except Timeout:

@@ -41,6 +41,8 @@ _TOPS = {
     'runner_type',
     'test_metrics',
     'compile',
+    'images_per_step',
+    'photos',
 }
 
 
@@ -77,6 +79,7 @@ def check_settings(cfg: Config) -> None:
         length = cfg.train_cfg.get(name)
         if length is not None:  # else of a loop that knows
             _check_whole(f'train_cfg.{name}', length, 1)
+    _check_whole('images_per_step', cfg.get('images_per_step', 1), 1)
     loader = cfg.train_dataloader
     _check_whole('train_dataloader.batch_size', loader.get('batch_size', 1), 1)
     workers = loader.get('num_workers', 0)

@@ -22,7 +22,7 @@ from typing import Any
 
 from mmhiper.utils.errors import UserError
 
-MOST_VALUES = 2_000
+MOST_VALUES = 20_000
 DEEPEST = 5
 _LARGEST = 2**63
 _REQUIRED = inspect.Parameter.empty

@@ -9,7 +9,9 @@ from mmengine.config import Config
 from runs import REPO, config, last
 from tiny import FAMILIES
 
+from mmhiper.cli.photos import photos_of
 from mmhiper.engine.launch import train
+from mmhiper.many import personalise
 from mmhiper.registry import DATASETS, MODELS
 from mmhiper.utils.shipped import config_path, list_configs
 
@@ -39,6 +41,11 @@ def test_runs_two_iterations(file, request, tmp_path):
         more['model.image_encoder.pretrained'] = str(folder)
         more['model.image_encoder.without_cuda'] = None
     cfg = config(tmp_path, folder, iters=2, file=file, **more)
+    if 'images_per_step' in cfg:  # of many images, see test_many.py
+        cfg.photos = [cfg.train_dataloader.dataset.img]
+        cfg.model.update(source_text='a dog', target_text='a cat')
+        assert personalise(photos_of(cfg), cfg, tmp_path / 'many') == {}
+        return
     start = MODELS.build(cfg.model).state_dict()
 
     train(cfg)

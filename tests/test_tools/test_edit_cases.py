@@ -1,14 +1,16 @@
 """The table of cases: what it draws, what it skips, what it survives."""
 
 import json
+import os
 import runpy
+import subprocess
 import sys
 
 import pytest
 import torch
 from inversion import with_image_encoder
 from PIL import Image
-from runs import REPO, draw_image
+from runs import REPO, draw_image, free_port
 from tiny import FAMILIES
 from transformers import CLIPTokenizer
 
@@ -97,6 +99,34 @@ def test_cases_are_drawn_and_failures_do_not_stop_it(call, tmp_path, capsys):
     assert (out / 'bad' / 'sheet.png').is_file()
     assert not (out / 'bad' / 'error.txt').exists()
     assert (out / 'three' / 'sheet.png').is_file()
+
+
+def test_a_bad_case_of_one_process_does_not_end_the_other(folder, tmp_path):
+    draw_image(tmp_path / 'z.png')
+    table = tmp_path / 'cases.csv'
+    # the first of two inversions, which is the first process's, fails at once
+    table.write_text(
+        'name,image,prompt,target\ngone,b.png,a dog,a cat\n'
+        'one,z.png,a dog,a cat\n'
+    )
+    words = ['-m', 'torch.distributed.run', '--nproc_per_node', '2']
+    words += ['--master_port', free_port(), TOOL, table]
+    words += ['--out-dir', tmp_path / 'out', '--editor', 'DDIMInversion']
+    words += ['--cfg-options', f'model.sd.pretrained={folder}']
+    # long after the launcher would have ended it
+    words += ['model.sd.without_cuda=None', 'model.num_steps=400']
+    result = subprocess.run(
+        [sys.executable, *map(str, words)],
+        env={**os.environ, 'CUDA_VISIBLE_DEVICES': ''},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=600,
+    )
+
+    assert result.returncode == 1, result.stdout
+    assert '1 case(s) failed' in result.stdout
+    assert (tmp_path / 'out' / 'one' / 'case.json').is_file(), result.stdout
 
 
 @pytest.fixture(scope='module')

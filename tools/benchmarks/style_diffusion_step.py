@@ -17,6 +17,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from mmhiper.threads import bound_spin
+
+bound_spin()  # before torch is loaded
+
 import torch
 import torch.nn.functional as F
 from common import Step, compare, device

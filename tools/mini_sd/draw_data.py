@@ -9,6 +9,10 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
+from mmhiper.threads import bound_spin
+
+bound_spin()  # before torch is loaded
+
 import numpy as np
 from PIL import Image
 

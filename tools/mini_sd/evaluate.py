@@ -20,6 +20,10 @@ import json
 import time
 from pathlib import Path
 
+from mmhiper.threads import bound_spin
+
+bound_spin()  # before torch is loaded
+
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline

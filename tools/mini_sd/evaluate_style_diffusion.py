@@ -18,6 +18,10 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mmhiper.threads import bound_spin
+
+bound_spin()  # before torch is loaded
+
 import numpy as np
 import torch
 import torch.nn.functional as F

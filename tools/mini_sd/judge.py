@@ -21,6 +21,10 @@ from dataclasses import replace
 from multiprocessing import Pool
 from pathlib import Path
 
+from mmhiper.threads import bound_spin
+
+bound_spin()  # before torch is loaded
+
 import numpy as np
 import torch
 import torch.nn.functional as F

@@ -29,6 +29,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from mmhiper.threads import bound_spin
+
+bound_spin()  # before torch is loaded
+
 import numpy as np
 from matplotlib.figure import Figure
 

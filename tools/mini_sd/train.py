@@ -19,6 +19,10 @@ import os
 from functools import partial
 from pathlib import Path
 
+from mmhiper.threads import bound_spin
+
+bound_spin()  # before torch is loaded
+
 import torch
 from recipe import clip, drawings, encode, export, tokenizer, unet, vae
 from recipe.common import Log, together

@@ -19,6 +19,10 @@ from collections import Counter
 from pathlib import Path
 from random import Random
 
+from mmhiper.threads import bound_spin
+
+bound_spin()  # before torch is loaded
+
 from readers import Reader, all_readers
 
 SHOWN = 5  # tracebacks of each reader

@@ -25,6 +25,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mmhiper.threads import bound_spin
+
+bound_spin()  # before torch is loaded
+
 import torch
 
 ROOT = Path(__file__).parents[2]

@@ -77,7 +77,8 @@ class HiPer(EmbeddingEditor):
         K images learn K independent embeddings: the loss is the *sum* over
         images of each one's mean, so that an image's gradient is what it would
         be alone. Give each batch (or the batches of all processes together)
-        all K images; Adam's momentum would move those that are left out.
+        all K images; Adam's momentum would move those that are left out. More
+        images than a step takes: :mod:`mmhiper.many`.
     """
 
     embedding: TailEmbedding
@@ -191,6 +192,20 @@ class HiPer(EmbeddingEditor):
     def subject_of(self, sample: BaseDataElement) -> str:
         """The text of a picture."""
         return self.source_text[int(self.image_indices([sample]))]
+
+    def learned_of(self, image: int) -> dict[str, Tensor]:
+        """What was learned of one of the K source images.
+
+        Args:
+            image: Which.
+
+        Returns:
+            The :meth:`learned_state` of an editor of that image alone.
+        """
+        return {
+            name: tensor[image : image + 1].clone()
+            for name, tensor in self.learned_state().items()
+        }
 
     def encode_content(self, texts: list[str]) -> Conditioning:
         """Encodes texts, cut where they would reach the learned positions.
