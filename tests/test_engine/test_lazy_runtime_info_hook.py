@@ -162,7 +162,9 @@ class WatchedIterations(Hook):
 @pytest.mark.filterwarnings('ignore')
 def test_a_run_waits_at_its_ends_alone(tiny_sd1, tmp_path, monkeypatch):
     """With all hooks of a config: what they do is done at intervals."""
-    monkeypatch.setattr('mmengine.runner.runner.get_device', lambda: 'meta')
+    monkeypatch.setattr(
+        'mmhiper.engine.launch.best_device', lambda: torch.device('meta')
+    )
     rehearsal = Everywhere(reads=1.0)
     monkeypatch.setattr(WatchedIterations, 'rehearsal', rehearsal, False)
     monkeypatch.setattr(WatchedIterations, 'seen', [], False)

@@ -232,6 +232,7 @@ def invert_options(
         config=CONFIG,
         editor=method,
         cfg_options=options,
+        cfg_options_texts={name: str(each) for name, each in options.items()},
     )
 
 
