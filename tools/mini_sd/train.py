@@ -81,7 +81,7 @@ def run(stage: str, args: argparse.Namespace, log: Log) -> None:
         tokenizer.train_tokenizer(work_dir, log)
     elif stage == 'encode':
         if not (work_dir / 'texts.npy').exists():
-            encode.encode_texts(work_dir, log)
+            share(partial(encode.encode_texts, work_dir, log))
         share(partial(encode.encode_latents, work_dir, log))
     else:
         export.export(work_dir, args.out or work_dir / 'export', log)

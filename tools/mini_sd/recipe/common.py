@@ -19,6 +19,7 @@ from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 
 SAVE_EVERY = 120  # seconds
+WARM = 0.5  # of the rate, from weights that are good already
 
 
 def device() -> torch.device:
@@ -164,7 +165,8 @@ def fit(
     """Train by the clock, which counts CPU time: other work costs no steps.
 
     A killed run goes on from ``{name}_state.pth`` with the time it had left;
-    a new one begins from ``{name}_start.pth`` where there is one.
+    a new one begins from ``{name}_start.pth`` where there is one, at half
+    the rate.
 
     Args:
         name: The stage, for files and the log.
@@ -210,6 +212,7 @@ def fit(
         start = load(work_dir / f'{name}_start.pth')['model']
         model.load_state_dict(start)
         average.load_state_dict(start)
+        rate *= WARM
 
     def keep() -> None:
         save(

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .clip import WIDTH, load_clip, tokenize_all
+from .clip import WIDTH, ClipPair, load_clip, tokenize_all
 from .common import (
     Log,
     autocast,
@@ -28,18 +28,18 @@ def encode_texts(work_dir: Path, log: Log) -> None:
     """Write ``texts.npy`` (COUNT, CAPTIONS, 77, 128) and ``empty.npy``.
 
     What the U-Net reads: the text encoder's last hidden state, fp16.
+    Processes that run it together share the work.
     """
     pair = load_clip(work_dir)
     ids = tokenize_all(work_dir)
     people = torch.from_numpy(everyone()[0])
     part = work_dir / 'texts.part.npy'
-    texts = open_part(part, np.float16, (*ids.shape, WIDTH))
-    empty = load_tokenizer(work_dir)(
-        '', padding='max_length', max_length=POSITIONS, return_tensors='pt'
-    )['input_ids']
-    hidden = pair.text(input_ids=empty.to(device())).last_hidden_state
-    np.save(work_dir / 'empty.npy', hidden[0].half().cpu().numpy())
-    for start in range(0, len(ids), 32):
+    if rank() == 0:
+        open_part(part, np.float16, (*ids.shape, WIDTH))
+        np.save(work_dir / 'empty.npy', _empty(work_dir, pair))
+    wait_for_all()
+    texts = np.load(part, mmap_mode='r+')
+    for start in range(32 * rank(), len(ids), 32 * ranks()):
         some = slice(start, start + 32)
         if texts[some][-1].any():  # of a run that was killed
             continue
@@ -49,8 +49,19 @@ def encode_texts(work_dir: Path, log: Log) -> None:
             hidden = pair.read(chosen.to(device()), who.to(device()))[0]
         texts[some] = hidden.half().cpu().numpy().reshape(-1, *texts.shape[1:])
     texts.flush()
-    part.replace(work_dir / 'texts.npy')
-    log(f'encode: texts {texts.shape}')
+    wait_for_all()
+    if rank() == 0:
+        part.replace(work_dir / 'texts.npy')
+        log(f'encode: texts {texts.shape}')
+
+
+def _empty(work_dir: Path, pair: ClipPair) -> np.ndarray:
+    """The embedding of no text, (77, 128) fp16."""
+    ids = load_tokenizer(work_dir)(
+        '', padding='max_length', max_length=POSITIONS, return_tensors='pt'
+    )['input_ids']
+    hidden = pair.text(input_ids=ids.to(device())).last_hidden_state
+    return hidden[0].half().cpu().numpy()
 
 
 @torch.no_grad()

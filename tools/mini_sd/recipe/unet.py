@@ -23,7 +23,7 @@ from .vae import load_vae
 SEED = 13
 BATCH = 32  # per process
 RATE = 6e-4
-EMA_DECAY = 0.9998
+EMA_DECAY = 0.999  # over 64,000 samples of two processes
 EMPTY_SHARE = 0.1  # of contexts, for guidance
 MIXED_SHARE = 0.3  # of contexts
 CUT_SHARE = 0.1  # of contexts

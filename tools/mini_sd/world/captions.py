@@ -77,6 +77,8 @@ def _details(
             said.append(f'a {colour}collar')
     else:
         said.append(f'{mark}hands')
+        if who.eye_patch:
+            said.append(f'a {mark}face')
     said = [words for words in said if words and rng.random() < share]
     return [said[i] for i in rng.permutation(len(said))]
 
