@@ -86,7 +86,9 @@ def wait_for_others() -> bool:
     Returns:
         Whether this is the first of them.
     """
-    if int(os.environ.get('WORLD_SIZE', 1)) > 1:
+    # without a launcher nobody ends them, and there is no place to meet
+    launched = 'MASTER_ADDR' in os.environ
+    if launched and int(os.environ.get('WORLD_SIZE', 1)) > 1:
         # no collective before: they need nothing of each other
         distributed.init_process_group('gloo', timeout=timedelta(days=_DAYS))
         distributed.barrier()
