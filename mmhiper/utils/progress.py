@@ -22,13 +22,18 @@ class _Lines:
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
+        self._last = ''
         self.encoding = getattr(file, 'encoding', None)
 
     def write(self, text: str) -> None:
-        """Write what there is to read in a text."""
+        """Write what there is to read in a text, and was not just before.
+
+        A bar writes its last state again when it is closed.
+        """
         words = text.replace(_CURSOR_UP, '').strip()
-        if words:
+        if words and words != self._last:
             self._file.write(f'{words}\n')
+            self._last = words
 
     def flush(self) -> None:
         self._file.flush()

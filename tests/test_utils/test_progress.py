@@ -88,3 +88,14 @@ def test_every_bar_comes_from_here():
                     continue
                 own = [name for name in names if name.startswith('tqdm')]
                 assert not own, path
+
+
+def test_a_last_state_is_written_once(capsys, clock):
+    """Also where the last step is long, after which the bar is closed."""
+    with progress_bar(total=2, desc='drawing') as bar:
+        for _ in range(2):
+            clock.now += 2 * progress.SECONDS
+            bar.update()
+
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == len(set(lines)) == 2
