@@ -24,6 +24,7 @@ from mmhiper.utils.pixels import (
 )
 from mmhiper.utils.progress import progress_bar
 from mmhiper.utils.reading import sha256
+from mmhiper.utils.warned import each_once
 from mmhiper.version import __version__
 
 if TYPE_CHECKING:
@@ -179,13 +180,14 @@ class EditInferencer(ChecksArguments):
             folder = PictureFolder(out_dir, len(jobs))
         pictures, records, files = [], [], []
         try:
-            for pixels, record in self._draw(
-                jobs, batch_size, show_progress, options
-            ):
-                if folder is not None:
-                    files.append(folder.add(to_pil(pixels), record))
-                pictures.append(pixels)
-                records.append(record)
+            with each_once():
+                for pixels, record in self._draw(
+                    jobs, batch_size, show_progress, options
+                ):
+                    if folder is not None:
+                        files.append(folder.add(to_pil(pixels), record))
+                    pictures.append(pixels)
+                    records.append(record)
         except KeyboardInterrupt:
             saved = f'{len(files)} of {len(jobs)} picture(s) are in {out_dir}.'
             raise KeyboardInterrupt(saved if files else '') from None

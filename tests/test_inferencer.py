@@ -4,6 +4,7 @@ import functools
 import hashlib
 import itertools
 import json
+import warnings
 
 import diffusers
 import inversion
@@ -327,3 +328,17 @@ def test_pictures_without_a_record(tmp_path):
         read_picture_record(tmp_path / 'broken.png')
     with pytest.raises(FileNotFoundError):
         read_picture_record(tmp_path / 'none.png')
+
+
+def test_a_warning_is_told_once_for_all_pictures(inferencer):
+    def told(prompts):
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter('always')
+            inferencer(prompts, num_images=3, batch_size=1, **STEPS)
+        return [str(each.message) for each in found]
+
+    (one,) = told('a <sketchy> dog')
+    assert "'<sketchy>'" in one
+    both = told(['a <sketchy> dog', 'a <fresh> dog'])
+    assert len(both) == 2 and "'<fresh>'" in both[1]
+    assert told('a <sketchy> dog') == [one]  # of another call, again
