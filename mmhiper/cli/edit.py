@@ -14,6 +14,7 @@ from mmhiper.cli.options import (
     add_guidance,
     add_scheduler,
     guidance_given,
+    one_or_all,
     scheduler_given,
 )
 from mmhiper.cli.photos import are_many, read_photos
@@ -83,7 +84,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     edits.add_argument(
         '--strength',
         type=float,
-        help='more keeps more of the photo, less follows the text more freely',
+        nargs='+',
+        help='more keeps more of the photo, less follows the text more '
+        'freely; several act one after another, from noise to picture',
     )
     add_guidance(edits)
     add_scheduler(edits)
@@ -153,7 +156,7 @@ def make_config(args: argparse.Namespace, out_dir: Path) -> Config:
         'train_dataloader.dataset.mask': args.mask,
         'train_cfg.max_iters': args.iters,
         'model.n_hiper': args.n_hiper,
-        'model.strength': args.strength,
+        'model.strength': one_or_all(args.strength),
         'model.sd.pretrained': args.pretrained,
         'randomness.seed': args.seed,
     }

@@ -14,6 +14,7 @@ from mmhiper.cli.options import (
     add_guidance,
     add_scheduler,
     guidance_given,
+    one_or_all,
     scheduler_given,
 )
 from mmhiper.inferencer import EditInferencer
@@ -78,8 +79,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--strength',
         type=float,
+        nargs='+',
         help='weight of the personalisation; more keeps more of the source, '
-        "less follows the text more freely (the config's)",
+        'less follows the text more freely; several act one after another, '
+        "from noise to picture (the config's)",
     )
     add_guidance(parser)
     add_scheduler(parser)
@@ -132,7 +135,7 @@ def run(args: argparse.Namespace) -> None:
         print(f'Words: {", ".join(inferencer.words)}')
     once = inferencer.editor.deterministic
     if args.strength is not None:
-        options['strength'] = args.strength
+        options['strength'] = one_or_all(args.strength)
     start = time.monotonic()
     result = inferencer(
         args.prompt,

@@ -28,6 +28,18 @@ _TOKEN = re.compile(
 )
 
 
+def one_or_all(values: list[Any] | None) -> Any:
+    """What an option with one or more values stands for.
+
+    Args:
+        values: As argparse has them.
+
+    Returns:
+        The value, where it is one.
+    """
+    return values[0] if values and len(values) == 1 else values
+
+
 def add_guidance(parser: Any) -> None:
     """Describes what pictures are guided by.
 

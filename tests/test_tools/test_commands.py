@@ -132,6 +132,10 @@ def test_infer_draws_files_that_sort_and_a_grid(
     call(monkeypatch, *words, '--seed', 111112, '--out-dir', tmp_path / 'b')
     words += ['--seed', 111112, '--strength', 0]
     call(monkeypatch, *words, '--out-dir', tmp_path / 'c')
+    words[-1:] = [0.2, 1]  # one after another
+    call(monkeypatch, *words, '--out-dir', tmp_path / 'e')
+    staged = read_picture_record(tmp_path / 'e' / '000.png')
+    assert staged['options']['strength'] == [0.2, 1.0]
 
     # the work_dir alone has all that is needed
     words = ['infer.py', folder, '--prompt', 'a sitting dog']

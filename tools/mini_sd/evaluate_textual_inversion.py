@@ -142,9 +142,7 @@ def learn(
     if args.rate:
         cfg.optim_wrapper.optimizer.lr = args.rate
     cfg.custom_hooks = [
-        hook
-        for hook in cfg.custom_hooks
-        if hook.type in ('PlainCheckpointHook', 'HoldNormHook')
+        hook for hook in cfg.custom_hooks if hook.type == 'PlainCheckpointHook'
     ]
     # what other weights or settings have learned is not taken for these
     key = hash_run(cfg, args.pretrained)
