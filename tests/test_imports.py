@@ -77,7 +77,9 @@ FLOORS = [
     ['apis'],
     ['inferencer'],
     ['many', 'results'],
-    ['cli', '__main__'],
+    ['runs'],
+    ['jobs'],
+    ['cli', 'web', '__main__'],  # the page is a second command line
 ]
 FLOOR_OF = {
     name: number for number, floor in enumerate(FLOORS) for name in floor

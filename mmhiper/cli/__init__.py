@@ -27,6 +27,7 @@ COMMANDS = {
     'merge': 'merge embedding files into one',
     'convert': 'convert an embedding file between formats',
     'info': 'say what a checkpoint, an embedding or a picture holds',
+    'web': 'open a page in the browser to personalise, edit and draw on',
     'doctor': 'examine this machine, and say what to do about problems',
 }
 _EXIT_CODES = (

@@ -143,6 +143,18 @@ def write_token_file(
     write_content(FileContent(path, form.write(tokens), metadata))
 
 
+def suffix_of(format: str) -> str:
+    """How the files of a format end.
+
+    Args:
+        format: One of ``TOKEN_FORMATS``.
+
+    Returns:
+        With its dot; of several the first.
+    """
+    return _FORMATS[format].suffixes[0]
+
+
 def _what_it_is(content: FileContent) -> str:
     """Says what a file holds that is no embedding."""
     meta = content.entries.get('meta')

@@ -1,0 +1,168 @@
+"""The page in a real browser: people who click, reload and go away."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+import zipfile
+
+import browser
+import pytest
+from PIL import Image
+
+reason = browser.why_not()
+pytestmark = pytest.mark.skipif(bool(reason), reason=reason)
+
+
+@pytest.fixture(scope='module')
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp('work_dirs')
+
+
+@pytest.fixture(scope='module')
+def address(root, tiny_sd1):
+    options = ('--pretrained', tiny_sd1, '--iters', 2, '--steps', 2)
+    with browser.serving(root, *options) as found:
+        yield found
+
+
+@pytest.fixture(scope='module')
+def chrome():
+    with browser.browsing() as found:
+        yield found
+
+
+def shown_in(window, selector):
+    return window.locator(selector).locator('visible=true')
+
+
+def test_two_people_one_training_at_a_time(chrome, address, root, tmp_path):
+    first = browser.open_window(chrome, address)
+    browser.take_example(first)
+    browser.start(first, iterations=5000)
+    browser.wait_for_state(first, 'of 5000 steps')
+
+    # a second person, with a photo that lies on its side
+    photo = tmp_path / 'photo.jpg'
+    picture = Image.new('RGB', (64, 48), 'red')
+    picture.paste('blue', (0, 0, 32, 48))
+    exif = picture.getexif()
+    exif[0x0112] = 6  # turn it by 90 degrees
+    picture.save(photo, exif=exif)
+    second = browser.open_window(chrome, address)
+    assert 'is learning' in second.locator('#line').text_content()
+    second.locator('input[type=file]').first.set_input_files(photo)
+    second.wait_for_timeout(4000)
+    second.get_by_label('What it shows').first.fill('a flag <b>')
+    edits = second.get_by_label('What to make of it, an edit on each line')
+    edits.fill('a small flag\n\na large flag')
+    browser.start(second)
+    second.locator('#line').get_by_text('waiting: a flag').wait_for()
+    with Image.open(root / 'a flag _b_' / 'photo.png') as upright:
+        assert upright.size == (48, 64)
+        red, _, blue = upright.getpixel((24, 8))
+        assert blue > red  # what was on the left is on top
+
+    # closing or reloading a page loses nothing
+    first.reload()
+    browser.wait_for_state(first, 'a standing dog on the grass: learning')
+    shown_in(first, 'button:text-is("Stop")').click()
+    browser.wait_for_state(first, 'stopped')
+
+    # so it is the turn of the second one
+    browser.wait_for_state(second, 'a flag <b>: done')
+    run = root / 'a flag _b_'
+    assert json.loads((run / 'request.json').read_text())['targets'] == [
+        'a small flag',
+        'a large flag',
+    ]
+    for name in ('sheet.png', '000.png', '003.png', 'iter_2.safetensors'):
+        assert (run / name).is_file()
+    pictures = shown_in(second, '.grid-container img')
+    pictures.nth(3).wait_for()
+    assert pictures.count() == 4
+    pictures.nth(2).click()
+    made = second.locator('.json-holder').locator('visible=true')
+    made.get_by_text('a small flag').first.wait_for()
+    with second.expect_download() as caught:
+        second.get_by_role('link', name='KB').nth(1).click()
+    with zipfile.ZipFile(caught.value.path()) as archive:
+        assert '003.png' in archive.namelist()
+
+    # again, without learning again
+    texts = second.get_by_label('Texts, a picture on each line')
+    texts.locator('visible=true').fill('a green flag')
+    shown_in(second, 'button:text-is("Draw")').click()
+    second.get_by_text('a green flag').locator('visible=true').last.wait_for()
+    assert (run / 'drawn' / '000' / '000.png').is_file()
+
+    # the first one goes on where it was
+    shown_in(first, 'button:text-is("Go on")').click()
+    browser.wait_for_state(first, 'learning')
+    dog = root / 'a standing dog on the grass'
+    for _ in range(200):
+        if 'Resuming from' in (dog / 'console.log').read_text():
+            break
+        first.wait_for_timeout(1000)
+    else:
+        raise AssertionError((dog / 'console.log').read_text()[-2000:])
+    shown_in(first, 'button:text-is("Stop")').click()
+    browser.wait_for_state(first, 'stopped')
+    for window in (first, second):
+        assert window.requests
+        for url in window.requests:  # nothing leaves the machine
+            assert url.startswith((address, 'blob:', 'data:')), url
+
+
+def test_a_broken_photo_is_told_in_a_line(chrome, address, root, tmp_path):
+    before = sorted(root.iterdir())
+    window = browser.open_window(chrome, address)
+    broken = tmp_path / 'broken.png'
+    broken.write_bytes(b'\x89PNG\r\n\x1a\n and no more <script>')
+    window.locator('input[type=file]').first.set_input_files(broken)
+    toast = window.locator('.toast-body')
+    toast.get_by_text('broken.png').wait_for()
+    browser.start(window)
+    toast.get_by_text('Choose a photo first').wait_for()
+    assert sorted(root.iterdir()) == before
+
+
+def test_the_gallery_draws_with_any_run(chrome, address, root):
+    window = browser.open_window(chrome, address)
+    browser.go_to(window, 'Gallery')
+    window.locator('#work-dirs img').first.wait_for()
+    window.locator('#work-dirs button', has_text='a flag').first.click()
+    window.wait_for_function(
+        '() => document.querySelector("#chosen textarea, #chosen input")'
+        '.value.startsWith("a flag")'
+    )
+    texts = window.get_by_label('Texts, a picture on each line')
+    texts.locator('visible=true').fill('a yellow flag')
+    browser.set_number(window, 'Snapshot, by iteration', 1)
+    shown_in(window, 'button:text-is("Draw")').click()
+    window.get_by_text('a yellow flag').locator('visible=true').last.wait_for()
+    (records,) = (root / 'a flag _b_').glob('drawn/001/pictures.json')
+    (made,) = json.loads(records.read_text())
+    assert made['checkpoint']['file'] == 'iter_1.pth'
+
+    shown_in(window, 'button:text-is("Export")').click()
+    with window.expect_download() as caught:
+        window.get_by_role('link', name='KB').last.click()
+    assert caught.value.suggested_filename.endswith('.safetensors')
+
+
+def test_files_and_strangers_stay_outside(address, root):
+    secret = root / 'secret.txt'
+    secret.write_text('x')
+    for path in (secret, '/etc/hostname', root / 'a flag _b_' / 'sheet.png'):
+        url = f'{address}gradio_api/file={path}'.replace(' ', '%20')
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(url)
+        assert caught.value.code in (403, 404)
+    request = urllib.request.Request(address, headers={'Host': 'evil.example'})
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request)
+    assert caught.value.code == 400
+    answer = urllib.request.urlopen(address)
+    assert "default-src 'self'" in answer.headers['content-security-policy']
