@@ -111,6 +111,7 @@ class Jobs:
             with self._changed:
                 self._states[run.folder] = end
                 self._line.remove(run)
+                self._changed.notify_all()
 
     def _learn(self, run: Run) -> str:
         """Trains and draws one run; says how it ended."""

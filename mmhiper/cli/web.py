@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -65,23 +66,28 @@ def check_gradio() -> None:
         ValueError: If it is missing, of another version than the extra ``web``
             has, or needs another version of a package than is installed.
     """
-    for owner, extra in (('mmhiper', 'web'), ('gradio', '')):
-        for line in metadata.requires(owner) or []:
-            need = Requirement(line)
-            for_extra = 'extra ==' in line
-            if for_extra != bool(extra) or (
-                need.marker and not need.marker.evaluate({'extra': extra})
-            ):
-                continue
-            try:
-                found = metadata.version(need.name)
-            except metadata.PackageNotFoundError:
-                raise UserError(
-                    f'"mmhiper web" needs {need.name}, which is not '
-                    f'installed: {_REMEDY}.'
-                ) from None
-            if not need.specifier.contains(found, prereleases=True):
-                raise UserError(
-                    f'"mmhiper web" needs {need.name}{need.specifier}, but '
-                    f'{found} is installed: {_REMEDY}.'
-                )
+    try:
+        needs = metadata.requires('gradio') or []
+    except metadata.PackageNotFoundError:
+        raise UserError(
+            f'"mmhiper web" needs Gradio, which is not installed: {_REMEDY}.'
+        ) from None
+    with suppress(metadata.PackageNotFoundError):  # a checkout on the path
+        needs += [
+            line
+            for line in metadata.requires('mmhiper') or []
+            if line.endswith('extra == "web"')
+        ]
+    for need in map(Requirement, needs):
+        if need.marker and not need.marker.evaluate({'extra': 'web'}):
+            continue
+        try:
+            found = metadata.version(need.name)
+            here, fits = f'{found} is', need.specifier.contains(found, True)
+        except metadata.PackageNotFoundError:
+            here, fits = 'it is not', False
+        if not fits:
+            raise UserError(
+                f'"mmhiper web" needs {need.name}{need.specifier}, but '
+                f'{here} installed: {_REMEDY}.'
+            )

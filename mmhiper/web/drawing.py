@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import inspect
 import shutil
 import tempfile
 import threading
@@ -77,11 +76,11 @@ class Studio:
     ) -> list[Path]:
         """Draws texts into the folder of a run; the files."""
         with self.inferencer(checkpoint, words) as inferencer:
-            known = inspect.signature(inferencer.editor.infer).parameters
-            fixed = hasattr(inferencer.editor, 'invert')  # its own steps
-            for name in ('strength', 'num_inference_steps'):
-                if name not in known or (fixed and name != 'strength'):
-                    options.pop(name, None)
+            editor = inferencer.editor
+            if 'strength' not in (editor.further_options() or {}):
+                options.pop('strength', None)
+            if hasattr(editor, 'invert'):  # its steps are its inversion's
+                options.pop('num_inference_steps', None)
             parent = run.folder / 'drawn'
             parent.mkdir(exist_ok=True)
             out_dir = parent / f'{len(list(parent.iterdir())):03d}'

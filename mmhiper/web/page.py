@@ -21,6 +21,7 @@ from mmhiper.web import forms, look, uploads
 from mmhiper.web.drawing import OWN, Studio, downloads, export, shown
 
 _SECONDS = 1.5  # between two looks at what is learned
+_BUTTONS: Any = ['download', 'fullscreen']  # Gradio's third one shares
 _EXAMPLE = (
     'a standing dog on the grass',
     'a sitting dog on the grass\na standing dog in the snow',
@@ -232,6 +233,7 @@ def _gallery(site: Site, page: gr.Blocks, timer: gr.Timer) -> None:
         object_fit='contain',
         allow_preview=False,
         format='png',
+        buttons=_BUTTONS,
         elem_id='work-dirs',
     )
     refresh = gr.Button('Look again')
@@ -284,6 +286,7 @@ def _photo() -> Any:
         sources=(),
         transforms=('crop',),
         layers=False,
+        buttons=_BUTTONS,
         brush=gr.Brush(colors=['#ff5500'], color_mode='fixed'),
         height=420,
     )
@@ -325,6 +328,7 @@ def _pictures(label: str) -> tuple[list[Any], Callable]:
         height='auto',
         object_fit='contain',
         format='png',
+        buttons=_BUTTONS,
         visible=False,
     )
     record = gr.JSON(label='What made this picture', visible=False)
@@ -355,7 +359,13 @@ def _run_panel(site: Site, page: gr.Blocks, timer: gr.Timer, kind: str) -> Any:
         stop = gr.Button('Stop')
         go_on = gr.Button('Go on')
     status = gr.HTML()
-    sheet = gr.Image(interactive=False, format='png', visible=False)
+    sheet = gr.Image(
+        interactive=False,
+        show_label=False,  # it would lie over the captions
+        format='png',
+        buttons=_BUTTONS,
+        visible=False,
+    )
     results, fill = _pictures('Results')
     seen = gr.State()
 
@@ -373,14 +383,12 @@ def _run_panel(site: Site, page: gr.Blocks, timer: gr.Timer, kind: str) -> Any:
         now = (names, run.name, file, made)
         if now == before:
             return [gr.skip(), words, *[gr.skip()] * 6]
-        label = 'All in one sheet' if made else 'Newest preview'
         return [
             gr.update(choices=names, value=run.name),
             words,
             gr.update(
                 value=shown(file)[0] if file else None,
                 visible=file is not None,
-                label=label,
             ),
             now,
             *fill(run, made[1:]),

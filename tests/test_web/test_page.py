@@ -71,7 +71,7 @@ def test_two_people_one_training_at_a_time(chrome, address, root, tmp_path):
     browser.wait_for_state(first, 'stopped')
 
     # so it is the turn of the second one
-    browser.wait_for_state(second, 'a flag <b>: done')
+    browser.wait_for_state(second, 'a flag _b_: done')
     run = root / 'a flag _b_'
     assert json.loads((run / 'request.json').read_text())['targets'] == [
         'a small flag',
