@@ -66,7 +66,7 @@ def _scales() -> dict[str, Scale]:
     scales['clip_edited'] = Scale('CLIP edited', up=True)
     scales['clip_direction'] = Scale('CLIP direction', digits=3, up=True)
     for kind in ('clip', 'dino', 'imagenet', 'judge'):
-        for name in ('identity', 'retrieval', 'background', 'goal'):
+        for name in ('success', 'identity', 'retrieval', 'background', 'goal'):
             scales[f'{name}_{kind}'] = Scale(
                 f'{name} ({kind})', digits=3, up=True
             )

@@ -139,7 +139,10 @@ class Identity(EditMetric):
             said[f'retrieval_{self.kind}'] = found
         for view, a, b in edited.views():
             if view:
-                one, other = self.features.images([a, b])
+                one = self._encode([a])[0]
+                other = drawn
+                if b is not edited.edited:
+                    (other,) = self.features.images([b])
                 said[f'{view}{self.kind}'] = float(one @ other)
         return said
 
