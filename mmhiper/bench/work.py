@@ -226,13 +226,23 @@ class Bench:
         text = json.dumps(facts, sort_keys=True, default=str)
         return blake2b(text.encode(), digest_size=16).hexdigest()
 
-    @property
-    def encoders(self) -> list[str]:
-        """What was measured, and in whose features."""
+    def measures(self, case: BenchCase) -> list[str]:
+        """All that decides what is measured of the edit of a case."""
+        truth = [case.mask, _sha256(case.goal or ''), case.asked]
+        known = blake2b(json.dumps(truth).encode(), digest_size=16)
         return [
-            f'{type(each).__name__} {each.encoder}'.strip()
-            for each in self.metrics
+            *(
+                f'{type(each).__name__} {each.encoder}'.strip()
+                for each in self.metrics
+            ),
+            f'among {self.among}',
+            known.hexdigest(),
         ]
+
+    def is_done(self, method: str, case: BenchCase) -> bool:
+        """Whether a case is drawn and measured by these very settings."""
+        line = self.line(method, case)
+        return bool(line) and line.get('measured') == self.measures(case)
 
     # ----------------------------------------------------------------- work
     def jobs(self) -> list[Job]:
@@ -272,7 +282,7 @@ class Bench:
                         self._measure(job)
             except KeyboardInterrupt:
                 done = sum(
-                    bool(self.line(job.method, case))
+                    self.is_done(job.method, case)
                     for job in mine
                     for case in job.cases
                 )
@@ -385,8 +395,9 @@ class Bench:
     def _measure(self, job: Job) -> None:
         """Measures what was drawn, where it is not measured yet."""
         for case in job.cases:
-            line = self.line(job.method, case)
-            if not line or line.get('measured') == self.encoders:
+            if not self.line(job.method, case) or self.is_done(
+                job.method, case
+            ):
                 continue
             try:
                 edited = self._edited(job.method, case)
@@ -396,7 +407,9 @@ class Bench:
                         found[name] = [value, metric.encoder]
                 full = edited.mask is not None and edited.background is None
                 facts = dict(full_mask=full, among=len(edited.others) + 1)
-                self._write_line(job.method, case, found, self.encoders, facts)
+                self._write_line(
+                    job.method, case, found, self.measures(case), facts
+                )
                 (self.folder(job.method, case) / ERROR).unlink(missing_ok=True)
             except Exception as error:
                 self._fail(job.method, case, error)
@@ -488,10 +501,9 @@ class Bench:
         lines, failed = [], {}
         for method in self.configs:
             for case in self.cases:
-                line = self.line(method, case)
                 error = self.folder(method, case) / ERROR
-                if line.get('measured'):
-                    lines.append(line)
+                if self.is_done(method, case):
+                    lines.append(self.line(method, case))
                 elif error.is_file():
                     text = error.read_text('utf-8', 'replace')
                     failed[f'{method}/{case.name}'] = text.splitlines()[0]

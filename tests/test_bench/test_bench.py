@@ -17,7 +17,13 @@ from runs import REPO, draw_image, embedding_of, free_port, last
 from runs import config as run_config
 from tiny import FAMILIES
 
-from mmhiper.bench import METHODS, Bench, Drawing, method_config
+from mmhiper.bench import (
+    METHODS,
+    Bench,
+    Drawing,
+    MetricChoice,
+    method_config,
+)
 from mmhiper.bench.methods import (
     build,
     learn_alone,
@@ -28,9 +34,11 @@ from mmhiper.bench.report import Mean, means_of
 from mmhiper.cli import main
 from mmhiper.cli.bench import chosen, method_configs, share_of_array
 from mmhiper.engine.launch import train
+from mmhiper.evaluation import EditMetric
 from mmhiper.evaluation.benches import BenchCase, read_bench
 from mmhiper.io import read_learned
 from mmhiper.models import StableDiffusion
+from mmhiper.registry import METRICS
 
 SIZE = 64  # of the tiny model
 QUICK = [
@@ -149,7 +157,7 @@ def test_every_method_edits_and_is_measured(call, tmp_path, capsys):
 
 
 def test_what_is_done_is_skipped_and_what_changed_is_not(
-    call, tmp_path, capsys
+    call, bench_folder, tmp_path, capsys
 ):
     assert call() == 0
     out = tmp_path / 'out'
@@ -166,6 +174,14 @@ def test_what_is_done_is_skipped_and_what_changed_is_not(
     assert call('--lpips', lpips) == 0
     assert edit.stat().st_mtime_ns == before[edit]
     assert 'lpips' in lines_of(out)[0]['metrics']
+    # another right answer: measured anew, drawn no more
+    rows = json.loads((bench_folder / 'mapping_file.json').read_text())
+    for each in rows.values():
+        each['goal_path'] = 'annotation_images/2.png'
+    write_bench(bench_folder, rows)
+    assert call('--lpips', lpips) == 0
+    assert edit.stat().st_mtime_ns == before[edit]
+    assert 'goal_mse' in lines_of(out)[0]['metrics']
     # what draws differs: the text alone does not know the inversion
     assert call('--guidance-scale', 3) == 0
     assert edit.stat().st_mtime_ns != before[edit]
@@ -225,6 +241,38 @@ def test_cases_are_shared_by_processes(call, folder, bench_folder, tmp_path):
     before = (tmp_path / 'out' / 'cases.jsonl').read_text()
     assert call() == 0
     assert (tmp_path / 'out' / 'cases.jsonl').read_text() == before
+
+
+@METRICS.register_module()
+class StopsAtTheSecond(EditMetric):
+    """Ctrl-C while the second edit is measured."""
+
+    seen = 0
+
+    def measure(self, edited):
+        StopsAtTheSecond.seen += 1
+        if StopsAtTheSecond.seen == 2:
+            raise KeyboardInterrupt
+        return dict(seen=1.0)
+
+
+def test_a_stop_says_what_is_done(folder, bench_folder, tmp_path):
+    def bench():
+        configs = method_configs(['plain'], {}, {}, {}, str(folder))
+        more = [dict(type='mmhiper.StopsAtTheSecond')]
+        return Bench(
+            read_bench(bench_folder, tmp_path),
+            configs,
+            tmp_path / 'out',
+            Drawing(1),
+            MetricChoice(more=more),
+        )
+
+    with pytest.raises(KeyboardInterrupt, match=r'1 of 2 edit\(s\) are done'):
+        bench().run()
+    assert bench().run() == {}
+    lines = lines_of(tmp_path / 'out')
+    assert [line['metrics']['seen'] for line in lines] == [1, 1]
 
 
 # ------------------------------------------------------------------- learning

@@ -27,6 +27,7 @@ bound_spin()  # before torch is loaded
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from mmhiper.evaluation.benches.case import MASK_SIDE
 from mmhiper.evaluation.benches.pie_bench import IMAGES, LIST, TYPES
@@ -54,6 +55,9 @@ MARGIN = 16
 # Another place has another horizon, which the published settings keep; those
 # of the page of StyleDiffusion, for all editors alike.
 PLACE_OPTIONS = dict(tau_v=0.0, tau_c=0.3, tau_s=0.3)
+
+
+Drawn = tuple[Image.Image, Image.Image]  # a picture, its subject's mask
 
 
 @dataclass(frozen=True)
@@ -230,18 +234,28 @@ def make_edit(kind: int, number: int) -> Edit:
     )
 
 
-def mask_of(edit: Edit) -> np.ndarray:
+def draw_both(edit: Edit) -> tuple[Drawn, Drawn]:
+    """What is there and what should be, each with the mask of its subject."""
+    return (
+        draw_with_mask(edit.source, MASK_SIDE),
+        draw_with_mask(edit.goal, MASK_SIDE),
+    )
+
+
+def mask_of(edit: Edit, drawn: tuple[Drawn, Drawn]) -> np.ndarray:
     """Where an edit may change the picture, (512, 512) bool.
 
     What differs in the right answer, with a margin; all of the subject, of
     before and after, where it becomes another one or moves; all, if the style
     does.
+
+    Args:
+        edit: What is asked.
+        drawn: See :func:`draw_both`.
     """
     if edit.source.style != edit.goal.style:
         return np.ones((MASK_SIDE, MASK_SIDE), bool)
-    (old, before), (new, after) = (
-        draw_with_mask(scene, MASK_SIDE) for scene in (edit.source, edit.goal)
-    )
+    (old, before), (new, after) = drawn
     mask = (np.asarray(old) != np.asarray(new)).any(2)
     same = edit.source.individual == edit.goal.individual
     if not same or edit.source.pose != edit.goal.pose:
@@ -282,10 +296,11 @@ def make_case(kind: int, number: int, out_dir: Path) -> dict[str, Any]:
     edit = make_edit(kind, number)
     folder = f'{kind}_{TYPES[kind].replace(" ", "_")}_{COUNTS[kind]}'
     image = f'{folder}/{kind}{number:011d}.png'
-    for root, scene in ((IMAGES, edit.source), (GOALS, edit.goal)):
+    drawn = draw_both(edit)
+    for root, (picture, _) in zip((IMAGES, GOALS), drawn, strict=True):
         path = out_dir / root / image
         path.parent.mkdir(parents=True, exist_ok=True)
-        draw_with_mask(scene, MASK_SIDE)[0].save(path, optimize=True)
+        picture.save(path)
     asked = {key: answer for key, answer in truth(edit.goal).items() if answer}
     target = edit.prompts[1].replace('[', '').replace(']', '')
     return dict(
@@ -295,7 +310,7 @@ def make_case(kind: int, number: int, out_dir: Path) -> dict[str, Any]:
         editing_instruction=f'Make it {target}',
         editing_type_id=str(kind),
         blended_word=' '.join(edit.words),
-        mask=runs_of(mask_of(edit)),
+        mask=runs_of(mask_of(edit, drawn)),
         goal_path=f'{GOALS}/{image}',
         edit_options=edit.options,
         asked=asked,

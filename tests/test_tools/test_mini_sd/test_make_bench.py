@@ -50,11 +50,9 @@ def test_a_mask_is_written_as_it_is_read():
 @pytest.mark.parametrize('kind', make_bench.COUNTS)
 def test_a_right_answer_differs_inside_its_mask_alone(kind):
     edit = make_bench.make_edit(kind, 0)
-    mask = make_bench.mask_of(edit)
-    old, new = (
-        np.asarray(draw(scene, 512)).astype(int)
-        for scene in (edit.source, edit.goal)
-    )
+    drawn = make_bench.draw_both(edit)
+    mask = make_bench.mask_of(edit, drawn)
+    old, new = (np.asarray(picture).astype(int) for picture, _ in drawn)
     changed = (old != new).any(2)
     assert changed.any() and not (changed & ~mask).any()
     assert mask.all() == (kind == 9)
