@@ -44,6 +44,7 @@ from world import (
     sample_individual,
 )
 from world.captions import ACCESSORY_WORDS, PLACE_WORDS
+from world.scene import EYES
 
 BENCH_SEED = 89  # a namespace: neither the model nor the judge saw it
 GOALS = 'goal_images'
@@ -133,16 +134,13 @@ def _source(rng: np.random.Generator) -> Scene:
 
 
 def _species(rng: np.random.Generator, scene: Scene) -> Scene:
-    who = scene.individual
-    other = sample_individual(rng, 'cat' if who.species == 'dog' else 'dog')
+    # all else stays: there is one right answer
+    kind = 'cat' if scene.individual.species == 'dog' else 'dog'
     other = replace(
-        other,
-        fur_name=who.fur_name,
-        fur=who.fur,
-        pattern=who.pattern,
-        spots=who.spots,
-        mark_name=who.mark_name,
-        mark=who.mark,
+        scene.individual,
+        species=kind,
+        pointy_ears=kind == 'cat',
+        eye=EYES[kind][0],
     )
     return replace(scene, individual=other)
 
