@@ -238,21 +238,30 @@ def _table(
     kind: str,
     methods: Mapping[str, Mapping[str, Mean]],
 ) -> str:
-    """The table of one sort of edits."""
-    names = _ordered({name for found in methods.values() for name in found})
-    scales = [scale_of(name) for name in names]
-    titles = [f'{each.title} {"↑" if each.up else "↓"}' for each in scales]
-    rows = [['method', 'cases', *titles], ['---'] * (len(names) + 2)]
-    for method, found in methods.items():
-        cases = sum(
+    """The table of one sort of edits: a measure a row."""
+    encoders = encoders_of(lines)
+    counts = [
+        sum(
             line['method'] == method and kind in (ALL, line['kind'])
             for line in lines
         )
+        for method in methods
+    ]
+    rows = [
+        ['measure', 'in features of', *methods],
+        ['---'] * (2 + len(methods)),
+        ['cases', '', *map(str, counts)],
+    ]
+    for name in _ordered(
+        {name for found in methods.values() for name in found}
+    ):
+        scale = scale_of(name)
         cells = [
             found[name].text(scale.digits) if name in found else ''
-            for name, scale in zip(names, scales, strict=True)
+            for found in methods.values()
         ]
-        rows.append([method, str(cases), *cells])
+        title = f'{scale.title} {"↑" if scale.up else "↓"}'
+        rows.append([title, encoders.get(name, ''), *cells])
     return ''.join(f'| {" | ".join(row)} |\n' for row in rows)
 
 
@@ -275,8 +284,6 @@ def _notes(
         notes.append(f'Retrieval: among {counts} subjects.')
     noted = {line['case']: line['note'] for line in lines if line.get('note')}
     notes += [f'{case}: {note}.' for case, note in noted.items()]
-    for name, whose in encoders_of(lines).items():
-        notes.append(f'{scale_of(name).title}: {whose}.')
     notes += [f'Failed: {name}: {why}' for name, why in failed.items()]
     return ''.join(f'- {note}\n' for note in notes)
 

@@ -147,7 +147,8 @@ def test_every_method_edits_and_is_measured(call, tmp_path, capsys):
     table = (out / 'table.md').read_text()
     assert '## all' in table and '## 9 change style' in table
     assert 'Background: 1 of 2 cases are left out' in table
-    assert f'structure x1e3: {dino}' in table
+    assert f'| structure x1e3 ↓ | {dino} |' in table
+    assert f'| measure | in features of | {" | ".join(METHODS)} |' in table
     page = (out / 'index.html').read_text()
     assert page.count('<img') == 2 * (1 + len(METHODS))
     # no image encoder of a pair is there, so no CLIP, and the line says how
