@@ -22,12 +22,11 @@ from mmhiper.threads import bound_spin
 
 bound_spin()  # before torch is loaded
 
-from PIL import Image
-
 from mmhiper.bench.report import LINES, Mean, means_of, scale_of, table_of
 from mmhiper.cli.errors import user_errors
 from mmhiper.utils.atomic import atomic_path, check_writable
 from mmhiper.utils.errors import FileError, UserError
+from mmhiper.utils.picture_files import open_picture
 from mmhiper.utils.reading import JSON_DAMAGE, check_file, reading
 from mmhiper.utils.sheet import draw_sheet, save_sheet
 
@@ -166,7 +165,7 @@ def draw_extremes(folder: Path, lines: Lines, score: str, path: Path) -> None:
         row = []
         for caption, file in files:
             if file.is_file():
-                with Image.open(file) as picture:
+                with open_picture(file) as picture:
                     row.append((caption, picture.convert('RGB')))
         rows.append(row)
     save_sheet(draw_sheet(rows), path)

@@ -58,6 +58,7 @@ from mmhiper.utils.atomic import (
 )
 from mmhiper.utils.devices import best_device
 from mmhiper.utils.errors import UserError
+from mmhiper.utils.picture_files import open_picture
 from mmhiper.utils.pixels import to_pil
 from mmhiper.utils.reading import sha256
 
@@ -357,13 +358,12 @@ class Bench:
                 self._fail_all(job, error)
         if not prepared:
             return
-        cfg = self.configs[jobs[0].method]
-        texts = [job.cases[0].source for job, _, _ in prepared]
-        together = MODELS.build(
-            dict(cfg.model, sd=self.sd, source_text=texts, target_text=None)
-        ).to(best_device())
-        items = [dataset[0] for _, _, dataset in prepared]
-        states = learn_each(together, items, cfg)
+        try:
+            states = self._learn_together(prepared)
+        except Exception as error:
+            for job, _, _ in prepared:
+                self._fail_all(job, error)
+            return
         for (job, editor, _), state in zip(prepared, states, strict=True):
             try:
                 editor.load_state_dict(state)
@@ -371,6 +371,17 @@ class Bench:
                 yield job, editor
             except Exception as error:
                 self._fail_all(job, error)
+
+    def _learn_together(
+        self, prepared: Sequence[tuple[Job, Any, Any]]
+    ) -> list[dict[str, torch.Tensor]]:
+        """Trains one editor of many pictures, and takes it apart."""
+        cfg = self.configs[prepared[0][0].method]
+        texts = [job.cases[0].source for job, _, _ in prepared]
+        editor = MODELS.build(
+            dict(cfg.model, sd=self.sd, source_text=texts, target_text=None)
+        ).to(best_device())
+        return learn_each(editor, [data[0] for _, _, data in prepared], cfg)
 
     def _draw_case(self, method: str, case: BenchCase, editor: Any) -> None:
         """Draws an edit, and keeps what it is to be compared with."""
@@ -416,7 +427,7 @@ class Bench:
 
     def _edited(self, method: str, case: BenchCase) -> Edited:
         """An edit with all that is known of the right answer."""
-        with Image.open(self.folder(method, case) / EDIT) as picture:
+        with open_picture(self.folder(method, case) / EDIT) as picture:
             edited = picture.convert('RGB')
         return Edited(
             source=self.view(case.image),

@@ -224,6 +224,19 @@ def test_a_failing_case_is_listed_and_does_not_stop_the_rest(
     assert not list(out.glob('*/*/error.txt'))
 
 
+def test_a_training_that_diverges_does_not_stop_the_rest(
+    call, tmp_path, capsys
+):
+    """Two cases in one step, by a rate beyond all numbers."""
+    rate = 'hiper.optim_wrapper.optimizer.lr=1e38'
+    assert call('--cfg-options', rate, methods='hiper,plain') == 1
+    done = [line['method'] for line in lines_of(tmp_path / 'out')]
+    assert done == ['plain', 'plain']
+    said = capsys.readouterr().out
+    assert re.search('failed +hiper/one: ', said)
+    assert re.search('failed +hiper/two: ', said)
+
+
 def test_cases_are_shared_by_processes(call, folder, bench_folder, tmp_path):
     words = ['-m', 'torch.distributed.run', '--nproc_per_node', '2']
     words += ['--master_port', free_port(), REPO / 'tools/evaluate_editing.py']
