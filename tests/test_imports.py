@@ -76,7 +76,7 @@ FLOORS = [
     ['datasets', 'engine', 'evaluation'],
     ['apis'],
     ['inferencer'],
-    ['many', 'results'],
+    ['bench', 'many', 'results'],
     ['runs'],
     ['jobs'],
     ['cli', 'web', '__main__'],  # the page is a second command line
