@@ -74,15 +74,17 @@ class Run:
             cfg = json.loads((self.folder / CONFIG).read_text('utf-8'))
             total = cfg['train_cfg'].get('max_iters', 0)
             total = total or cfg['model'].get('num_steps', 0)
-        for entry in self._scalars():
-            if 'fixed_loss' in entry:
-                result.curve[int(entry['step'])] = entry['fixed_loss']
-            elif 'iter' in entry:
-                # a curriculum counts timesteps, of which it knows the number
-                done = entry.get('timestep', entry['iter'])
-                result.done, seconds = int(done), entry.get('time', 0.0)
-                if 'timestep' in entry:
-                    seconds *= entry['iter'] / max(1, done)
+        with suppress(ValueError, KeyError, TypeError):  # not of MMEngine
+            for entry in self._scalars():
+                if 'fixed_loss' in entry:
+                    loss = float(entry['fixed_loss'])
+                    result.curve[int(entry['step'])] = loss
+                elif 'iter' in entry:
+                    # of a curriculum the timesteps, whose number is known
+                    done = int(entry.get('timestep', entry['iter']))
+                    result.done = done
+                    seconds = float(entry.get('time', 0.0))
+                    seconds *= int(entry['iter']) / max(1, done)
         result.total = total
         if seconds and total:
             result.left = max(0, total - result.done) * seconds

@@ -35,7 +35,9 @@ def show_run(run: Run, state: str, progress: Progress) -> str:
         run.said('Learned: ') or run.said('Nothing measurable'),
         asked.get('remark', ''),
     ):
-        lines.append(f'<p class="line">{escape(text)}</p>' if text else '')
+        lines.append(
+            f'<p class="line">{escape(str(text))}</p>' if text else ''
+        )
     return f'<div class="run">{"".join(lines)}{_curve(progress.curve)}</div>'
 
 

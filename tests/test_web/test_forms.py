@@ -15,7 +15,7 @@ from mmhiper.jobs import DONE, STOPPED, Jobs
 from mmhiper.runs import find_run, list_runs
 from mmhiper.utils.config_file import read_config
 from mmhiper.utils.errors import UserError
-from mmhiper.web import forms, uploads
+from mmhiper.web import forms, look, uploads
 from mmhiper.web.drawing import Studio, downloads, export
 
 EDITS = ('a dog', 'a cat\n\n a  fox ', 'center', 2, 2)
@@ -72,6 +72,22 @@ def test_a_text_is_a_name_of_no_other_place(tmp_path, picture):
         with pytest.raises(UserError, match='Choose one'):
             find_run(tmp_path / 'root', name)
     assert find_run(tmp_path / 'root', run.name).folder == run.folder
+
+
+def test_a_damaged_folder_is_shown_all_the_same(tmp_path):
+    folder = tmp_path / 'run'
+    (folder / '2026' / 'vis_data').mkdir(parents=True)
+    (folder / 'request.json').write_text('{"kind": 5, "remark": 7}')
+    (folder / 'asked.json').write_text('[]')
+    (folder / '2026' / 'vis_data' / 'scalars.json').write_text(
+        '{"fixed_loss": 0.5, "step": 0}\n{"fixed_lo\n7\n[]\n{"iter": "x"}\n'
+    )
+    (run,) = list_runs(tmp_path)
+    progress = run.progress()
+    assert progress.curve == {0: 0.5} and progress.done == 0
+    assert '>7<' in look.show_run(run, '<b>', progress)
+    assert '&lt;b&gt;' in look.show_run(run, '<b>', progress)
+    assert not run.pictures() and not run.snapshots() and not run.preview()
 
 
 def test_words_and_their_baselines(tmp_path, picture):
