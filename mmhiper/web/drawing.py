@@ -219,5 +219,6 @@ def shown(path: Path) -> tuple[Image.Image, str]:
         picture = image.convert('RGB')
     with suppress(UserError):
         record = read_picture_record(path)
-        return picture, record.get('prompt', path.stem)
+        known = 'source' if 'photo' in record else path.stem
+        return picture, str(record.get('prompt', known))
     return picture, path.stem

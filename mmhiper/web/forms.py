@@ -33,7 +33,7 @@ _WORD = shipped('configs/textual_inversion/textual_inversion.py')
 _STYLE = shipped('configs/textual_inversion/style.py')
 _WORDS = shipped('configs/style_diffusion/dog.py')
 _NULL_TEXT = shipped('configs/style_diffusion/dog_null_text.py')
-_SHOWN = 12  # previews, and points of the curve
+_SHOWN = 8  # previews, and points of the curve
 _LONGEST = 2000  # letters of a text
 
 

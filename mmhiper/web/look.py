@@ -14,7 +14,11 @@ CSS = """
 .bar div {height: 100%; background: var(--color-accent)}
 .run p {margin: 6px 0; overflow-wrap: anywhere}
 .run svg {width: 100%; max-width: 640px; height: auto; display: block}
-.line {color: var(--body-text-color-subdued); overflow-wrap: anywhere}
+.line {opacity: .8; overflow-wrap: anywhere}
+.pictures .grid-container {overflow-x: hidden;
+  grid-template-columns: repeat(4, minmax(0, 1fr)) !important}
+@media (max-width: 640px) {.pictures .grid-container {
+  grid-template-columns: repeat(2, minmax(0, 1fr)) !important}}
 footer {display: none !important}
 """
 _WIDTH, _HEIGHT, _EDGE = 640, 160, 34

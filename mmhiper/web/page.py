@@ -122,7 +122,7 @@ def _personalise(site: Site, page: gr.Blocks, timer: gr.Timer) -> None:
                     ('all of it', 'none'),
                 ],
                 value='center',
-                label='What is learned',
+                label='What is learned (paint over it to learn it alone)',
             )
             with gr.Accordion('More', open=False):
                 iterations = _iterations(site.iterations)
@@ -235,6 +235,7 @@ def _gallery(site: Site, page: gr.Blocks, timer: gr.Timer) -> None:
         format='png',
         buttons=_BUTTONS,
         elem_id='work-dirs',
+        elem_classes='pictures',
     )
     refresh = gr.Button('Look again')
     which = gr.Textbox(label='Run', interactive=False, elem_id='chosen')
@@ -246,7 +247,7 @@ def _gallery(site: Site, page: gr.Blocks, timer: gr.Timer) -> None:
     with gr.Row():
         form = gr.Dropdown([OWN, *TOKEN_FORMATS], value=OWN, label='Format')
         button = gr.Button('Export')
-        file = gr.File(label='Exported', interactive=False, height=90)
+        file = gr.File(label='Exported', visible=False)
 
     def look_again() -> Any:
         pairs = [
@@ -262,8 +263,8 @@ def _gallery(site: Site, page: gr.Blocks, timer: gr.Timer) -> None:
         last = max(run.snapshots(), default=1)
         return run.name, gr.update(maximum=last, value=last)
 
-    def convert(name: str, format: str) -> str:
-        return export(site.run(name), format)
+    def convert(name: str, format: str) -> Any:
+        return gr.update(value=export(site.run(name), format), visible=True)
 
     for event in (page.load, refresh.click):
         _on(event, look_again, None, [all_runs, others])
@@ -275,12 +276,12 @@ def _gallery(site: Site, page: gr.Blocks, timer: gr.Timer) -> None:
 def _photo() -> Any:
     """A place to drop a photo, and one to crop it and to paint on it."""
     photo = gr.File(
-        label='Photo (JPEG, PNG, HEIC, TIFF ...)',
+        label='Photo',
         type='filepath',
-        height=110,
+        height=130,
     )
     picture = gr.ImageEditor(
-        label='Crop it; paint over the subject to learn it alone',
+        label='Crop, paint',
         type='pil',
         format='png',
         sources=(),
@@ -329,6 +330,7 @@ def _pictures(label: str) -> tuple[list[Any], Callable]:
         object_fit='contain',
         format='png',
         buttons=_BUTTONS,
+        elem_classes='pictures',
         visible=False,
     )
     record = gr.JSON(label='What made this picture', visible=False)
@@ -355,9 +357,11 @@ def _pictures(label: str) -> tuple[list[Any], Callable]:
 def _run_panel(site: Site, page: gr.Blocks, timer: gr.Timer, kind: str) -> Any:
     """What is learned, and what came of it; the box that says which run."""
     with gr.Row():
-        which = gr.Dropdown([], label='Run', allow_custom_value=True, scale=4)
-        stop = gr.Button('Stop')
-        go_on = gr.Button('Go on')
+        which = gr.Dropdown(
+            [], label='Run', allow_custom_value=True, scale=4, min_width=280
+        )
+        stop = gr.Button('Stop', min_width=100)
+        go_on = gr.Button('Go on', min_width=100)
     status = gr.HTML()
     sheet = gr.Image(
         interactive=False,
@@ -409,9 +413,7 @@ def _draw_panel(
     prompts = gr.Textbox(label='Texts, a picture on each line', lines=2)
     with gr.Row():
         strength = gr.Slider(0, 1.5, 0.8, step=0.05, label='Strength')
-        guidance = gr.Slider(
-            0, 20, 0, step=0.5, label="Guidance (0: the model's)"
-        )
+        guidance = gr.Slider(0, 20, 0, step=0.5, label='Guidance (0: own)')
         seed = gr.Slider(1, 10_000, 1, step=1, label='Seed')
         steps = _steps(site)
     button = gr.Button('Draw')

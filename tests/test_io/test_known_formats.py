@@ -17,11 +17,13 @@ from tiny import make_hiper
 from torch import nn
 
 from mmhiper.io import (
+    TOKEN_FORMATS,
     TokenFile,
     read_token_file,
     write_export,
     write_token_file,
 )
+from mmhiper.io.known_formats import suffix_of
 from mmhiper.io.state import read_state
 from mmhiper.models.words import check_widths
 
@@ -783,3 +785,12 @@ def test_diffusers_loads_it(tiny_sd1, tmp_path, name, format, options, count):
     assert torch.equal(table[: len(before)], before)
     prompt = pipeline.maybe_convert_prompt('a <a> b', pipeline.tokenizer)
     assert pipeline.tokenizer(prompt).input_ids[2:-2] == ids
+
+
+def test_a_format_says_how_its_files_end(tmp_path):
+    assert TOKEN_FORMATS
+    for name in TOKEN_FORMATS:
+        path = tmp_path / f'toy{suffix_of(name)}'
+        write_token_file(path, {'*': rows()}, name)
+        (read,) = read_token_file(path).embeddings.values()
+        assert torch.equal(read, rows())
