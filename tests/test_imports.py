@@ -56,6 +56,7 @@ FLOORS = [
             'editors.texts',
             'editors.base',
             'editors.denoising',
+            'editors.earlier_tails',
             'editors.hiper',
             'editors.word_editor',
             'editors.textual_inversion',

@@ -2,6 +2,7 @@
 
 from .atomic_backend import AtomicLocalBackend
 from .hooks import (
+    AverageHook,
     CheckpointHook,
     CurriculumHook,
     ExportHook,
@@ -11,6 +12,7 @@ from .hooks import (
     LossCurveHook,
     NextStepsHook,
     PlainCheckpointHook,
+    PlateauHook,
     PreviewHook,
     ProgressBarHook,
     RunHook,
@@ -19,6 +21,7 @@ from .loops import CurriculumLoop
 
 __all__ = [
     'AtomicLocalBackend',
+    'AverageHook',
     'CheckpointHook',
     'CurriculumHook',
     'CurriculumLoop',
@@ -29,6 +32,7 @@ __all__ = [
     'LossCurveHook',
     'NextStepsHook',
     'PlainCheckpointHook',
+    'PlateauHook',
     'PreviewHook',
     'ProgressBarHook',
     'RunHook',
