@@ -48,6 +48,7 @@ FLOORS = [
             'backbones.latent_diffusion',
             'backbones.stable_diffusion_3',
             'backbones',  # which gathers them
+            'memory',
             'denoising',
             'drawing',
             'inversion',

@@ -22,7 +22,7 @@ custom_hooks = [
     dict(type='PlainCheckpointHook'),
     dict(type='ExportHook'),
     dict(type='LossCurveHook', interval=100),
-    dict(type='PreviewHook', interval=100),
+    dict(type='PreviewHook'),  # as often as 15 % of the training pay for
     dict(type='NextStepsHook'),
 ]
 param_scheduler = []  # a constant learning rate

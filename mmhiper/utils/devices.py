@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 from pathlib import Path
@@ -55,6 +56,45 @@ def memory_of(device: torch.device) -> int | None:
         traits = _asks(device, 'get_device_properties', 0)
         whole = getattr(traits, 'total_memory', None)
     return None if whole is None else int(whole)
+
+
+def free_memory(device: torch.device) -> int | None:
+    """The memory that can still be used.
+
+    Args:
+        device: An accelerator, or the CPU.
+
+    Returns:
+        In bytes; None if it is not known.
+    """
+    if device.type == 'cpu':
+        return _free_on_the_host()
+    if device.type != 'cuda':
+        return None
+    free, _ = torch.cuda.mem_get_info(device)
+    # what PyTorch holds, and does not use
+    held = torch.cuda.memory_reserved(device)
+    return int(free + held - torch.cuda.memory_allocated(device))
+
+
+def _free_on_the_host() -> int | None:
+    """What Linux says; less where a container has a limit of its own."""
+    try:
+        lines = Path('/proc/meminfo').read_text().splitlines()
+        (kib,) = (
+            int(line.split()[1])
+            for line in lines
+            if line.startswith('MemAvailable:')
+        )
+    except (OSError, ValueError):
+        return None
+    free = 1024 * kib
+    with contextlib.suppress(OSError, ValueError):  # 'max' is no limit
+        group = Path('/sys/fs/cgroup')
+        limit = int((group / 'memory.max').read_text())
+        used = int((group / 'memory.current').read_text())
+        free = min(free, max(0, limit - used))
+    return free
 
 
 def _asks(

@@ -26,7 +26,7 @@ from mmhiper.models.denoising import (
     draw_step,
     masked_means,
 )
-from mmhiper.models.drawing import draw, same_noise
+from mmhiper.models.drawing import draw, draw_in_batches, same_noise
 from mmhiper.models.editors.base import Editor, Preprocessing
 from mmhiper.models.editors.texts import check_texts, expand_negative
 from mmhiper.models.foreign_words import warn_unknown
@@ -40,8 +40,13 @@ from mmhiper.utils.pixels import (
     to_pil,
     to_uint8,
 )
-from mmhiper.utils.progress import progress_bar
 from mmhiper.utils.randomness import Generators, run_state
+
+# Enough to see how far a training is, at two fifths of the work of `infer`.
+PREVIEW_STEPS = 20
+# Counted in floating-point operations at Stable Diffusion 1.x size, in passes
+# through the U-Net: with the gradient of the text, and a picture decoded.
+WITH_GRADIENT, DECODE = 2.08, 3.13
 
 
 class EmbeddingEditor(Editor):
@@ -391,6 +396,7 @@ class EmbeddingEditor(Editor):
         guidance_rescale: float = 0.0,
         guidance_interval: tuple[float, float] | None = None,
         scheduler: str | dict[str, Any] | None = None,
+        batch_size: int | None = None,
         **options: Any,
     ) -> dict[str, Any]:
         """Draws pictures of prompts.
@@ -424,6 +430,10 @@ class EmbeddingEditor(Editor):
             scheduler: A scheduler of diffusers, such as
                 'DPMSolverMultistepScheduler'; see
                 :meth:`Diffusion.make_sampler`.
+            batch_size: How many are drawn at the same time; it does not change
+                what a picture shows. Defaults to what half of the free memory
+                takes, see :func:`pictures_at_once`, and to all where one
+                ``generator`` draws for all.
             **options: What this editor adds, see its :meth:`condition`.
 
         Returns:
@@ -448,25 +458,24 @@ class EmbeddingEditor(Editor):
         conditioning, negative = self.condition_pair(
             prompt, negative_prompt, **options
         )
-        with progress_bar(
-            total=num_inference_steps, disable=not show_progress
-        ) as progress:
-            pixels = self.sample(
-                conditioning.repeat_interleave(num_images_per_prompt),
-                negative.repeat_interleave(num_images_per_prompt),
-                height=height,
-                width=width,
-                num_inference_steps=num_inference_steps,
-                guidance_scale=guidance_scale,
-                guidance_rescale=guidance_rescale,
-                guidance_interval=guidance_interval,
-                eta=eta,
-                generator=generator,
-                latents=latents,
-                seed=seed,
-                scheduler=scheduler,
-                callback=lambda *_: progress.update(),
-            )
+        pixels = draw_in_batches(
+            self.sd,
+            conditioning.repeat_interleave(num_images_per_prompt),
+            self.guidance_of(
+                guidance_scale, guidance_rescale, guidance_interval
+            ),
+            negative.repeat_interleave(num_images_per_prompt),
+            batch_size,
+            show_progress,
+            height=height,
+            width=width,
+            num_inference_steps=num_inference_steps,
+            eta=eta,
+            generator=generator,
+            latents=latents,
+            seed=seed,
+            scheduler=scheduler,
+        )
         return dict(samples=as_return_type(pixels, return_type))
 
     @classmethod
@@ -506,7 +515,12 @@ class EmbeddingEditor(Editor):
             negative = self.sd.encode_nothing(len(prompts))
         else:
             negatives = expand_negative(negative_prompt, len(prompts))
-            negative = self.encode_negative(negatives)
+            shared = len(set(negatives)) == 1
+            negative = self.encode_negative(
+                negatives[:1] if shared else negatives
+            )
+            if shared:
+                negative = negative.repeat_interleave(len(prompts))
         warn_unknown([*prompts, *negatives], self.vocabulary)
         text = self.condition_beside(prompts, negatives, **options)
         return text, negative
@@ -573,16 +587,17 @@ class EmbeddingEditor(Editor):
     @torch.no_grad()
     def preview(
         self,
-        num_inference_steps: int = 50,
+        num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         seed: int = 1,
         source: Tensor | None = None,
-        **guidance: Any,
+        **options: Any,
     ) -> list[tuple[str, Image.Image]]:
         """Draws the panels that show how far the training is.
 
         All panels come from one batched sampling run and start from the same
-        noise, so they differ by their conditioning alone.
+        noise, so they differ by their conditioning alone. Defaults to 20
+        steps.
         """
         conditions = [
             *self.preview_conditions(),
@@ -591,15 +606,35 @@ class EmbeddingEditor(Editor):
         captions, conditionings = zip(*conditions, strict=True)
         pixels = self.sample(
             Conditioning.cat(conditionings),
-            num_inference_steps=num_inference_steps,
+            num_inference_steps=num_inference_steps or PREVIEW_STEPS,
             guidance_scale=guidance_scale,
-            **guidance,
+            **options,
             latents=same_noise(self.sd, len(captions), seed),
         )
         return [
             (caption, to_pil(picture))
             for caption, picture in zip(captions, pixels, strict=True)
         ]
+
+    @override
+    @torch.no_grad()
+    def costs(
+        self,
+        batch_size: int,
+        num_inference_steps: int | None = None,
+        scheduler: str | dict[str, Any] | None = None,
+        **guidance: Any,
+    ) -> tuple[float, float] | None:
+        sampler = self.sd.process.make_sampler(scheduler)
+        passes = (num_inference_steps or PREVIEW_STEPS) * sampler.order
+        if self.guidance_of(**guidance).acts:
+            passes *= 2
+        panels = len(self.preview_conditions()) + len(self.val_prompts)
+        step = WITH_GRADIENT + (1 if self.hold_outside else 0)
+        return (
+            batch_size * self.draws.per_step * step,
+            panels * (passes + DECODE),
+        )
 
     @override
     def to_diffusers(self) -> Any:
