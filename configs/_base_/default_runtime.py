@@ -32,7 +32,7 @@ param_scheduler = []  # a constant learning rate
 log_processor = dict(type='LogProcessor', by_epoch=False, window_size=100)
 log_level = 'INFO'
 visualizer = dict(
-    type='Visualizer', vis_backends=[dict(type='LocalVisBackend')]
+    type='LazyVisualizer', vis_backends=[dict(type='LocalVisBackend')]
 )
 
 env_cfg = dict(

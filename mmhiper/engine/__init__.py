@@ -18,6 +18,7 @@ from .hooks import (
     RunHook,
 )
 from .loops import CurriculumLoop
+from .visualizer import LazyVisualizer
 
 __all__ = [
     'AtomicLocalBackend',
@@ -29,6 +30,7 @@ __all__ = [
     'FiniteHook',
     'InterruptionHook',
     'LazyRuntimeInfoHook',
+    'LazyVisualizer',
     'LossCurveHook',
     'NextStepsHook',
     'PlainCheckpointHook',
