@@ -20,6 +20,7 @@ FLOORS = [
         [f'models.{name}']
         for name in (
             'autocast',
+            'compiling',
             'offload',
             'conditioning',
             'embeddings',

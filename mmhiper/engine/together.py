@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmengine.logging import MessageHub
 from mmengine.optim import build_optim_wrapper
 
+from mmhiper.engine.fused import with_fused_step
 from mmhiper.engine.settings import check_settings
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.progress import progress_bar
@@ -61,7 +62,9 @@ def learn_together(editor: Any, data: dict[str, Any], cfg: Config) -> None:
     """
     seed = cfg.randomness.seed
     hub = MessageHub.get_current_instance()
-    optimizer = build_optim_wrapper(editor, copy.deepcopy(cfg.optim_wrapper))
+    optimizer = build_optim_wrapper(
+        editor, with_fused_step(copy.deepcopy(cfg.optim_wrapper))
+    )
     editor.train()
     for iteration in progress_bar(
         range(cfg.train_cfg.max_iters),

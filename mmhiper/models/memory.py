@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 from typing_extensions import override
 
 from mmhiper.models.backbones import Backbone
+from mmhiper.models.compiling import uncompiled
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.guidance import Guidance
 from mmhiper.models.offload import copied_to
@@ -93,7 +94,11 @@ def bytes_per_picture(
         text = text.to(meta)
         predict = copied_to(meta, sd, 'predict')
         try:
-            with torch.no_grad(), PeakBytes() as counted:
+            with (
+                torch.no_grad(),
+                uncompiled(sd.unet),
+                PeakBytes() as counted,
+            ):
                 predict(latents, torch.tensor(1), text)
         except (RuntimeError, NotImplementedError):
             return None
