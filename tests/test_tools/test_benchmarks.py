@@ -6,6 +6,7 @@ import json
 import sys
 from argparse import Namespace
 
+import count
 import cpu
 import gpu
 import pytest
@@ -85,7 +86,26 @@ def test_operators_of_a_step_are_counted(folder):
     # what FlopCounterMode counts of the same step
     step = gpu.our_step(folder, TINY['sd1'], 1, dtype='fp32')
     step()
-    counted = sum(each['flops'] for each in operators.values())
+    counted = sum(
+        each['flops']
+        for name, each in operators.items()
+        if name not in cpu._ATTENTION
+    )
+    attention = [operators[name]['flops'] for name in cpu._ATTENTION]
+    # backward too, but for what lies before the text
+    assert 0 < attention[0] < attention[1] < 3 * attention[0]
     assert counted == gpu.count_flops(step)
     table = cpu.describe(found).splitlines()
     assert any(line.startswith('convolution') for line in table)
+
+
+def test_operations_are_counted_without_numbers(capsys):
+    found = count.count(TINY['sd1'])
+    step = found['a step, gradients of the text alone']
+    whole = found['a step, gradients of all weights too']
+    # all weights have a gradient as large as the forward, the text nearly so
+    assert 2 < whole / found['U-Net'] <= 3
+    assert found['U-Net'] < step < whole
+
+    count.main(['--tiny'])
+    assert 'sdxl, 128 pixels' in capsys.readouterr().out

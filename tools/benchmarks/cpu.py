@@ -33,11 +33,23 @@ from common import PeakMemory, Step
 from gpu import device_name, our_step
 from sizes import SIZES, TINY, Size, make_model
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import (
+    flop_registry,
+    sdpa_backward_flop_count,
+    sdpa_flop_count,
+)
 
 from mmhiper.utils.devices import native_bf16
 
 DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16}
+# Of the CPU, which PyTorch's own counter leaves out.
+_FLASH = '_scaled_dot_product_flash_attention_for_cpu'
+_ATTENTION: dict[str, Any] = {
+    _FLASH: lambda q, k, v, *more: sdpa_flop_count(q.shape, k.shape, v.shape),
+    f'{_FLASH}_backward': lambda grad, q, k, v, *more: (
+        sdpa_backward_flop_count(grad.shape, q.shape, k.shape, v.shape)
+    ),
+}
 SHOWN = 0.01  # of the step; operators with less are put together
 Found = dict[str, Any]
 
@@ -63,7 +75,9 @@ class Clock(TorchDispatchMode):
         name = str(packet).removeprefix('aten.')
         self.seconds[name] += passed
         self.calls[name] += 1
-        if packet in flop_registry:
+        if name in _ATTENTION:
+            self.flops[name] += _ATTENTION[name](*args)
+        elif packet in flop_registry:
             count = flop_registry[packet](*args, **kwargs, out_val=result)
             self.flops[name] += int(count)
         return result
