@@ -116,3 +116,16 @@ def test_a_training_begins_from_weights_taken_over(target, tmp_path):
     # of its own state it knows more than what it began from
     common.save(tmp_path / 'a_start.pth', model=nn.Linear(1, 1).state_dict())
     assert target.train('a', 6) == pytest.approx(1.0, abs=0.1)
+
+
+def test_weights_taken_over_learn_at_one_rate_in_every_sitting(
+    target, tmp_path
+):
+    common.save(tmp_path / 'a_start.pth', model=nn.Linear(1, 1).state_dict())
+    target.train('a', 70, falls=False)
+    target.train('a', 75, falls=False)
+    assert set(target.rates[60:]) == {0.01 * common.WARM}
+
+    target.rates.clear()
+    target.train('annealed', 10, begin='a')
+    assert target.rates[0] == 0.01 * common.WARM

@@ -198,6 +198,7 @@ def fit(
     )
     average = deepcopy(model) if ema_decay and rank() == 0 else model
     state = work_dir / f'{name}_state.pth'
+    start = work_dir / f'{begin or name}_start.pth'
     step, spent = 0, 0.0
     last = newest(state, *([work_dir / f'{begin}_state.pth'] if begin else []))
     if last:
@@ -208,11 +209,12 @@ def fit(
         optimizer.load_state_dict(saved['optimizer'])
         step, spent = saved['step'], saved['spent'] if last == state else 0.0
         log(f'{name}: goes on at step {step}, {spent / 60:.1f} min')
-    elif (work_dir / f'{name}_start.pth').exists():
-        start = load(work_dir / f'{name}_start.pth')['model']
-        model.load_state_dict(start)
-        average.load_state_dict(start)
-        rate *= WARM
+    elif start.exists():
+        begun = load(start)['model']
+        model.load_state_dict(begun)
+        average.load_state_dict(begun)
+    if start.exists():
+        rate *= WARM  # in every sitting
 
     def keep() -> None:
         save(
