@@ -24,14 +24,13 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.structures import BaseDataElement
 from torch import Tensor
 
 from mmhiper.engine.learnable import check_learnable
 from mmhiper.engine.run_lock import run_lock
 from mmhiper.engine.share import Share, wait_for_others
 from mmhiper.engine.sources import sources_of
-from mmhiper.engine.together import check_together, learn_together
+from mmhiper.engine.together import check_together, learn_each
 from mmhiper.inferencer import GUIDANCE, EditInferencer
 from mmhiper.io import PictureFolder, write_export, write_picture
 from mmhiper.registry import DATASETS, MODELS, SCOPE
@@ -84,8 +83,7 @@ class _Prepared:
 
     photo: Photo
     editor: Any  # of this photo alone
-    inputs: Tensor  # (3, H, H) uint8
-    sample: BaseDataElement
+    item: dict[str, Any]  # of its dataset
     source: Panel  # as the model sees it
 
 
@@ -224,9 +222,7 @@ class Personaliser:
         editor = self._build(photo.source, photo.targets[0])
         check_learnable(self.cfg, dataset, editor)
         source = sources_of(dataset, editor.data_preprocessor).panels[0]
-        item = dataset[0]
-        sample = item['data_samples']
-        return _Prepared(photo, editor, item['inputs'], sample, source)
+        return _Prepared(photo, editor, dataset[0], source)
 
     def _build(self, source: str | list[str], target: Any = None) -> Any:
         """An editor on the frozen model that all share."""
@@ -237,14 +233,7 @@ class Personaliser:
     def _learn(self, group: list[_Prepared]) -> list[dict[str, Tensor]]:
         """Trains all photos of a group in the same steps."""
         editor = self._build([one.photo.source for one in group])
-        for image, one in enumerate(group):
-            one.sample.set_metainfo(dict(image_index=image))
-        data = dict(
-            inputs=[one.inputs for one in group],
-            data_samples=[one.sample for one in group],
-        )
-        learn_together(editor, data, self.cfg)
-        return [editor.learned_of(image) for image in range(len(group))]
+        return learn_each(editor, [one.item for one in group], self.cfg)
 
     def _finish(self, one: _Prepared, state: dict[str, Tensor]) -> None:
         """Writes what was learned, draws, and says that all is there."""

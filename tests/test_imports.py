@@ -79,7 +79,7 @@ FLOORS = [
     ['datasets', 'engine', 'evaluation'],
     ['apis'],
     ['inferencer'],
-    ['many', 'results'],
+    ['bench', 'many', 'results'],
     ['cli', '__main__'],
 ]
 FLOOR_OF = {

@@ -43,6 +43,7 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
+from mmhiper.bench.methods import OF_STYLE_DIFFUSION, change_editor
 from mmhiper.cli.config_values import merge_options
 from mmhiper.cli.errors import user_errors
 from mmhiper.cli.options import (
@@ -122,13 +123,11 @@ def make_config(case: Case, args: argparse.Namespace) -> Config:
     )
     other = args.editor not in (None, cfg.model.type)
     if other:
-        cfg.model.type = args.editor
-        for option in ('num_steps', 'num_inner_steps', 'inner_steps'):
-            cfg.model.pop(option, None)
+        change_editor(cfg, args.editor)
     if args.cfg_options:
         merge_options(cfg, args.cfg_options, args.cfg_options_texts)
     if other:
-        for option in ('image_encoder', 'attention_weight'):
+        for option in OF_STYLE_DIFFUSION:
             cfg.model.pop(option, None)
     cfg.custom_hooks = [
         hook

@@ -24,6 +24,7 @@ COMMANDS = {
     'train': 'run the training that a config describes',
     'infer': 'draw pictures from texts with a trained editor',
     'test': 'report whether pictures were learned and texts are followed',
+    'bench': 'edit a bench by several methods, and compare them',
     'merge': 'merge embedding files into one',
     'convert': 'convert an embedding file between formats',
     'info': 'say what a checkpoint, an embedding or a picture holds',

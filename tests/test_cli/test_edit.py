@@ -135,6 +135,23 @@ def test_several_photos_in_one_command(folder, tiny_sd1, capsys):
             type='DPMSolverMultistepScheduler', use_karras_sigmas=True
         )
 
+    # of the file of all, one is drawn by its row
+    words = ['infer', 'o/embeddings.safetensors', '--prompt', 'a dog']
+    words += ['--num-images', '1', '--options', 'num_inference_steps=2']
+    assert main([*words, 'image=1', '--out-dir', 'drawn']) == 0
+    options = read_picture_record(folder / 'drawn' / '000.png')['options']
+    assert (options['image'], options['num_inference_steps']) == (1, 2)
+    for more, told in (
+        (['image=2'], '`image` must be'),
+        (['imag=1'], 'Did you mean `image`?'),
+        (['seed=1'], '--seed'),
+        (['return_type=numpy'], '`return_type` is no option'),
+        (['image'], 'wanted KEY=VALUE'),
+    ):
+        with pytest.raises(SystemExit):
+            main([*words, *more])
+        assert told in capsys.readouterr().err
+
 
 def test_a_bad_photo_does_not_stop_the_others(folder, tiny_sd1, capsys):
     (folder / 'photos' / 'dog.png').write_bytes(b'x')

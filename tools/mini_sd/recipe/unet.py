@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -211,8 +212,22 @@ def anneal_unet(work_dir: Path, minutes: float, log: Log) -> None:
     _train('annealed', work_dir, minutes, log, begin='unet')
 
 
+def evenly(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a batch of timesteps, and weights that undo an uneven draw.
+
+    Returns:
+        (B,) in [0, STEPS), and (B,) ones.
+    """
+    return rng.integers(0, STEPS, BATCH), np.ones(BATCH)
+
+
 def _train(
-    name: str, work_dir: Path, minutes: float, log: Log, **schedule: Any
+    name: str,
+    work_dir: Path,
+    minutes: float,
+    log: Log,
+    draw_times: Callable[..., tuple[np.ndarray, np.ndarray]] = evenly,
+    **schedule: Any,
 ) -> None:
     unet = build_unet()
     fast = compiled(unet)
@@ -221,8 +236,9 @@ def _train(
 
     def loss_of(rng: np.random.Generator, share: float) -> Tensor:
         index = rng.integers(0, len(data.latents) - UNSEEN, BATCH)
-        times = rng.integers(0, STEPS, BATCH)
-        return data.losses(fast, index, times, rng).mean()
+        times, weights = draw_times(rng)
+        losses = data.losses(fast, index, times, rng)
+        return (losses * torch.from_numpy(weights).to(losses)).mean()
 
     def watch(model: nn.Module) -> str:
         return f'{data.unseen(model):.5f} on unseen, {painter.sheets(model)}'
