@@ -206,6 +206,7 @@ class EditInferencer(ChecksArguments):
         # [-1, 1] on the CPU, with what made it
         common = dict(self.facts, options=self._options_with(options))
         single = len(jobs) <= batch_size
+        known = inspect.signature(self.editor.infer).parameters
         with progress_bar(
             total=len(jobs),
             desc='drawing',
@@ -215,6 +216,8 @@ class EditInferencer(ChecksArguments):
         ) as bar:
             for start in range(0, len(jobs), batch_size):
                 batch = jobs[start : start + batch_size]
+                if 'batch_size' in known:  # as was asked for
+                    options = dict(options, batch_size=len(batch))
                 drawn = self.editor.infer(
                     [prompt for prompt, _ in batch],
                     generator=[

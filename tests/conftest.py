@@ -124,6 +124,14 @@ def float64(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture
+def has_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor with bf16, so that a model of it is one on any machine."""
+    monkeypatch.setattr(
+        'mmhiper.utils.devices._capabilities', lambda: {'bf16': True}
+    )
+
+
+@pytest.fixture
 def untouched_global_generators() -> Iterator[None]:
     """Fails if the test draws from a global generator or reseeds it."""
 

@@ -20,6 +20,7 @@ FLOORS = [
         [f'models.{name}']
         for name in (
             'autocast',
+            'compiling',
             'offload',
             'conditioning',
             'embeddings',
@@ -48,6 +49,7 @@ FLOORS = [
             'backbones.latent_diffusion',
             'backbones.stable_diffusion_3',
             'backbones',  # which gathers them
+            'memory',
             'denoising',
             'drawing',
             'inversion',
@@ -56,6 +58,7 @@ FLOORS = [
             'editors.texts',
             'editors.base',
             'editors.denoising',
+            'editors.earlier_tails',
             'editors.hiper',
             'editors.word_editor',
             'editors.textual_inversion',

@@ -152,6 +152,9 @@ def test_files_say_what_made_them(inferencer, run, tmp_path):
             debiased=False,
             more_source_texts=None,
             tail_dropout=0.0,
+            draws_per_step=1,
+            draw_times='random',
+            time_range=None,
         ),
         versions=dict(
             mmhiper=mmhiper.__version__,

@@ -22,7 +22,7 @@ custom_hooks = [
     dict(type='PlainCheckpointHook'),
     dict(type='ExportHook'),
     dict(type='LossCurveHook', interval=100),
-    dict(type='PreviewHook', interval=100),
+    dict(type='PreviewHook'),  # as often as 15 % of the training pay for
     dict(type='NextStepsHook'),
 ]
 param_scheduler = []  # a constant learning rate
@@ -32,7 +32,7 @@ param_scheduler = []  # a constant learning rate
 log_processor = dict(type='LogProcessor', by_epoch=False, window_size=100)
 log_level = 'INFO'
 visualizer = dict(
-    type='Visualizer', vis_backends=[dict(type='LocalVisBackend')]
+    type='LazyVisualizer', vis_backends=[dict(type='LocalVisBackend')]
 )
 
 env_cfg = dict(

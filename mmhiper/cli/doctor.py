@@ -21,6 +21,7 @@ from mmhiper.models.backbones import StableDiffusion
 from mmhiper.models.drawing import draw_latents
 from mmhiper.models.guidance import NONE, Guidance
 from mmhiper.threads import COUNT, POLICY, SPINS, spins_long
+from mmhiper.utils.devices import native_bf16
 from mmhiper.utils.shipped import shipped
 from mmhiper.utils.units import plain_size, plain_time
 from mmhiper.version import __version__
@@ -124,6 +125,20 @@ def look_at_machine() -> Findings:
             'bundled mini-sd where a config says `without_cuda`.',
         )
     yield from look_at_threads()
+    yield look_at_bf16()
+
+
+def look_at_bf16() -> Finding:
+    """Whether the processor has it."""
+    found = native_bf16()
+    if found:
+        words = f'bf16: the processor has it ({found}); sd.dtype=bf16 uses it'
+        return Finding(OK, words)
+    return Finding(
+        NOTE,
+        'bf16: the processor would emulate it, so `sd.dtype=bf16` runs in '
+        'fp32 here.',
+    )
 
 
 def look_at_threads() -> Findings:

@@ -2,6 +2,7 @@
 
 from .atomic_backend import AtomicLocalBackend
 from .hooks import (
+    AverageHook,
     CheckpointHook,
     CurriculumHook,
     ExportHook,
@@ -11,14 +12,17 @@ from .hooks import (
     LossCurveHook,
     NextStepsHook,
     PlainCheckpointHook,
+    PlateauHook,
     PreviewHook,
     ProgressBarHook,
     RunHook,
 )
 from .loops import CurriculumLoop
+from .visualizer import LazyVisualizer
 
 __all__ = [
     'AtomicLocalBackend',
+    'AverageHook',
     'CheckpointHook',
     'CurriculumHook',
     'CurriculumLoop',
@@ -26,9 +30,11 @@ __all__ = [
     'FiniteHook',
     'InterruptionHook',
     'LazyRuntimeInfoHook',
+    'LazyVisualizer',
     'LossCurveHook',
     'NextStepsHook',
     'PlainCheckpointHook',
+    'PlateauHook',
     'PreviewHook',
     'ProgressBarHook',
     'RunHook',

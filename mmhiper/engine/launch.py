@@ -9,6 +9,7 @@ import os
 import re
 import shlex
 import sys
+from collections.abc import Mapping
 from contextlib import ExitStack, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from mmengine.runner import Runner
 from torch import distributed
 from typing_extensions import override
 
+from mmhiper.engine.fused import with_fused_step
 from mmhiper.engine.hooks import (
     InterruptionHook,
     LearnedHook,
@@ -131,6 +133,13 @@ class ConciseRunner(Runner):
         text = cfg.dump()
         with atomic_path(config_of(self)) as temporary:
             temporary.write_text(text, encoding='utf-8')
+
+    @override
+    def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
+        """Build it with a fused step where the device has one."""
+        if isinstance(optim_wrapper, Mapping):
+            optim_wrapper = with_fused_step(optim_wrapper)
+        return super().build_optim_wrapper(optim_wrapper)
 
     def take_dataset(self, dataset: Any) -> None:
         """Train on a dataset that is built, whose pictures are decoded."""

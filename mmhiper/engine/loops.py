@@ -10,6 +10,19 @@ from mmengine.runner import IterBasedTrainLoop
 from mmhiper.registry import LOOPS
 
 
+def end_after(loop: IterBasedTrainLoop, iterations: int) -> None:
+    """Ends a run early, as if it had been meant to be that long.
+
+    So the last iteration is known as such, and its checkpoint and preview are
+    made.
+
+    Args:
+        loop: Of the run.
+        iterations: How many, not fewer than are done.
+    """
+    loop._max_iters = min(loop.max_iters, iterations)
+
+
 @LOOPS.register_module()
 class CurriculumLoop(IterBasedTrainLoop):
     """Iterates until ``CurriculumHook`` sees that all is learned.
@@ -37,12 +50,9 @@ class CurriculumLoop(IterBasedTrainLoop):
         super().__init__(runner, dataloader, max_iters, **options)
 
     def end_after(self, iterations: int) -> None:
-        """Ends the run early, as if it had been meant to be that long.
-
-        So the last iteration is known as such, and its checkpoint and
-        preview are made.
+        """See :func:`end_after`.
 
         Args:
             iterations: How many, not fewer than are done.
         """
-        self._max_iters: int = min(self.max_iters, iterations)
+        end_after(self, iterations)

@@ -13,6 +13,7 @@ from mmengine.logging import MessageHub
 from mmengine.optim import build_optim_wrapper
 from torch import Tensor
 
+from mmhiper.engine.fused import with_fused_step
 from mmhiper.engine.settings import check_settings
 from mmhiper.registry import DATA_SAMPLERS
 from mmhiper.utils.errors import UserError
@@ -65,7 +66,9 @@ def learn(editor: Any, batches: Iterator[dict[str, Any]], cfg: Config) -> None:
     """
     seed = cfg.randomness.seed
     hub = MessageHub.get_current_instance()
-    optimizer = build_optim_wrapper(editor, copy.deepcopy(cfg.optim_wrapper))
+    optimizer = build_optim_wrapper(
+        editor, with_fused_step(copy.deepcopy(cfg.optim_wrapper))
+    )
     editor.train()
     length = cfg.train_cfg.get('max_iters') or editor.max_iters
     for iteration in progress_bar(

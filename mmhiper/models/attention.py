@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
+from mmhiper.models.compiling import uncompiled
 from mmhiper.utils.errors import UserError
 
 # The side of the maps that the papers look at. They carry the meaning of
@@ -355,7 +356,8 @@ def attention_control(
         # one by one: set_attn_processor searches the whole model
         for layer, attn in modules.items():
             attn.set_processor(SplitAttention(layer, controls))
-        yield
+        with uncompiled(unet):  # what controls do is no part of a program
+            yield
     finally:
         for layer, attn in modules.items():
             attn.set_processor(before[layer])

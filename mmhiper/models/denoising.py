@@ -21,6 +21,8 @@ from mmhiper.models.conditioning import Conditioning
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.randomness import generator_of
 
+# How the times of the draws of a picture in one step lie to each other.
+RANDOM, STRATIFIED, ANTITHETIC = 'random', 'stratified', 'antithetic'
 # A deterministic pipeline has one entry per picture; one with random flips or
 # crops may produce ever new pictures, which must not pile up.
 MAX_CACHED = 256
@@ -74,6 +76,92 @@ class LatentCache:
 
 
 @dataclass(frozen=True)
+class StepDraws:
+    """How often a step noises each picture, and how much.
+
+    Attributes:
+        per_step: Draws of noise and time for each picture, D.
+        times: How those of a step lie to each other: 'random', each by itself;
+            'stratified', one in each of D equal parts of the range;
+            'antithetic', in pairs that mirror each other in it. The mean over
+            all draws stays what it is, its variance falls.
+        within: The range, as shares of the times of training, ``(low, high)``:
+            0 is the least noise, 1 the most.
+
+    Raises:
+        ValueError: If a value is out of its range.
+    """
+
+    per_step: int = 1
+    times: str = RANDOM
+    within: Sequence[float] = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        if self.per_step < 1:
+            raise UserError(
+                '`draws_per_step` must be at least 1, but got '
+                f'{self.per_step}.'
+            )
+        kinds = (RANDOM, STRATIFIED, ANTITHETIC)
+        if self.times not in kinds:
+            raise UserError(
+                f'`draw_times` must be one of {", ".join(kinds)}, but got '
+                f'{self.times!r}.'
+            )
+        if self.times == STRATIFIED and self.per_step == 1:
+            raise UserError(
+                "`draw_times='stratified'` spreads the draws of a step: give "
+                '`draws_per_step` of 2 or more.'
+            )
+        if self.times == ANTITHETIC and self.per_step % 2:
+            raise UserError(
+                "`draw_times='antithetic'` makes pairs: `draws_per_step` must "
+                f'be even, but got {self.per_step}.'
+            )
+        if len(self.within) != 2 or not (
+            0 <= self.within[0] < self.within[1] <= 1
+        ):
+            raise UserError(
+                '`time_range` must be a pair (low, high) of shares of the '
+                'noise with 0 <= low < high <= 1, such as (0, 0.7), but got '
+                f'{self.within!r}.'
+            )
+
+    @property
+    def usual(self) -> bool:
+        """Whether each time is drawn as in the model's own training."""
+        return self.times == RANDOM and tuple(self.within) == (0, 1)
+
+    def times_of(
+        self, generators: Sequence[torch.Generator], process: NoiseProcess
+    ) -> list[Tensor]:
+        """Draws the times of one picture.
+
+        Args:
+            generators: One for each draw, D.
+            process: Of the model.
+
+        Returns:
+            D times (1,).
+        """
+        if self.usual:
+            return [process.draw_time(each) for each in generators]
+        low, high = self.within
+        shares: list[float] = []
+        for number, generator in enumerate(generators):
+            if self.times == ANTITHETIC and number % 2:
+                shares.append(low + high - shares[-1])
+                continue
+            drawn = float(
+                torch.rand((), generator=generator, dtype=torch.float64)
+            )
+            if self.times == STRATIFIED:
+                drawn = (number + drawn) / self.per_step
+            shares.append(low + (high - low) * drawn)
+        return [process.time_at(share) for share in shares]
+
+
+@dataclass(frozen=True)
 class Draw:
     """What a step denoises.
 
@@ -94,6 +182,7 @@ def draw_step(
     run: tuple[int, int],
     process: NoiseProcess,
     noise_offset: float = 0.0,
+    draws: StepDraws = StepDraws(),
 ) -> Draw:
     """Draws noise and timesteps of a training step.
 
@@ -104,24 +193,38 @@ def draw_step(
         process: Of the model; it draws the timesteps.
         noise_offset: Share of one more normal number for each picture and
             channel.
+        draws: How many for each picture, and which; by default one.
 
     Returns:
-        Of B pictures.
+        Of B pictures, D times each, those of a picture one after another.
     """
     noises, timesteps = [], []
     for z, key in zip(latents, keys, strict=True):
-        seed, iteration = run
-        generator = generator_of(seed, key, iteration)
-        timesteps.append(process.draw_time(generator))
-        noise = torch.randn(z.shape, generator=generator)
-        if noise_offset:
-            # (1, 4, 1, 1); drawn last: the rest is as without it
-            offset = torch.randn((*z.shape[:2], 1, 1), generator=generator)
-            noise = noise + noise_offset * offset
-        noises.append(noise)
-    clean = torch.cat(list(latents))
+        generators = _generators(run, key, draws.per_step)
+        timesteps += draws.times_of(generators, process)
+        for generator in generators:
+            noise = torch.randn(z.shape, generator=generator)
+            if noise_offset:
+                # (1, 4, 1, 1); drawn last: the rest is as without it
+                offset = torch.randn((*z.shape[:2], 1, 1), generator=generator)
+                noise = noise + noise_offset * offset
+            noises.append(noise)
+    clean = torch.cat(list(latents)).repeat_interleave(draws.per_step, 0)
     noise = torch.cat(noises).to(clean.device, non_blocking=True)
     return Draw(clean, noise, torch.cat(timesteps))
+
+
+def _generators(
+    run: tuple[int, int], key: str, count: int
+) -> list[torch.Generator]:
+    """One for each draw of a picture."""
+    seed, iteration = run
+    # the first is that of a step with one draw
+    more = [
+        generator_of(seed, key, iteration, 'draw', number)
+        for number in range(1, count)
+    ]
+    return [generator_of(seed, key, iteration), *more]
 
 
 def draw_fixed(

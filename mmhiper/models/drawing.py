@@ -12,8 +12,10 @@ from torch import Tensor
 from mmhiper.models.backbones import Backbone
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.guidance import Guidance
+from mmhiper.models.memory import pictures_at_once
 from mmhiper.models.sampling import run_scheduler
 from mmhiper.utils.errors import UserError
+from mmhiper.utils.progress import progress_bar
 from mmhiper.utils.randomness import Generators, draw_noise
 
 
@@ -156,3 +158,99 @@ def draw(
     """
     latents = draw_latents(sd, conditioning, guidance, negative, **options)
     return sd.decode(latents).clamp(-1, 1)
+
+
+@torch.no_grad()
+def draw_in_batches(
+    sd: Backbone,
+    conditioning: Conditioning,
+    guidance: Guidance,
+    negative: Conditioning,
+    batch_size: int | None,
+    show_progress: bool,
+    *,
+    num_inference_steps: int,
+    generator: Generators | None,
+    latents: Tensor | None,
+    seed: int,
+    height: int | None,
+    width: int | None,
+    **options: Any,
+) -> Tensor:
+    """Draws pictures of a conditioning, as many at a time as there is room.
+
+    Args:
+        conditioning: B texts.
+        guidance: How far they are followed.
+        negative: B texts to move away from.
+        batch_size: How many at a time; None for what memory takes.
+        show_progress: Whether to show a progress bar.
+        num_inference_steps: See :func:`draw_latents`, as for the rest.
+        generator: Likewise; one for all takes all at once, since it draws the
+            noise of all pictures step by step.
+        latents: Likewise.
+        seed: Likewise.
+        height: Likewise.
+        width: Likewise.
+        **options: Likewise.
+
+    Returns:
+        (B, 3, H, W) in [-1, 1] fp32.
+
+    Raises:
+        ValueError: If sizes or shapes do not fit, or pictures that are drawn
+            one after another have one generator.
+    """
+    count = len(conditioning)
+    shape = latent_shape(sd, height, width)
+    one_for_all = isinstance(generator, torch.Generator)
+    if batch_size is None:
+        batch_size = count
+        if count > 1 and not one_for_all:
+            batch_size = pictures_at_once(sd, shape, conditioning, guidance)
+    if batch_size < 1:
+        raise UserError(
+            f'`batch_size` must be at least 1, but got {batch_size}.'
+        )
+    if one_for_all and batch_size < count:
+        raise UserError(
+            '`generator` must be a list of one for each picture where '
+            f'`batch_size` ({batch_size}) is less than the {count} pictures: '
+            'one for all draws their noise together.'
+        )
+    given: dict[str, Any] = dict(generator=generator, latents=latents)
+    for name, each in given.items():
+        if batch_size < count and each is not None and len(each) != count:
+            raise UserError(
+                f'`{name}` must have one for each of {count} pictures, but '
+                f'has {len(each)}.'
+            )
+    starts = range(0, count, batch_size)
+    pixels = []
+    with progress_bar(
+        total=num_inference_steps * len(starts), disable=not show_progress
+    ) as progress:
+        for start in starts:
+            part = slice(start, start + batch_size)
+            own = given
+            if batch_size < count:
+                own = {
+                    name: None if each is None else each[part]
+                    for name, each in given.items()
+                }
+            pixels.append(
+                draw(
+                    sd,
+                    conditioning[part],
+                    guidance,
+                    negative[part],
+                    num_inference_steps=num_inference_steps,
+                    **own,
+                    seed=seed + start,
+                    height=height,
+                    width=width,
+                    callback=lambda *_: progress.update(),
+                    **options,
+                )
+            )
+    return torch.cat(pixels)

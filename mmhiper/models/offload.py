@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import chain
 from typing import Any
 
@@ -40,6 +41,22 @@ def call_on(
     Returns:
         What the method returns.
     """
+    return copied_to(device, module, method)(*args)
+
+
+def copied_to(
+    device: torch.device, module: nn.Module, method: str
+) -> Callable[..., Any]:
+    """Copies a module's weights to a device, for one of its methods.
+
+    Args:
+        device: Where to compute.
+        module: Frozen; it stays where it is.
+        method: The name of its method.
+
+    Returns:
+        The method with the copies; it holds them.
+    """
     called = _Method(module, method)
     weights = {
         name: weight.to(device)
@@ -47,4 +64,4 @@ def call_on(
             called.named_parameters(), called.named_buffers()
         )
     }
-    return functional_call(called, weights, args)
+    return lambda *args: functional_call(called, weights, args)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 import torch
 from mmengine.logging import print_log
 
+# Instructions of processors, the fastest first: of Intel and AMD, and of ARM.
+_BF16 = ('amx_bf16', 'avx512_bf16', 'sve_bf16', 'bf16')
 _WEIGHTS = ('.safetensors', '.bin', '.ckpt', '.pth', '.pt')
 # What PyTorch says of a device or a precision that it cannot serve.
 _NO_SUCH = (RuntimeError, TypeError, NotImplementedError, AssertionError)
@@ -55,6 +58,45 @@ def memory_of(device: torch.device) -> int | None:
         traits = _asks(device, 'get_device_properties', 0)
         whole = getattr(traits, 'total_memory', None)
     return None if whole is None else int(whole)
+
+
+def free_memory(device: torch.device) -> int | None:
+    """The memory that can still be used.
+
+    Args:
+        device: An accelerator, or the CPU.
+
+    Returns:
+        In bytes; None if it is not known.
+    """
+    if device.type == 'cpu':
+        return _free_on_the_host()
+    if device.type != 'cuda':
+        return None
+    free, _ = torch.cuda.mem_get_info(device)
+    # what PyTorch holds, and does not use
+    held = torch.cuda.memory_reserved(device)
+    return int(free + held - torch.cuda.memory_allocated(device))
+
+
+def _free_on_the_host() -> int | None:
+    """What Linux says; less where a container has a limit of its own."""
+    try:
+        lines = Path('/proc/meminfo').read_text().splitlines()
+        (kib,) = (
+            int(line.split()[1])
+            for line in lines
+            if line.startswith('MemAvailable:')
+        )
+    except (OSError, ValueError):
+        return None
+    free = 1024 * kib
+    with contextlib.suppress(OSError, ValueError):  # 'max' is no limit
+        group = Path('/sys/fs/cgroup')
+        limit = int((group / 'memory.max').read_text())
+        used = int((group / 'memory.current').read_text())
+        free = min(free, max(0, limit - used))
+    return free
 
 
 def _asks(
@@ -113,8 +155,31 @@ def lacks_room(model: str, device: torch.device) -> bool:
     return size is not None and memory is not None and size > memory
 
 
+def native_bf16() -> str:
+    """What the processor multiplies numbers of bf16 with.
+
+    Returns:
+        Such as 'amx_bf16'; '' if it emulates them, which is slower than fp32.
+    """
+    known = _capabilities()
+    return next((name for name in _BF16 if known.get(name)), '')
+
+
+def _capabilities() -> dict[str, Any]:
+    """What PyTorch knows of the processor."""
+    if hasattr(torch.cpu, 'get_capabilities'):
+        return dict(torch.cpu.get_capabilities())
+    return dict(  # of an earlier PyTorch
+        amx_bf16=torch.cpu._is_amx_tile_supported(),
+        avx512_bf16=torch.cpu._is_avx512_bf16_supported(),
+    )
+
+
 def usable_dtype(dtype: torch.dtype) -> torch.dtype:
     """A precision that this machine computes in, and says if it is another.
+
+    On the CPU bf16 is one where the processor has it, not where it emulates
+    it.
 
     Args:
         dtype: What was asked for.
@@ -123,7 +188,7 @@ def usable_dtype(dtype: torch.dtype) -> torch.dtype:
         The same, or ``torch.float32``.
     """
     device = best_device()
-    if dtype == torch.float32 or computes_in(dtype, device):
+    if dtype == torch.float32 or _has(dtype, device):
         return dtype
     print_log(
         f'The device {str(device)!r} does not compute in '
@@ -133,6 +198,13 @@ def usable_dtype(dtype: torch.dtype) -> torch.dtype:
         level=logging.WARNING,
     )
     return torch.float32
+
+
+def _has(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether a device computes in a precision, and does not emulate it."""
+    if device.type == 'cpu' and dtype == torch.bfloat16 and not native_bf16():
+        return False
+    return computes_in(dtype, device)
 
 
 def computes_in(dtype: torch.dtype, device: torch.device) -> bool:

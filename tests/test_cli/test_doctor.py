@@ -9,6 +9,7 @@ from packaging.requirements import Requirement
 from safetensors.torch import load_file, save_file
 
 from mmhiper.cli import doctor, main
+from mmhiper.utils import devices
 
 
 def lines_of(capsys) -> list[str]:
@@ -130,3 +131,29 @@ def test_requirements_are_those_of_the_project():
     names = {each.name for each in doctor.requirements()}
     assert {'torch', 'diffusers', 'mmengine'} <= names
     assert 'pytest' not in names
+
+
+@pytest.mark.parametrize(
+    ('known', 'kind', 'words'),
+    [
+        ({'amx_bf16': True, 'avx512_bf16': True}, 'ok', 'has it (amx_bf16)'),
+        ({'amx_bf16': False, 'avx512_bf16': True}, 'ok', '(avx512_bf16)'),
+        ({'bf16': True}, 'ok', '(bf16)'),
+        ({'avx512_f': True, 'bf16': False}, 'note', 'would emulate it'),
+    ],
+)
+def test_whether_the_processor_has_bf16(monkeypatch, known, kind, words):
+    monkeypatch.setattr(devices, '_capabilities', lambda: known)
+    found = doctor.look_at_bf16()
+    assert found.kind == kind and words in found.words
+
+
+def test_what_pytorch_says_of_this_processor():
+    """Whatever it is: the same as its own question about instructions."""
+    found = devices.native_bf16()
+    if torch.cpu._is_amx_tile_supported():
+        assert found == 'amx_bf16'
+    elif torch.cpu._is_avx512_bf16_supported():
+        assert found == 'avx512_bf16'
+    else:
+        assert not found.startswith(('amx', 'avx'))

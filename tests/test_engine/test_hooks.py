@@ -11,10 +11,11 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 from PIL import Image
-from runs import config, learn
+from runs import REPO, config, learn
 
 from mmhiper.engine import PlainCheckpointHook, PreviewHook
 from mmhiper.engine.hooks import to_plain
+from mmhiper.engine.hooks.preview_hook import SHARE, spacing
 from mmhiper.engine.launch import train
 from mmhiper.engine.sources import sources_of
 from mmhiper.io import read_export
@@ -192,6 +193,99 @@ def test_mistakes_in_what_previews_draw_end_the_run_at_its_start(
     with pytest.raises(ValueError, match=r'`guidance_rescale`.*\[0, 1\]'):
         train(cfg)
     assert not list(tmp_path.rglob('iter_*'))
+
+
+@pytest.mark.parametrize(
+    ('options', 'words'),
+    [
+        (dict(scheduler='Euler'), '`scheduler` must be one of'),
+        (dict(share=0), '`share` of PreviewHook must be above 0'),
+    ],
+)
+def test_mistakes_in_how_previews_are_drawn(
+    tiny_sd1, tmp_path, options, words
+):
+    cfg = config(tmp_path, tiny_sd1, iters=1, previews=True)
+    for hook in cfg.custom_hooks:
+        if hook.type == 'PreviewHook':
+            hook.update(options)
+    with pytest.raises(ValueError, match=words):
+        train(cfg)
+
+
+def test_previews_are_drawn_where_the_share_pays_for_them(tiny_sd1, tmp_path):
+    cfg = config(tmp_path, tiny_sd1, iters=40, previews=True)
+    cfg.default_hooks.checkpoint.interval = 10
+    cfg.custom_hooks = [
+        dict(
+            type='PreviewHook',
+            share=0.6,
+            num_inference_steps=2,
+            scheduler='DPMSolverMultistepScheduler',
+        ),
+    ]
+    runner = train(cfg)
+
+    # a step 2.08 passes, a preview 3 * (2 * 2 + 3.13): one in 20 iterations
+    names = [f'iter_{step:06d}.png' for step in (20, 40)]
+    folder = tmp_path / 'run' / 'previews'
+    assert sorted(path.name for path in folder.iterdir()) == names
+    assert (tmp_path / 'run' / 'timeline.png').is_file()
+    with Image.open(folder / names[0]) as sheet:
+        sheet.load()
+    assert json.loads(sheet.text['mmhiper']) == dict(
+        guidance_scale=7.5,
+        num_inference_steps=2,
+        scheduler='DPMSolverMultistepScheduler',
+    )
+    # and cost what was counted
+    passes: list[int] = []
+    editor = runner.model
+    editor.sd.unet.register_forward_pre_hook(
+        lambda module, args: passes.append(len(args[0]))
+    )
+    drawn = editor.preview(num_inference_steps=3)
+    step, preview = editor.costs(1, num_inference_steps=3)
+    assert preview == pytest.approx(sum(passes) + 3.13 * len(drawn))
+    assert step == 2.08
+
+
+@pytest.mark.parametrize(
+    ('name', 'previews'),
+    [
+        ('hiper/dog.py', 2),
+        ('textual_inversion/textual_inversion.py', 3),
+        ('textual_inversion/two_concepts.py', None),
+    ],
+)
+def test_previews_of_a_config_are_at_most_a_share_of_its_work(
+    tiny_sd1, name, previews
+):
+    cfg = Config.fromfile(REPO / 'configs' / name)
+    words = {'model.sd.pretrained': str(tiny_sd1), 'model.sd.without_cuda': ''}
+    if 'initialize_token' in cfg.model:
+        words['model.initialize_token'] = 'x'
+    cfg.merge_from_dict(words)
+    cfg.model.sd.without_cuda = None
+    length = cfg.train_cfg.max_iters
+    checkpoints = cfg.default_hooks.checkpoint.interval
+    (hook,) = (h for h in cfg.custom_hooks if h.type == 'PreviewHook')
+    assert 'interval' not in hook
+
+    editor = MODELS.build(cfg.model)
+    costs = editor.costs(cfg.train_dataloader.batch_size)
+    every = spacing(length, costs, SHARE, checkpoints)
+    count = -(-length // every)
+    assert every % checkpoints == 0
+    assert count * costs[1] <= 0.15 * length * costs[0]
+    assert previews in (None, count)
+
+
+def test_previews_are_few_where_a_run_is_short():
+    assert spacing(10, (2, 1000), 0.15, 1) == 10
+    assert spacing(10, None, 0.15, 3) == 10
+    assert spacing(1000, (2, 100), 0.15, 1) == 334
+    assert spacing(1000, (2, 100), 0.15, 100) == 400
 
 
 def test_preview_interval_is_checked():

@@ -9,6 +9,7 @@ import torch
 from diffusers import (
     DDIMScheduler,
     EulerDiscreteScheduler,
+    LCMScheduler,
     UNet2DConditionModel,
 )
 from diffusers.pipelines.stable_diffusion import pipeline_stable_diffusion
@@ -223,6 +224,58 @@ def test_models_that_were_distilled_are_not_guided(tiny_sd1, tmp_path):
     for usual in (7.5, 5.0):
         known = ({}, 'DDIMScheduler', usual)
         assert own_scale('owner/name', takes_a_number, *known) == 1
+
+
+@pytest.mark.usefixtures('float64')
+def test_a_latent_consistency_model_draws_in_four_steps(tiny_sd1, tmp_path):
+    """As its unmodified pipeline does: four passes, none for guidance."""
+    folder = copied(tiny_sd1, tmp_path / 'lcm', _class_name='LCMScheduler')
+    editor = make_hiper(folder, sd=dict(
+        type='StableDiffusion',
+        pretrained=str(folder),
+        scheduler=dict(type='LCMScheduler'),
+    ))  # fmt: skip
+    passes: list[int] = []
+    editor.sd.unet.register_forward_pre_hook(
+        lambda module, args: passes.append(len(args[0]))
+    )
+    ours = draw(editor, seed=3, num_inference_steps=4)
+    assert passes == [1] * 4
+
+    pipeline = pipeline_of(folder)
+    pipeline.scheduler = LCMScheduler.from_config(pipeline.scheduler.config)
+    theirs = pipeline(
+        prompt_embeds=editor.condition(['a cat']).tokens,
+        num_inference_steps=4,
+        guidance_scale=1.0,
+        generator=torch.Generator().manual_seed(3),
+        output_type='pt',
+    ).images
+    torch.testing.assert_close(ours / 2 + 0.5, theirs, **EXACT)
+
+
+@pytest.mark.usefixtures('float64')
+def test_a_turbo_model_draws_in_one_step(tiny_sd1):
+    """Whose folder looks like that of what it was distilled from."""
+    options = dict(timestep_spacing='trailing')
+    name = 'EulerDiscreteScheduler'
+    editor = make_hiper(tiny_sd1)
+    ours = draw(
+        editor, seed=3, num_inference_steps=1, guidance_scale=1,
+        scheduler=dict(type=name, **options),
+    )  # fmt: skip
+    pipeline = pipeline_of(tiny_sd1)
+    pipeline.scheduler = EulerDiscreteScheduler.from_config(
+        pipeline.scheduler.config, **options
+    )
+    theirs = pipeline(
+        prompt_embeds=editor.condition(['a cat']).tokens,
+        num_inference_steps=1,
+        guidance_scale=1.0,
+        generator=torch.Generator().manual_seed(3),
+        output_type='pt',
+    ).images
+    torch.testing.assert_close(ours / 2 + 0.5, theirs, **EXACT)
 
 
 @pytest.mark.usefixtures('float64')

@@ -173,6 +173,7 @@ def test_the_editor_stays_as_it_was(tiny_folder):
     assert [len(each) for each in editor.sd.tokenizers] == sizes
 
 
+@pytest.mark.usefixtures('has_bf16')
 def test_embeds_have_the_precision_of_the_pipeline(tiny_sd1):
     sd = dict(type='StableDiffusion', pretrained=str(tiny_sd1), dtype='bf16')
     out = mmhiper.to_diffusers(make_hiper(tiny_sd1, sd=sd))

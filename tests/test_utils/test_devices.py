@@ -15,7 +15,7 @@ from mmhiper.engine.hooks.editor_of import editor_of
 from mmhiper.engine.launch import ConciseRunner
 from mmhiper.models import StableDiffusion
 from mmhiper.models.loading import choose_backbone
-from mmhiper.utils import register_all_modules
+from mmhiper.utils import devices, register_all_modules
 from mmhiper.utils.devices import (
     accelerator,
     best_device,
@@ -121,10 +121,19 @@ def test_editors_go_where_it_is(offer, tiny_sd1, tmp_path):
     assert editor_of(runner).data_preprocessor.device == torch.device('meta')
 
 
-def test_a_precision_that_the_device_does_not_have(offer, tiny_sd1, caplog):
+def test_a_precision_that_the_device_does_not_have(
+    offer, tiny_sd1, monkeypatch
+):
     asked = dict(pretrained=str(tiny_sd1), dtype='bf16')
     offer(None)
-    assert StableDiffusion(**asked).dtype == torch.bfloat16
+    # a processor that has it, and one that would emulate it
+    for name, wanted in (
+        ('amx_bf16', torch.bfloat16),
+        ('avx512_f', torch.float32),
+    ):
+        monkeypatch.setattr(devices, '_capabilities', lambda n=name: {n: True})
+        assert StableDiffusion(**asked).dtype == wanted
+    assert usable_dtype(torch.float16) == torch.float16
     # a device of which PyTorch here has no kernels: it computes in nothing
     offer('xpu')
     assert not computes_in(torch.bfloat16, torch.device('xpu'))

@@ -17,13 +17,11 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
+from sizes import SIZES, make_model
 
-from mmhiper.models.loading import BUNDLED, MINI_SD
-
-POSITIONS, WIDTH, VOCABULARY = 77, 768, 49408
+WIDTH = SIZES['sd1'].width
 Step = Callable[[], None]
 
 
@@ -32,64 +30,9 @@ def device() -> str:
     return 'cuda' if torch.cuda.is_available() else 'cpu'
 
 
-def make_tokenizer() -> Any:
-    """The bundled tokenizer with as many tokens as Stable Diffusion 1.x."""
-    import transformers
-
-    folder = BUNDLED[MINI_SD] / 'tokenizer'
-    vocabulary = json.loads((folder / 'vocab.json').read_text())
-    for number in range(len(vocabulary), VOCABULARY):
-        vocabulary[f'filler{number}</w>'] = number
-    merges = (folder / 'merges.txt').read_text().splitlines()
-    return transformers.CLIPTokenizer(
-        vocab=vocabulary,
-        merges=[tuple(line.split()) for line in merges if line[0] != '#'],
-        model_max_length=POSITIONS,
-    )
-
-
 def make_folder(folder: Path) -> None:
     """Write a Stable Diffusion 1.x with random weights (half precision)."""
-    import diffusers
-    import transformers
-
-    tokenizer = make_tokenizer()
-    text_config = transformers.CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=WIDTH,
-        intermediate_size=4 * WIDTH,
-        num_hidden_layers=12,
-        num_attention_heads=12,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    levels = (128, 256, 512, 512)
-    diffusers.StableDiffusionPipeline(
-        unet=diffusers.UNet2DConditionModel(
-            sample_size=64, cross_attention_dim=WIDTH
-        ),
-        vae=diffusers.AutoencoderKL(
-            block_out_channels=levels,
-            down_block_types=('DownEncoderBlock2D',) * len(levels),
-            up_block_types=('UpDecoderBlock2D',) * len(levels),
-            layers_per_block=2,
-            sample_size=512,
-        ),
-        text_encoder=transformers.CLIPTextModel(text_config),
-        tokenizer=tokenizer,
-        scheduler=diffusers.DDIMScheduler(
-            beta_start=0.00085,
-            beta_end=0.012,
-            beta_schedule='scaled_linear',
-            clip_sample=False,
-            set_alpha_to_one=False,
-            steps_offset=1,
-        ),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    ).to(torch.float16).save_pretrained(folder)
+    make_model(folder, SIZES['sd1'])
 
 
 class PeakMemory:

@@ -17,7 +17,8 @@ bound_spin()  # before torch is loaded
 
 import torch
 import torch.nn.functional as F
-from common import POSITIONS, WIDTH, Step, compare, device
+from common import WIDTH, Step, compare, device
+from sizes import POSITIONS
 
 N_HIPER = 5
 

@@ -1,5 +1,6 @@
-"""Hooks: curriculum, previews, curves, checkpoints, exports, last words."""
+"""Hooks: curriculum, averages, previews, curves, checkpoints, last words."""
 
+from .average_hook import AverageHook
 from .checkpoint_hook import CheckpointHook
 from .curriculum_hook import CurriculumHook
 from .editor_of import config_of
@@ -11,11 +12,13 @@ from .learned_hook import LearnedHook
 from .loss_curve_hook import LossCurveHook
 from .next_steps_hook import NextStepsHook
 from .plain_checkpoint_hook import PlainCheckpointHook, to_plain
+from .plateau_hook import PlateauHook
 from .preview_hook import PreviewHook
 from .progress_bar_hook import ProgressBarHook
 from .run_hook import RunHook
 
 __all__ = [
+    'AverageHook',
     'CheckpointHook',
     'CurriculumHook',
     'ExportHook',
@@ -26,6 +29,7 @@ __all__ = [
     'LossCurveHook',
     'NextStepsHook',
     'PlainCheckpointHook',
+    'PlateauHook',
     'PreviewHook',
     'ProgressBarHook',
     'RunHook',

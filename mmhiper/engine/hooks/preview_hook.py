@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from mmengine.dist import master_only
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, Hook
 from PIL import Image
 from typing_extensions import override
 
@@ -28,6 +29,8 @@ from mmhiper.utils.sheet import (
 
 COLUMNS = 4
 GUIDANCE = ('guidance_scale', 'guidance_rescale', 'guidance_interval')
+DRAWING = (*GUIDANCE, 'num_inference_steps', 'scheduler')
+SHARE = 0.15  # of the work of a training that its previews may add
 # Of the timeline; of more previews as many are chosen, evenly.
 MAX_ROWS = 12
 
@@ -47,11 +50,16 @@ class PreviewHook(ChecksArguments, Hook):
     put one under the other in ``<work_dir>/timeline.png``.
 
     Args:
-        interval: Iterations between two previews. Defaults to 100. The last
-            iteration always gets one.
-        **guidance: What all panels are drawn with: ``guidance_scale``,
+        interval: Iterations between two previews. The last iteration always
+            gets one. Defaults to as many as ``share`` pays for, at iterations
+            that have a checkpoint.
+        share: Of the work of the training that they may add where no interval
+            is given, in passes through the U-Net, see :meth:`Editor.costs`.
+            Defaults to 0.15; one is drawn in any case.
+        **drawing: What all panels are drawn with: ``guidance_scale``,
             ``guidance_rescale`` and ``guidance_interval`` of the editor's
-            ``infer``, by default as there.
+            ``infer``, by default as there; ``scheduler``, likewise; and
+            ``num_inference_steps``, by default of the editor's ``preview``.
 
     Raises:
         ValueError: If an option is unknown or out of its range; of a number
@@ -61,30 +69,63 @@ class PreviewHook(ChecksArguments, Hook):
     # After the checkpoint: a run killed while drawing has lost nothing.
     priority = 'LOWEST'
 
-    def __init__(self, interval: int = 100, **guidance: Any) -> None:
-        if interval < 1:
+    def __init__(
+        self,
+        interval: int | None = None,
+        share: float = SHARE,
+        **drawing: Any,
+    ) -> None:
+        if interval is not None and interval < 1:
             raise UserError(
                 '`interval` of PreviewHook must be at least 1 iteration, '
                 f'but got {interval}.'
             )
-        for name in guidance:
-            if name not in GUIDANCE:
+        if not 0 < share <= 1:
+            raise UserError(
+                '`share` of PreviewHook must be above 0 and at most 1, but '
+                f'got {share}.'
+            )
+        for name in drawing:
+            if name not in DRAWING:
                 raise UserError(
-                    f'PreviewHook has no option {name!r}; it has `interval` '
-                    f'and, for what it draws, {", ".join(GUIDANCE)}.'
+                    f'PreviewHook has no option {name!r}; it has `interval`, '
+                    '`share` and, for what it draws, '
+                    f'{", ".join(DRAWING)}.'
                 )
         self.interval = interval
-        self.guidance = guidance
+        self.share = share
+        self.drawing = drawing
+        self._every = interval or 0  # known once the run is
 
     @override
     def before_train(self, runner: Any) -> None:
         """Make up for a preview that a killed run did not come to draw."""
         # a mistake should not cost the iterations before the first preview
-        editor_of(runner).guidance_of(**self.guidance)
+        self._guidance(runner)
+        batch = runner.train_dataloader.batch_size or 1
+        costs = editor_of(runner).costs(batch, **self.drawing)
+        if self.interval is None:
+            self._every = self._spaced(runner, costs)
         done = runner.iter
-        due = done % self.interval == 0 or done == runner.max_iters
+        due = done % self._every == 0 or done == runner.max_iters
         if done and due and not _file(runner, done).is_file():
             self._draw(runner, done)
+
+    def _guidance(self, runner: Any) -> dict[str, Any]:
+        """The guidance that is really used."""
+        asked = {k: v for k, v in self.drawing.items() if k in GUIDANCE}
+        used: dict[str, Any] = editor_of(runner).guidance_of(**asked).plain()
+        return used
+
+    def _spaced(self, runner: Any, costs: tuple[float, float] | None) -> int:
+        """Iterations between previews, as many as their share pays for."""
+        intervals = [
+            hook.interval
+            for hook in runner.hooks
+            if isinstance(hook, CheckpointHook) and not hook.by_epoch
+        ]
+        checkpoints = max([1, *intervals])
+        return spacing(runner.max_iters, costs, self.share, checkpoints)
 
     @override
     def after_train_iter(
@@ -96,7 +137,7 @@ class PreviewHook(ChecksArguments, Hook):
     ) -> None:
         """Draw at every ``interval`` iterations and at the last one."""
         if self.every_n_train_iters(
-            runner, self.interval
+            runner, self._every
         ) or self.is_last_train_iter(runner):
             self._draw(runner, runner.iter + 1)
 
@@ -114,8 +155,8 @@ class PreviewHook(ChecksArguments, Hook):
         path = _file(runner, step)
         path.parent.mkdir(exist_ok=True)
         with atomic_path(path) as temporary:
-            used = editor_of(runner).guidance_of(**self.guidance)
-            save_sheet(picture, temporary, used.plain())
+            used = {**self.drawing, **self._guidance(runner)}
+            save_sheet(picture, temporary, used)
         runner.message_hub.update_info('last_preview', str(path))
         # No slash in the name: the local backend would write nothing.
         runner.visualizer.add_image('preview', np.array(picture), step)
@@ -140,7 +181,7 @@ class PreviewHook(ChecksArguments, Hook):
         sources = sources_of(
             runner.train_dataloader.dataset, editor.data_preprocessor
         )
-        panels = editor.preview(source=sources.pixels, **self.guidance)
+        panels = editor.preview(source=sources.pixels, **self.drawing)
         return [*sources.panels, *panels]
 
     @override
@@ -148,7 +189,7 @@ class PreviewHook(ChecksArguments, Hook):
     def after_train(self, runner: Any) -> None:
         """Draw the timeline, if there are two previews or more."""
         # Of these steps alone: the folder may have previews of another run.
-        steps = {*range(self.interval, runner.iter, self.interval)}
+        steps = {*range(self._every, runner.iter, self._every)}
         steps = {*steps, runner.iter}
         found = sorted(step for step in steps if _file(runner, step).is_file())
         if len(found) < 2:
@@ -160,6 +201,33 @@ class PreviewHook(ChecksArguments, Hook):
         }
         with atomic_path(Path(runner.work_dir, 'timeline.png')) as temporary:
             draw_timeline(files).save(temporary, format='PNG')
+
+
+def spacing(
+    length: int,
+    costs: tuple[float, float] | None,
+    share: float,
+    checkpoints: int,
+) -> int:
+    """Iterations between previews, as many as a share of the work pays for.
+
+    Args:
+        length: Iterations of the run.
+        costs: Of a step and of a preview, see :meth:`Editor.costs`; None draws
+            at the end alone.
+        share: Of the work of all steps.
+        checkpoints: Iterations between two of them. A preview is drawn where
+            there is one, so that one can be chosen by it.
+
+    Returns:
+        At least 1. The last iteration has a preview in any case.
+    """
+    if costs is None:
+        return length
+    step, preview = costs
+    count = max(1, int(share * length * step / preview))
+    every = math.ceil(length / count)
+    return math.ceil(every / checkpoints) * checkpoints
 
 
 def _file(runner: Any, step: int) -> Path:

@@ -13,6 +13,7 @@ from typing_extensions import override
 from mmhiper.models.autocast import no_autocast
 from mmhiper.models.backbones.noise import Diffusion, NoiseProcess
 from mmhiper.models.backbones.record import recorded, without_source
+from mmhiper.models.compiling import compile_blocks
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.guidance import own_scale
 from mmhiper.models.loading import (
@@ -75,6 +76,10 @@ class Backbone(KeepsArguments, nn.Module):
             Inversion that is in each step.
         gradient_checkpointing: Whether the U-Net computes most of what a
             gradient needs a second time, in place of keeping it.
+        compile: Whether ``torch.compile`` makes one program of each block of
+            the U-Net, or the name of a backend of it. The first steps take
+            longer; where attention is controlled from outside nothing is
+            compiled.
 
     Attributes:
         title: Of the family, for messages.
@@ -139,6 +144,7 @@ class Backbone(KeepsArguments, nn.Module):
         vae_tiling: bool = False,
         offload: bool = False,
         gradient_checkpointing: bool = False,
+        compile: bool | str = False,
     ) -> None:
         super().__init__()
         if dtype not in DTYPES:
@@ -186,6 +192,9 @@ class Backbone(KeepsArguments, nn.Module):
             self.vae.enable_tiling()
         if gradient_checkpointing:
             self.unet.enable_gradient_checkpointing()
+        if compile:
+            backend = 'inductor' if compile is True else compile
+            compile_blocks(self.unet, backend)
         # Gradients pass through the frozen model to the embedding, none is
         # computed for its weights: 0.69 of the work of a step with them.
         self.requires_grad_(False)

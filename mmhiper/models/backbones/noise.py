@@ -40,6 +40,9 @@ class NoiseProcess(Protocol):
     def spread_time(self, number: int, count: int) -> Tensor:
         """The time, (1,), of one of ``count`` draws spread over all times."""
 
+    def time_at(self, share: float) -> Tensor:
+        """The time, (1,), below which that share of those of training lie."""
+
     def add_noise(
         self, latents: Tensor, noise: Tensor, times: Tensor
     ) -> Tensor:
@@ -117,6 +120,18 @@ class Diffusion:
         """
         middle = (2 * number + 1) * self.num_timesteps // (2 * count)
         return torch.tensor([middle])
+
+    def time_at(self, share: float) -> Tensor:
+        """A quantile of the timesteps of training.
+
+        Args:
+            share: In [0, 1]; 0 is the least noise.
+
+        Returns:
+            (1,) integer in [0, T).
+        """
+        last = self.num_timesteps - 1
+        return torch.tensor([min(int(share * self.num_timesteps), last)])
 
     def make_sampler(self, scheduler: str | Mapping | None = None) -> Any:
         """Makes a scheduler with the noise schedule of this model.
@@ -274,6 +289,12 @@ class Flow:
         """One of some quantiles of the times of training, (1,)."""
         share = torch.tensor([(2 * number + 1) / (2 * count)])
         return self._at(torch.special.ndtri(share))
+
+    def time_at(self, share: float) -> Tensor:
+        """A quantile of the times of training, (1,); 0 is the least noise."""
+        # the schedule falls, so the largest logit is the least noise
+        noisier = torch.tensor([1 - share], dtype=torch.float64)
+        return self._at(torch.special.ndtri(noisier))
 
     @property
     def num_timesteps(self) -> int:

@@ -328,6 +328,30 @@ class Editor(KeepsArguments, BaseModel):
             Captions and pictures.
         """
 
+    def costs(
+        self,
+        batch_size: int,
+        num_inference_steps: int | None = None,
+        scheduler: str | dict[str, Any] | None = None,
+        **guidance: Any,
+    ) -> tuple[float, float] | None:
+        """What a training step costs, and what a preview.
+
+        Args:
+            batch_size: Pictures of a step.
+            num_inference_steps: See :meth:`preview`.
+            scheduler: Likewise.
+            **guidance: Likewise.
+
+        Returns:
+            Both in passes of one picture through the U-Net; None where a
+            training is not of such steps.
+
+        Raises:
+            ValueError: If an option of drawing is wrong.
+        """
+        return None
+
     @property
     def default_guidance(self) -> float:
         """The guidance scale that None stands for: the backbone's own."""

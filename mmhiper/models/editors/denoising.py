@@ -17,14 +17,16 @@ from typing_extensions import override
 from mmhiper.models.backbones import Backbone
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.denoising import (
+    RANDOM,
     Draw,
     LatentCache,
+    StepDraws,
     denoise,
     draw_fixed,
     draw_step,
     masked_means,
 )
-from mmhiper.models.drawing import draw, same_noise
+from mmhiper.models.drawing import draw, draw_in_batches, same_noise
 from mmhiper.models.editors.base import Editor, Preprocessing
 from mmhiper.models.editors.texts import check_texts, expand_negative
 from mmhiper.models.foreign_words import warn_unknown
@@ -38,8 +40,13 @@ from mmhiper.utils.pixels import (
     to_pil,
     to_uint8,
 )
-from mmhiper.utils.progress import progress_bar
 from mmhiper.utils.randomness import Generators, run_state
+
+# Enough to see how far a training is, at two fifths of the work of `infer`.
+PREVIEW_STEPS = 20
+# Counted in floating-point operations at Stable Diffusion 1.x size, in passes
+# through the U-Net: with the gradient of the text, and a picture decoded.
+WITH_GRADIENT, DECODE = 2.08, 3.13
 
 
 class EmbeddingEditor(Editor):
@@ -65,6 +72,13 @@ class EmbeddingEditor(Editor):
             2303.09556 does (5 there); see :func:`snr_weights`. None weighs all
             alike.
         debiased: Weighs it as arXiv 2310.08442 does, instead.
+        draws_per_step: How often a step noises each picture: its gradient is
+            the mean over as many draws, which cost less together than in as
+            many steps.
+        draw_times: How their timesteps lie to each other, see
+            :class:`StepDraws`.
+        time_range: ``(low, high)``, the share of the timesteps that training
+            draws from: (0, 0.7) leaves out the noisiest. Defaults to all.
 
     Raises:
         ValueError: If a number is out of its range; see :class:`Editor`.
@@ -81,6 +95,9 @@ class EmbeddingEditor(Editor):
         noise_offset: float = 0.0,
         min_snr_gamma: float | None = None,
         debiased: bool = False,
+        draws_per_step: int = 1,
+        draw_times: str = RANDOM,
+        time_range: list[float] | None = None,
     ) -> None:
         check_loss_weights(noise_offset, min_snr_gamma, debiased)
         if hold_outside < 0:
@@ -92,6 +109,8 @@ class EmbeddingEditor(Editor):
         self.noise_offset = noise_offset
         self.min_snr_gamma = min_snr_gamma
         self.debiased = debiased
+        within = (0.0, 1.0) if time_range is None else time_range
+        self.draws = StepDraws(draws_per_step, draw_times, within)
         self._latents = LatentCache(self.sd)
         # Of the last training steps: iteration, and (B,) on the CPU.
         self._timesteps: deque[tuple[int, Tensor]] = deque(maxlen=1000)
@@ -219,32 +238,48 @@ class EmbeddingEditor(Editor):
         """
         draw = self._draw_step(inputs, data_samples)
         output, target = self.predict_draw(
-            draw, self.train_condition(data_samples)
+            draw, self._for_each_draw(self.train_condition(data_samples))
         )
-        masks = [sample.get('loss_mask') for sample in data_samples]
+        count = self.draws.per_step
+        masks = [
+            sample.get('loss_mask')
+            for sample in data_samples
+            for _ in range(count)
+        ]
         losses = masked_means(output, target, masks)
         weights = self.sd.process.loss_weights(
             draw.timesteps, self.min_snr_gamma, self.debiased
         ).to(losses.device, non_blocking=True)
-        if not self.hold_outside or all(mask is None for mask in masks):
-            return weights * losses
-        with torch.no_grad():
-            plain, _ = self.predict_draw(
-                draw, self.plain_condition(data_samples)
-            )
-        whole = output.new_ones(inputs.shape[-2:])
-        outside = [whole - (whole if m is None else m) for m in masks]
-        held = masked_means(output, plain, outside)
-        return weights * (losses + self.hold_outside * held)
+        if self.hold_outside and any(mask is not None for mask in masks):
+            with torch.no_grad():
+                plain, _ = self.predict_draw(
+                    draw,
+                    self._for_each_draw(self.plain_condition(data_samples)),
+                )
+            whole = output.new_ones(inputs.shape[-2:])
+            outside = [whole - (whole if m is None else m) for m in masks]
+            held = masked_means(output, plain, outside)
+            losses = losses + self.hold_outside * held
+        return (weights * losses).view(-1, count).mean(1)  # (B * D,) -> (B,)
+
+    def _for_each_draw(self, conditioning: Conditioning) -> Conditioning:
+        """B texts, each for the D draws of its picture in a step."""
+        if self.draws.per_step == 1:
+            return conditioning
+        return conditioning.repeat_interleave(self.draws.per_step)
 
     @override
     def predict_training_step(
         self, inputs: Tensor, data_samples: list[BaseDataElement]
     ) -> tuple[Tensor, Tensor]:
-        """Draws a step's noise and has the U-Net undo it; no loss needs it."""
+        """Draws a step's noise and has the U-Net undo it; no loss needs it.
+
+        Returns:
+            Of each draw of each picture, see ``draws_per_step``.
+        """
         return self.predict_draw(
             self._draw_step(inputs, data_samples),
-            self.train_condition(data_samples),
+            self._for_each_draw(self.train_condition(data_samples)),
         )
 
     def predict_draw(
@@ -278,6 +313,7 @@ class EmbeddingEditor(Editor):
             (seed, iteration),
             self.sd.process,
             self.noise_offset,
+            self.draws,
         )
         self._timesteps.append((iteration, draw.timesteps))
         return draw
@@ -360,6 +396,7 @@ class EmbeddingEditor(Editor):
         guidance_rescale: float = 0.0,
         guidance_interval: tuple[float, float] | None = None,
         scheduler: str | dict[str, Any] | None = None,
+        batch_size: int | None = None,
         **options: Any,
     ) -> dict[str, Any]:
         """Draws pictures of prompts.
@@ -393,6 +430,10 @@ class EmbeddingEditor(Editor):
             scheduler: A scheduler of diffusers, such as
                 'DPMSolverMultistepScheduler'; see
                 :meth:`Diffusion.make_sampler`.
+            batch_size: How many are drawn at the same time; it does not change
+                what a picture shows. Defaults to what half of the free memory
+                takes, see :func:`pictures_at_once`, and to all where one
+                ``generator`` draws for all.
             **options: What this editor adds, see its :meth:`condition`.
 
         Returns:
@@ -417,25 +458,24 @@ class EmbeddingEditor(Editor):
         conditioning, negative = self.condition_pair(
             prompt, negative_prompt, **options
         )
-        with progress_bar(
-            total=num_inference_steps, disable=not show_progress
-        ) as progress:
-            pixels = self.sample(
-                conditioning.repeat_interleave(num_images_per_prompt),
-                negative.repeat_interleave(num_images_per_prompt),
-                height=height,
-                width=width,
-                num_inference_steps=num_inference_steps,
-                guidance_scale=guidance_scale,
-                guidance_rescale=guidance_rescale,
-                guidance_interval=guidance_interval,
-                eta=eta,
-                generator=generator,
-                latents=latents,
-                seed=seed,
-                scheduler=scheduler,
-                callback=lambda *_: progress.update(),
-            )
+        pixels = draw_in_batches(
+            self.sd,
+            conditioning.repeat_interleave(num_images_per_prompt),
+            self.guidance_of(
+                guidance_scale, guidance_rescale, guidance_interval
+            ),
+            negative.repeat_interleave(num_images_per_prompt),
+            batch_size,
+            show_progress,
+            height=height,
+            width=width,
+            num_inference_steps=num_inference_steps,
+            eta=eta,
+            generator=generator,
+            latents=latents,
+            seed=seed,
+            scheduler=scheduler,
+        )
         return dict(samples=as_return_type(pixels, return_type))
 
     @classmethod
@@ -475,7 +515,12 @@ class EmbeddingEditor(Editor):
             negative = self.sd.encode_nothing(len(prompts))
         else:
             negatives = expand_negative(negative_prompt, len(prompts))
-            negative = self.encode_negative(negatives)
+            shared = len(set(negatives)) == 1
+            negative = self.encode_negative(
+                negatives[:1] if shared else negatives
+            )
+            if shared:
+                negative = negative.repeat_interleave(len(prompts))
         warn_unknown([*prompts, *negatives], self.vocabulary)
         text = self.condition_beside(prompts, negatives, **options)
         return text, negative
@@ -542,16 +587,17 @@ class EmbeddingEditor(Editor):
     @torch.no_grad()
     def preview(
         self,
-        num_inference_steps: int = 50,
+        num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         seed: int = 1,
         source: Tensor | None = None,
-        **guidance: Any,
+        **options: Any,
     ) -> list[tuple[str, Image.Image]]:
         """Draws the panels that show how far the training is.
 
         All panels come from one batched sampling run and start from the same
-        noise, so they differ by their conditioning alone.
+        noise, so they differ by their conditioning alone. Defaults to 20
+        steps.
         """
         conditions = [
             *self.preview_conditions(),
@@ -560,15 +606,35 @@ class EmbeddingEditor(Editor):
         captions, conditionings = zip(*conditions, strict=True)
         pixels = self.sample(
             Conditioning.cat(conditionings),
-            num_inference_steps=num_inference_steps,
+            num_inference_steps=num_inference_steps or PREVIEW_STEPS,
             guidance_scale=guidance_scale,
-            **guidance,
+            **options,
             latents=same_noise(self.sd, len(captions), seed),
         )
         return [
             (caption, to_pil(picture))
             for caption, picture in zip(captions, pixels, strict=True)
         ]
+
+    @override
+    @torch.no_grad()
+    def costs(
+        self,
+        batch_size: int,
+        num_inference_steps: int | None = None,
+        scheduler: str | dict[str, Any] | None = None,
+        **guidance: Any,
+    ) -> tuple[float, float] | None:
+        sampler = self.sd.process.make_sampler(scheduler)
+        passes = (num_inference_steps or PREVIEW_STEPS) * sampler.order
+        if self.guidance_of(**guidance).acts:
+            passes *= 2
+        panels = len(self.preview_conditions()) + len(self.val_prompts)
+        step = WITH_GRADIENT + (1 if self.hold_outside else 0)
+        return (
+            batch_size * self.draws.per_step * step,
+            panels * (passes + DECODE),
+        )
 
     @override
     def to_diffusers(self) -> Any:

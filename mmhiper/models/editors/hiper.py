@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from mmengine.dist import all_reduce, get_world_size
@@ -14,13 +14,15 @@ from typing_extensions import override
 
 from mmhiper.models.backbones import Backbone
 from mmhiper.models.conditioning import Conditioning
+from mmhiper.models.denoising import RANDOM
 from mmhiper.models.editors.base import Preprocessing
 from mmhiper.models.editors.denoising import EmbeddingEditor
+from mmhiper.models.editors.earlier_tails import mean_tail
 from mmhiper.models.editors.texts import check_differs, check_texts
 from mmhiper.models.embeddings import TailEmbedding
 from mmhiper.models.foreign_words import warn_unknown
 from mmhiper.registry import MODELS
-from mmhiper.utils.arguments import is_number
+from mmhiper.utils.arguments import OfThisRun, is_number
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.randomness import generator_of, run_state
 
@@ -50,7 +52,8 @@ class HiPer(EmbeddingEditor):
         data_preprocessor: See :class:`EmbeddingEditor`.
         val_prompts: More edits that previews show, of the first image.
         hold_outside: See :class:`EmbeddingEditor`, as for ``noise_offset``,
-            ``min_snr_gamma`` and ``debiased``.
+            ``min_snr_gamma``, ``debiased``, ``draws_per_step``,
+            ``draw_times`` and ``time_range``.
         more_source_texts: Other true sentences about the source image; for K
             images, K lists. Each step takes one of an image's texts, so that
             what some of them say (a place, an object) need not be learned, and
@@ -58,10 +61,15 @@ class HiPer(EmbeddingEditor):
         tail_dropout: How often, in [0, 1), a learned position is left to the
             plain text in a training step, each by itself: so none relies on
             all the others. The paper has 0.
+        embedding: Files of what was learned of other images, with this N on
+            this backbone; the start is the mean of all that is in them. The
+            paper starts from the text's own last N.
 
     Raises:
-        ValueError: If a text is empty, the numbers of texts differ, or
-            ``n_hiper`` or ``tail_dropout`` is out of range.
+        FileNotFoundError: If there is no file ``embedding``.
+        ValueError: If a text is empty, the numbers of texts differ,
+            ``n_hiper`` or ``tail_dropout`` is out of range, or a file
+            ``embedding`` is of something else.
 
     Note:
         One circulating summary of the method has it subtract a mean text
@@ -100,6 +108,10 @@ class HiPer(EmbeddingEditor):
         debiased: bool = False,
         more_source_texts: list[str] | list[list[str]] | None = None,
         tail_dropout: float = 0.0,
+        draws_per_step: int = 1,
+        draw_times: str = RANDOM,
+        time_range: list[float] | None = None,
+        embedding: Annotated[str | list[str] | None, OfThisRun()] = None,
     ) -> None:
         super().__init__(
             sd,
@@ -109,6 +121,9 @@ class HiPer(EmbeddingEditor):
             noise_offset=noise_offset,
             min_snr_gamma=min_snr_gamma,
             debiased=debiased,
+            draws_per_step=draws_per_step,
+            draw_times=draw_times,
+            time_range=time_range,
         )
         most = self.sd.num_positions - 1
         if not 1 <= n_hiper <= most:
@@ -150,7 +165,12 @@ class HiPer(EmbeddingEditor):
         self._num_texts = [len(some) for some in texts]
         source = self.encode_content([text for some in texts for text in some])
         self._first = [sum(self._num_texts[:k]) for k in range(len(texts))]
-        self.embedding = TailEmbedding(source.tokens[self._first, -n_hiper:])
+        initial = source.tokens[self._first, -n_hiper:]  # (K, N, D)
+        if embedding is not None:
+            files = [embedding] if isinstance(embedding, str) else embedding
+            mean = mean_tail(files, self._record(), initial)
+            initial = mean.expand_as(initial)
+        self.embedding = TailEmbedding(initial)
         # encoded once; not in checkpoints, the config makes it again
         self.register_buffer('content', source.tokens, persistent=False)
         self.register_buffer('pooled', source.pooled, persistent=False)

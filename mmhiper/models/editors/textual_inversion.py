@@ -17,6 +17,7 @@ from typing_extensions import override
 from mmhiper.io.token_file import quoted
 from mmhiper.models.backbones import Backbone
 from mmhiper.models.conditioning import Conditioning
+from mmhiper.models.denoising import RANDOM
 from mmhiper.models.editors.base import Preprocessing
 from mmhiper.models.editors.word_editor import WordEditor, check_range
 from mmhiper.models.foreign_words import warn_unknown
@@ -57,7 +58,8 @@ class TextualInversion(WordEditor):
         data_preprocessor: See :class:`EmbeddingEditor`;
             ``dict(random_flip=True)`` mirrors pictures half the time.
         hold_outside: See :class:`EmbeddingEditor`, as for ``noise_offset``,
-            ``min_snr_gamma`` and ``debiased``.
+            ``min_snr_gamma``, ``debiased``, ``draws_per_step``,
+            ``draw_times`` and ``time_range``.
         per_image_mixing: With ``per_image_tokens`` how often, in [0, 1],
             "with" and the picture's own token end its sentence.
         embedding: A file of words to start from, of any known format. Words
@@ -119,6 +121,9 @@ class TextualInversion(WordEditor):
         per_image_mixing: float = 0.25,
         embedding: Annotated[str | None, OfThisRun()] = None,
         directional: bool = False,
+        draws_per_step: int = 1,
+        draw_times: str = RANDOM,
+        time_range: list[float] | None = None,
     ) -> None:
         super().__init__(
             sd,
@@ -134,6 +139,9 @@ class TextualInversion(WordEditor):
             noise_offset=noise_offset,
             min_snr_gamma=min_snr_gamma,
             debiased=debiased,
+            draws_per_step=draws_per_step,
+            draw_times=draw_times,
+            time_range=time_range,
         )
         if progressive_interval is not None:
             check_range('progressive_interval', progressive_interval, 1)

@@ -275,6 +275,12 @@ def check_spread_time(folder, tmp_path):
     assert not torch.equal(*losses)
 
 
+def check_time_at(folder, tmp_path):
+    _, other = noises(folder, time_at=lambda self, share: torch.tensor([7]))
+    editor = edit(other, time_range=[0.0, 0.5])
+    assert editor._draw_step(**step_of(editor)).timesteps.tolist() == [7]
+
+
 def check_add_noise(folder, tmp_path):
     def add_noise(self, latents, noise, times):
         return latents

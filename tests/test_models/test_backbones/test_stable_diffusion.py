@@ -141,6 +141,7 @@ def test_properties_come_from_the_configs(tiny_folder):
     assert sd.count_tokens('abc') == 3
 
 
+@pytest.mark.usefixtures('has_bf16')
 @pytest.mark.parametrize('dtype', ['bf16', 'fp16'])
 def test_every_part_has_the_precision_and_results_are_fp32(tiny_sd1, dtype):
     sd = StableDiffusion(str(tiny_sd1), dtype=dtype)

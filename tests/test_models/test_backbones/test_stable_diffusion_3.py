@@ -534,6 +534,7 @@ def test_nothing_is_printed(tiny_sd3, capfd):
     assert capfd.readouterr() == ('', '')
 
 
+@pytest.mark.usefixtures('has_bf16')
 @pytest.mark.parametrize('dtype', ['bf16', 'fp16'])
 def test_every_part_has_the_precision_and_results_are_fp32(tiny_sd3, dtype):
     sd = StableDiffusion(str(tiny_sd3), dtype=dtype)

@@ -451,6 +451,9 @@ def test_the_metadata_says_what_the_tail_is_worth_nothing_without(tiny_sd1):
             debiased=False,
             more_source_texts=None,
             tail_dropout=0.0,
+            draws_per_step=1,
+            draw_times='random',
+            time_range=None,
         ),
     )
     learned = editor.learned_state()

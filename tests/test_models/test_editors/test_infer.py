@@ -230,7 +230,7 @@ def test_one_call_of_the_unet_per_step(editor):
         lambda module, args: sizes.append(len(args[0]))
     )
     try:
-        draw(editor, num_images_per_prompt=2)
+        draw(editor, num_images_per_prompt=2, batch_size=2)
     finally:
         handle.remove()
 
