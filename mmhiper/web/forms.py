@@ -33,7 +33,8 @@ _WORD = shipped('configs/textual_inversion/textual_inversion.py')
 _STYLE = shipped('configs/textual_inversion/style.py')
 _WORDS = shipped('configs/style_diffusion/dog.py')
 _NULL_TEXT = shipped('configs/style_diffusion/dog_null_text.py')
-_SHOWN = 8  # previews, and points of the curve
+_SHOWN = 8  # points of the curve, and snapshots
+_PREVIEWS = 4
 _LONGEST = 2000  # letters of a text
 
 
@@ -194,8 +195,10 @@ def _written(run: Run, cfg: Config) -> Run:
     most = cfg.train_cfg.get('max_iters', 0)
     looks = max(1, most // _SHOWN)
     for hook in cfg.custom_hooks:
-        if hook.type in ('PreviewHook', 'LossCurveHook') and most:
+        if hook.type == 'LossCurveHook' and most:
             hook.interval = looks
+        elif hook.type == 'PreviewHook' and most:
+            hook.interval = max(1, most // _PREVIEWS)  # they cost time
     cfg.default_hooks.checkpoint.interval = looks if most else 50
     cfg.default_hooks.logger.interval = max(1, most // 100) if most else 5
     with atomic_path(run.folder / CONFIG) as path:
