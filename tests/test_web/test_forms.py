@@ -15,6 +15,7 @@ from mmhiper.jobs import DONE, STOPPED, Jobs
 from mmhiper.runs import find_run, list_runs
 from mmhiper.utils.config_file import read_config
 from mmhiper.utils.errors import UserError
+from mmhiper.utils.sheet import read_panels
 from mmhiper.web import forms, look, uploads
 from mmhiper.web.drawing import Studio, downloads, export
 
@@ -195,6 +196,51 @@ def test_one_run_at_a_time_to_its_pictures(tmp_path, picture, tiny_sd1):
     assert export(run, 'mmhiper').endswith('iter_2.safetensors')
     with pytest.raises(UserError, match='no word'):
         export(run, 'diffusers')
+
+
+def finished(studio, *runs):
+    jobs = Jobs(studio.finish)
+    for run in runs:
+        jobs.add(run)
+    with jobs._changed:
+        assert jobs._changed.wait_for(lambda: not jobs.line(), 900)
+    jobs.close()
+    for run in runs:
+        assert jobs.state(run) == DONE, jobs.state(run)
+
+
+def test_a_word_and_an_edit_by_words_to_their_ends(
+    tmp_path, picture, tiny_sd1
+):
+    word = forms.learn_word(
+        tmp_path, [picture], '<toy>', 'x', False, 1, pretrained=str(tiny_sd1)
+    )
+    studio = Studio(str(tiny_sd1))
+    assert 'good' in studio.say_word('<toy>', ' x ')
+    assert 'single token' in studio.say_word('<toy>', 'xyz')
+    finished(studio, word)
+    # the tiny model has no CLIP to tell by
+    assert 'image_encoder' in word.asked()['remark']
+
+    run = forms.edit_words(
+        tmp_path,
+        picture,
+        'a dog',
+        'a cat',
+        ['DDIMInversion'],
+        1,
+        pretrained='mini-sd',
+    )
+    finished(studio, run)
+    captions = [text for text, _ in read_panels(run.pictures()[0])]
+    assert captions == [
+        'StyleDiffusion: a dog',
+        'a cat',
+        'DDIMInversion: a dog',
+        'a cat',
+    ]
+    maps = [text for text, _ in read_panels(run.pictures()[1])]
+    assert maps == ['a', 'dog']
 
 
 def test_gradio_that_is_missing_or_in_bad_company(
