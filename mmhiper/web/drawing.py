@@ -33,7 +33,14 @@ from mmhiper.utils.devices import best_device
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.picture_files import open_picture
 from mmhiper.utils.sheet import Panel, draw_sheet, save_sheet
-from mmhiper.web.forms import BASELINES, PERSONALISED, PHOTO, WORD, backbone
+from mmhiper.web.forms import (
+    BASELINES,
+    PERSONALISED,
+    PHOTO,
+    UNTRAINED,
+    WORD,
+    backbone,
+)
 from mmhiper.web.uploads import upload_folder
 
 OWN = 'mmhiper'  # the export that lies beside each checkpoint
@@ -161,11 +168,13 @@ def _compare(run: Run, asked: dict[str, Any]) -> None:
     """Each editor's reconstruction and edits in a row, and where words are."""
     rows: list[list[Panel]] = []
     for name in ('', *BASELINES):
-        if not (run.folder / name / CONFIG).is_file():
+        untrained = name in BASELINES[1:]
+        file = run.folder / name / (UNTRAINED if untrained else CONFIG)
+        if not file.is_file():
             continue
-        cfg = read_config(run.folder / name / CONFIG)
+        cfg = read_config(file)
         editor: Any
-        if name in BASELINES[1:]:
+        if untrained:
             editor = MODELS.build(cfg.model).to(best_device())
             item = DATASETS.build(cfg.train_dataloader.dataset)[0]
             batch = {key: [value] for key, value in item.items()}

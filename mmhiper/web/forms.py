@@ -29,6 +29,7 @@ BASELINES = (
     'DirectInversion',
     'DDIMInversion',
 )
+UNTRAINED = 'inversion.json'  # the config of one that learns nothing
 _WORD = shipped('configs/textual_inversion/textual_inversion.py')
 _STYLE = shipped('configs/textual_inversion/style.py')
 _WORDS = shipped('configs/style_diffusion/dog.py')
@@ -158,7 +159,8 @@ def edit_words(
             cfg.model = dict(kept, type=name)
         folder = run.folder / name
         folder.mkdir(exist_ok=True)
-        _written(Run(folder), cfg)
+        file = UNTRAINED if name in BASELINES[1:] else CONFIG
+        _written(Run(folder), cfg, file)
     return run
 
 
@@ -189,7 +191,7 @@ def _new_run(root: Path, text: str) -> Run:
     raise UserError(f'There are too many runs called {start!r}.')
 
 
-def _written(run: Run, cfg: Config) -> Run:
+def _written(run: Run, cfg: Config, file: str = CONFIG) -> Run:
     """Writes a config as data, with as many looks as a page wants."""
     cfg.work_dir = str(run.folder)
     most = cfg.train_cfg.get('max_iters', 0)
@@ -201,10 +203,10 @@ def _written(run: Run, cfg: Config) -> Run:
             hook.interval = max(1, most // _PREVIEWS)  # they cost time
     cfg.default_hooks.checkpoint.interval = looks if most else 50
     cfg.default_hooks.logger.interval = max(1, most // 100) if most else 5
-    with atomic_path(run.folder / CONFIG) as path:
+    with atomic_path(run.folder / file) as path:
         path.write_text(json.dumps(cfg.to_dict(), indent=1), 'utf-8')
     try:
-        read_config(run.folder / CONFIG)
+        read_config(run.folder / file)
     except UserError:
         shutil.rmtree(run.folder)
         raise

@@ -116,8 +116,10 @@ def test_words_and_their_baselines(tmp_path, picture):
     assert kinds == {
         run.name: 'StyleDiffusion',
         'NullTextInversion': 'NullTextInversion',
-        'DDIMInversion': 'DDIMInversion',
     }
+    # one that learns nothing is not trained
+    cfg = read_config(run.folder / 'DDIMInversion' / 'inversion.json')
+    assert cfg.model.type == 'DDIMInversion'
 
 
 def test_uploads_are_upright_and_from_their_folder(tmp_path, monkeypatch):
