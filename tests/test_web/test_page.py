@@ -40,6 +40,7 @@ def shown_in(window, selector):
 def draw_from_the_gallery(window, root):
     """Any run, at any snapshot, and its export."""
     browser.go_to(window, 'Gallery')
+    window.get_by_role('button', name='Look again').click()
     window.locator('#work-dirs img').first.wait_for()
     window.locator('#work-dirs button', has_text='a flag').first.click()
     window.wait_for_function(
