@@ -129,8 +129,9 @@ def test_a_training_saves_and_says_so(
         if nohup:
             os.killpg(process.pid, signal.SIGHUP)
             time.sleep(2)
-            logged = log_size(work_dir)
-            wait_for(lambda: log_size(work_dir) > logged, process)
+        # the first line may be from before the first iteration
+        logged = log_size(work_dir)
+        wait_for(lambda: log_size(work_dir) > logged, process)
         os.killpg(process.pid, signum)
         output = process.communicate(timeout=DEADLINE)[0]
     finally:
