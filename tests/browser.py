@@ -1,9 +1,9 @@
 """The page of ``mmhiper web`` in a real browser, for tests and for the docs.
 
-    python tests/browser.py docs/images
+    python tests/browser.py --iters 150 --out-dir FOLDER
 
-draws the pictures of the documents. It takes the Chromium of the system
-(``apt-get install chromium``), or that which MMHIPER_CHROMIUM names.
+draws those of the documents (see tools/draw_docs.py). It takes the Chromium of
+the system (``apt-get install chromium``), or that which MMHIPER_CHROMIUM names.
 """
 
 from __future__ import annotations
@@ -21,13 +21,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
 from runs import REPO, free_port
 
 DEADLINE = 600_000  # milliseconds, far more than anything here takes
 _NAMES = ('chromium', 'chromium-browser', 'google-chrome', 'chrome')
 _WIDE, _NARROW = (1280, 900), (420, 900)
-MOST_BYTES = 150_000  # of a picture of the documents
 
 
 def chromium() -> str | None:
@@ -147,10 +145,10 @@ def wait_for_state(window: Any, words: str) -> None:
 def main() -> None:
     """Draws the pictures of the documents."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('folder', type=Path)
+    parser.add_argument('--out-dir', type=Path, required=True)
     parser.add_argument('--iters', type=int, default=1200)
-    folder = parser.parse_args().folder
-    iterations = parser.parse_args().iters
+    args = parser.parse_args()
+    made, iterations = args.out_dir, args.iters
     with tempfile.TemporaryDirectory() as root, browsing() as browser:
         options = ('--pretrained', 'mini-sd', '--iters', iterations)
         with serving(Path(root), *options) as address:
@@ -160,10 +158,10 @@ def main() -> None:
             window.set_default_timeout(3 * DEADLINE)
             wait_for_state(window, 'done')
             window.wait_for_timeout(4000)
-            _photograph(window, folder / 'web_personalise.jpg')
+            window.screenshot(path=made / 'personalise.png', full_page=True)
             dark = open_window(browser, address, _NARROW, color_scheme='dark')
             dark.wait_for_timeout(4000)
-            _photograph(dark, folder / 'web_narrow_dark.jpg')
+            dark.screenshot(path=made / 'narrow_dark.png', full_page=True)
             go_to(window, 'Gallery')
             window.get_by_role('button', name='Look again').click()
             window.locator('#work-dirs img').first.click()
@@ -175,20 +173,7 @@ def main() -> None:
             ).click()
             window.get_by_text('a dog on the beach').last.wait_for()
             window.wait_for_timeout(4000)
-            _photograph(window, folder / 'web_gallery.jpg')
-
-
-def _photograph(window: Any, path: Path) -> None:
-    """All of a view, small enough for a repository."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, 'view.png')
-        window.screenshot(path=file, full_page=True)
-        with Image.open(file) as image:
-            picture = image.convert('RGB')
-    for quality in (85, 70, 55, 40):
-        picture.save(path, quality=quality, optimize=True)
-        if path.stat().st_size < MOST_BYTES:
-            return
+            window.screenshot(path=made / 'gallery.png', full_page=True)
 
 
 if __name__ == '__main__':

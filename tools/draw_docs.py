@@ -47,6 +47,7 @@ class Picture:
 
 
 EVALUATE = 'python tools/mini_sd/evaluate.py'
+PAGE = 'python tests/browser.py --iters 150'
 PICTURES = {
     'dog_sheet.jpg': Picture(
         'mmhiper edit data/dog.png --pretrained mini-sd '
@@ -80,6 +81,10 @@ PICTURES = {
         '--work-dir',
     ),
     'method.svg': Picture('python docs/draw_method.py', 'method.svg'),
+    # these want the extras `web` and `web_tests`, and a Chromium
+    'web_personalise.jpg': Picture(PAGE, 'personalise.png'),
+    'web_narrow_dark.jpg': Picture(PAGE, 'narrow_dark.png'),
+    'web_gallery.jpg': Picture(PAGE, 'gallery.png'),
 }
 
 
@@ -92,6 +97,14 @@ def hash_code() -> str:
                 digest.update(path.relative_to(ROOT).as_posix().encode())
                 digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def folder_of(picture: Picture, code: str) -> str:
+    """A name for the results of a command, which may be several pictures."""
+    command = f'{code} {picture.command}'
+    key = hashlib.sha256(command.encode()).hexdigest()[:12]
+    same = (n for n, p in PICTURES.items() if p.command == picture.command)
+    return f'{Path(next(same)).stem}-{key}'
 
 
 def run(picture: Picture, folder: Path) -> None:
@@ -146,8 +159,7 @@ def main() -> int:
     failed = []
     for name in args.only or PICTURES:
         picture = PICTURES[name]
-        key = hashlib.sha256(f'{code} {picture}'.encode()).hexdigest()[:12]
-        folder = (args.work_dir / f'{Path(name).stem}-{key}').resolve()
+        folder = (args.work_dir / folder_of(picture, code)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
         done = folder / 'drawn'
         print(f'{name}: {picture.command}', flush=True)
