@@ -3,7 +3,7 @@
     python tests/browser.py --iters 150 --out-dir FOLDER
 
 draws those of the documents (see tools/draw_docs.py). It takes the Chromium of
-the system (``apt-get install chromium``), or that which MMHIPER_CHROMIUM names.
+the system (``apt-get install chromium``), or what MMHIPER_CHROMIUM names.
 """
 
 from __future__ import annotations
