@@ -80,9 +80,8 @@ FLOORS = [
     ['apis'],
     ['inferencer'],
     ['bench', 'many', 'results'],
-    ['runs'],
-    ['jobs'],
-    ['cli', 'web', '__main__'],  # the page is a second command line
+    # the studio trains by the command line, which opens its page
+    ['cli', 'studio', 'web', '__main__'],
 ]
 FLOOR_OF = {
     name: number for number, floor in enumerate(FLOORS) for name in floor

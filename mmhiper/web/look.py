@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from html import escape
 
-from mmhiper.runs import Progress, Run
+from mmhiper.studio.runs import Progress, Run
 from mmhiper.utils.units import plain_time
 
 CSS = """

@@ -16,7 +16,8 @@ from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from mmhiper.web.look import CSS
-from mmhiper.web.page import Site, build_page
+from mmhiper.web.page import build_page
+from mmhiper.web.parts import Site
 from mmhiper.web.uploads import MOST_BYTES
 
 ADDRESS = '127.0.0.1'

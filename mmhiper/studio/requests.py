@@ -13,7 +13,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from mmhiper.cli.edit import make_config
-from mmhiper.runs import CONFIG, Run
+from mmhiper.studio.runs import CONFIG, Run
 from mmhiper.utils.atomic import atomic_path
 from mmhiper.utils.config_file import read_config
 from mmhiper.utils.errors import UserError

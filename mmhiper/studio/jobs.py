@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from mmhiper.runs import CONFIG, LOG, Run
+from mmhiper.studio.runs import CONFIG, LOG, Run
 from mmhiper.utils.errors import UserError
 
 WAITING, LEARNING, DRAWING = 'waiting', 'learning', 'drawing the results'

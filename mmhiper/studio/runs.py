@@ -48,6 +48,9 @@ class Run:
         self.folder = folder
         self.name = folder.name
 
+    def __repr__(self) -> str:
+        return f'Run({self.name!r})'
+
     def asked(self) -> dict[str, Any]:
         """What was asked for; nothing of other runs."""
         with suppress(OSError, ValueError):
@@ -96,6 +99,14 @@ class Run:
                 for line in lines:
                     with suppress(ValueError):  # just being written
                         yield json.loads(line)
+
+    def changed(self) -> int:
+        """When its training last wrote something to look at, in ns."""
+        looked = ('*/vis_data/scalars.json', 'previews/*.png', LOG)
+        files = [file for each in looked for file in self.folder.glob(each)]
+        with suppress(OSError):  # a preview that gave way to the next
+            return max((file.stat().st_mtime_ns for file in files), default=0)
+        return 0
 
     def preview(self) -> Path | None:
         """The newest preview."""

@@ -26,14 +26,7 @@ from mmhiper.io import (
 from mmhiper.io.known_formats import suffix_of
 from mmhiper.many import Photo, draw_edits
 from mmhiper.registry import DATASETS, MODELS, SCOPE
-from mmhiper.runs import CONFIG, Run
-from mmhiper.utils import register_all_modules
-from mmhiper.utils.config_file import read_config
-from mmhiper.utils.devices import best_device
-from mmhiper.utils.errors import UserError
-from mmhiper.utils.picture_files import open_picture
-from mmhiper.utils.sheet import Panel, draw_sheet, save_sheet
-from mmhiper.web.forms import (
+from mmhiper.studio.requests import (
     BASELINES,
     PERSONALISED,
     PHOTO,
@@ -41,7 +34,13 @@ from mmhiper.web.forms import (
     WORD,
     backbone,
 )
-from mmhiper.web.uploads import upload_folder
+from mmhiper.studio.runs import CONFIG, Run
+from mmhiper.utils import register_all_modules
+from mmhiper.utils.config_file import read_config
+from mmhiper.utils.devices import best_device
+from mmhiper.utils.errors import UserError
+from mmhiper.utils.picture_files import open_picture
+from mmhiper.utils.sheet import Panel, draw_sheet, save_sheet
 
 OWN = 'mmhiper'  # the export that lies beside each checkpoint
 
@@ -77,12 +76,30 @@ class Studio:
         self,
         run: Run,
         prompts: list[str],
-        checkpoint: Path,
-        words: Sequence[Path] = (),
+        iteration: int | None = None,
+        words: Sequence[Run] = (),
         **options: Any,
     ) -> list[Path]:
-        """Draws texts into the folder of a run; the files."""
-        with self.inferencer(checkpoint, words) as inferencer:
+        """Draws texts into the folder of a run.
+
+        Args:
+            run: What draws.
+            prompts: The texts.
+            iteration: The snapshot nearest to it; the newest if None.
+            words: Runs of more words.
+            **options: Of `infer`; those that the editor does not know, or
+                that its pictures have from elsewhere, are left out.
+
+        Returns:
+            The files.
+        """
+        checkpoint = run.checkpoint()
+        if iteration is not None and (known := run.snapshots()):
+            checkpoint = known[min(known, key=lambda k: abs(k - iteration))]
+        more = [
+            each.checkpoint().with_suffix('.safetensors') for each in words
+        ]
+        with self.inferencer(checkpoint, more) as inferencer:
             editor = inferencer.editor
             if 'strength' not in (editor.further_options() or {}):
                 options.pop('strength', None)
@@ -195,31 +212,38 @@ def _compare(run: Run, asked: dict[str, Any]) -> None:
     save_sheet(draw_sheet(rows), run.folder / 'sheet.png')
 
 
-def downloads(run: Run, pictures: Sequence[Path]) -> list[str]:
-    """What was learned, and pictures in one archive, as files to fetch."""
-    folder = _new_folder()
-    archive = folder / f'{run.name}.zip'
+def downloads(run: Run, pictures: Sequence[Path], folder: Path) -> list[str]:
+    """What was learned, and pictures in one archive.
+
+    Args:
+        run: The run.
+        pictures: Some of its own.
+        folder: From which files are fetched; what is made gets a new one in
+            it.
+
+    Returns:
+        The files.
+    """
+    new = Path(tempfile.mkdtemp(dir=folder))
+    archive = new / f'{run.name}.zip'
     with zipfile.ZipFile(archive, 'w') as target:
         for file in pictures:
             target.write(file, file.relative_to(run.folder))
-    learned = folder / f'{run.name}.safetensors'
+    learned = new / f'{run.name}.safetensors'
     shutil.copy(run.checkpoint().with_suffix('.safetensors'), learned)
     return [str(learned), str(archive)]
 
 
-def export(run: Run, format: str) -> str:
-    """What was learned in a format of the field, as a file to fetch."""
+def export(run: Run, format: str, folder: Path) -> str:
+    """What was learned in a format of the field; see :func:`downloads`."""
+    new = Path(tempfile.mkdtemp(dir=folder))
     source = run.checkpoint().with_suffix('.safetensors')
     if format == OWN:
-        return str(shutil.copy(source, _new_folder() / source.name))
+        return str(shutil.copy(source, new / source.name))
     words = read_token_file(source)
-    path = _new_folder() / f'{run.name}{suffix_of(format)}'
+    path = new / f'{run.name}{suffix_of(format)}'
     write_token_file(path, words, format)
     return str(path)
-
-
-def _new_folder() -> Path:
-    return Path(tempfile.mkdtemp(dir=upload_folder()))
 
 
 def shown(path: Path) -> tuple[Image.Image, str]:
