@@ -200,7 +200,10 @@ def run_panel(view: View, kind: str) -> Any:
 
     def update(name: str | None, before: Any) -> Any:
         runs = list_runs(site.root, kind)
-        run = next((run for run in runs if run.name == name), None)
+        # the chosen one; in a new window the one at work, or the newest
+        wanted = [name, *(run.name for run in site.jobs.line()[:1])]
+        known = {run.name: run for run in runs}
+        run = next(filter(None, map(known.get, wanted)), None)
         run = run or next(iter(runs), None)
         if run is None:
             return [gr.skip()] * 8
