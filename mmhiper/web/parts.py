@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import html
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ GALLERY: dict[str, Any] = dict(
     elem_classes='pictures',
 )
 TEXTS = 'Texts, a picture on each line'
+_AGAIN = 15.0  # seconds
 
 
 @dataclass
@@ -56,12 +58,15 @@ class Site:
     def now(self) -> tuple[str, str]:
         """Who is at work, in words; and a text that changes if anything does.
 
-        It costs little, so every window asks for it every other second.
+        It costs little, so every window asks for it every other second. It
+        changes now and then without a reason too: what a window has missed,
+        it sees then.
         """
         line = self.jobs.line()
         state = self.jobs.state(line[0]) if line else ''
         mark = [self.root.stat().st_mtime_ns] if self.root.is_dir() else []
         mark += [run.changed() for run in line[:1]]
+        mark += [int(time.monotonic() / _AGAIN)]
         return look.show_line(line, state), f'{mark} {state} {line}'
 
 
