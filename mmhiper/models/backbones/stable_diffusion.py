@@ -17,7 +17,7 @@ from mmhiper.models.backbones.single_file import read_stable_diffusion
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.guidance import OF_STABLE_DIFFUSION, OF_XL
 from mmhiper.models.layered_text import cross_layers, in_a_row, read_own
-from mmhiper.models.loading import ModelSource, PartKind
+from mmhiper.models.loading import MINI_SD, ModelSource, PartKind
 from mmhiper.registry import MODELS
 
 
@@ -50,6 +50,16 @@ class StableDiffusion(Backbone):
     usual_guidance = OF_STABLE_DIFFUSION
     process: Diffusion
     _layers_read_own = False
+
+    @property
+    def architecture(self) -> str:  # type: ignore[override]
+        """By the width of its text encoder, and what it predicts."""
+        if self.backbone == MINI_SD:
+            return MINI_SD
+        width = self.token_tables[0].shape[1]
+        velocity = self.process.prediction_type == 'v_prediction'
+        known = {768: 'v1', 1024: 'v2-768-v' if velocity else 'v2-512'}
+        return f'stable-diffusion-{known.get(width, width)}'
 
     @classmethod
     @override
@@ -152,6 +162,7 @@ class StableDiffusionXL(StableDiffusion):
     """
 
     title = 'Stable Diffusion XL'
+    architecture = 'stable-diffusion-xl-v1-base'
     kinds = dict(
         **StableDiffusion.kinds,
         text_encoder_2=PartKind(
