@@ -20,6 +20,7 @@ from mmhiper.cli.options import (
 from mmhiper.cli.photos import are_many, read_photos
 from mmhiper.datasets.transforms.geometry import CROPS
 from mmhiper.engine.launch import train
+from mmhiper.engine.model_card import write_card
 from mmhiper.engine.run_lock import run_lock
 from mmhiper.engine.share import Share
 from mmhiper.engine.sources import sources_of
@@ -273,6 +274,7 @@ def edit(
     sheet = draw_edits(inferencer, panels[0], photo, out_dir, drawing)
     with open_picture(out_dir / '002.png') as picture:  # the first edit
         add_thumbnail(Path(checkpoint).with_suffix('.safetensors'), picture)
+    write_card(out_dir, checkpoint)  # again, with the sheet
     more = ['mmhiper', 'infer', checkpoint, '--prompt', 'YOUR TEXT']
     print(
         f'Result sheet  {sheet}\n'

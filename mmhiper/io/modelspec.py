@@ -113,7 +113,8 @@ def describe(
         description=f'What {editor} learned'
         + (f' of {subject}' if subject else '')
         + (f' on {model}' if model else '')
-        + (f', in {record["step"]} iterations' if record.get('step') else ''),
+        + (f', in {record["step"]} iterations' if record.get('step') else '')
+        + '.',
         trigger_phrase=', '.join(words),
         usage_hint=f'Write {" or ".join(words)} in a prompt.'
         if words

@@ -73,7 +73,7 @@ def test_an_export_has_what_the_standard_asks_for(tiny_sd1, tmp_path):
         implementation='mmhiper',
         title='HiPer a dog',
         description=f'What HiPer learned of "a dog" on {tiny_sd1.name}, in 5 '
-        'iterations',
+        'iterations.',
         usage_hint='Draw with mmhiper: load_editor(FILE).infer(TEXT).',
         tags='mmhiper, hiper',
         resolution='64x64',

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar
@@ -83,7 +84,7 @@ class Backbone(KeepsArguments, nn.Module):
 
     Attributes:
         title: Of the family, for messages.
-        architecture: Of the family, as ModelSpec calls it.
+        architecture: Of the family, as ModelSpec calls it; '' is its title.
         kinds: Its parts, by the names they have here.
         usual_guidance: Its scale where nothing says another.
         backbone: What was really loaded.
@@ -98,7 +99,7 @@ class Backbone(KeepsArguments, nn.Module):
     """
 
     title: ClassVar[str]
-    architecture: str
+    architecture: ClassVar[str] = ''
     kinds: ClassVar[Mapping[str, PartKind]]
     usual_guidance: ClassVar[float]
     families: ClassVar[list[type[Backbone]]] = []
@@ -469,7 +470,8 @@ class Backbone(KeepsArguments, nn.Module):
             By the names of :mod:`mmhiper.io.modelspec`.
         """
         facts = dict(
-            architecture=self.architecture,
+            architecture=self.architecture
+            or re.sub(r'\W+', '-', self.title.lower()).strip('-'),
             resolution=f'{self.image_size}x{self.image_size}',
         )
         predicts = getattr(self.process, 'prediction_type', None)

@@ -51,15 +51,18 @@ class StableDiffusion(Backbone):
     process: Diffusion
     _layers_read_own = False
 
-    @property
-    def architecture(self) -> str:  # type: ignore[override]
-        """By the width of its text encoder, and what it predicts."""
+    @override
+    def facts(self) -> dict[str, str]:
+        facts = super().facts()
         if self.backbone == MINI_SD:
-            return MINI_SD
-        width = self.token_tables[0].shape[1]
-        velocity = self.process.prediction_type == 'v_prediction'
-        known = {768: 'v1', 1024: 'v2-768-v' if velocity else 'v2-512'}
-        return f'stable-diffusion-{known.get(width, width)}'
+            facts['architecture'] = MINI_SD
+        elif not self.architecture:  # 1.x, 2.x, or something smaller
+            width = self.token_tables[0].shape[1]
+            velocity = facts['prediction_type'] == 'v'
+            known = {768: 'v1', 1024: 'v2-768-v' if velocity else 'v2-512'}
+            name = known.get(width, width)
+            facts['architecture'] = f'stable-diffusion-{name}'
+        return facts
 
     @classmethod
     @override
