@@ -79,7 +79,7 @@ FLOORS = [
     ['datasets', 'engine', 'evaluation'],
     ['apis'],
     ['inferencer'],
-    ['bench', 'many', 'results'],
+    ['bench', 'many', 'publishing', 'results'],
     ['runs'],
     ['jobs'],
     ['cli', 'web', '__main__'],  # the page is a second command line

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from mmhiper.io.modelspec import add_thumbnail, check_given, choose_panel
 from mmhiper.io.record import KEY
 from mmhiper.registry import HOOKS
 from mmhiper.utils.atomic import atomic_path
+from mmhiper.utils.errors import FileError
 from mmhiper.utils.pixels import without_sources
 from mmhiper.utils.sheet import read_panels
 
@@ -96,7 +98,9 @@ class ExportHook(Hook):
         """Give the last export the picture of the last preview."""
         preview = runner.message_hub.get_info('last_preview', None)
         files = [preview, self._last and _beside(self._last)]
-        if all(file and Path(file).is_file() for file in files):
+        if not all(file and Path(file).is_file() for file in files):
+            return
+        with suppress(FileError):  # a picture that another program changed
             panels = without_sources(read_panels(files[0]))
             if panels:
                 add_thumbnail(files[1], choose_panel(panels))
