@@ -33,6 +33,7 @@ from mmhiper.engine.sources import sources_of
 from mmhiper.engine.together import check_together, learn_each
 from mmhiper.inferencer import GUIDANCE, EditInferencer
 from mmhiper.io import PictureFolder, write_export, write_picture
+from mmhiper.io.modelspec import check_given
 from mmhiper.registry import DATASETS, MODELS, SCOPE
 from mmhiper.results import (
     DONE,
@@ -250,7 +251,9 @@ class Personaliser:
             seed=self.cfg.randomness.seed,
         )
         with atomic_path(folder / EMBEDDING) as path:
-            write_export(path, state, record)
+            facts = one.editor.model_facts()
+            facts |= check_given(self.cfg.get('modelspec'))
+            write_export(path, state, record, facts)
         inferencer = EditInferencer(one.editor, folder / EMBEDDING)
         draw_edits(inferencer, one.source, one.photo, folder, self.drawing)
         (folder / ERROR).unlink(missing_ok=True)

@@ -13,6 +13,8 @@ import torch
 
 from mmhiper.io import write_export
 from mmhiper.io.export import read_export
+from mmhiper.io.file_content import read_safetensors
+from mmhiper.io.modelspec import kept
 from mmhiper.io.record import MOST_CHARACTERS, to_json
 from mmhiper.utils.arguments import check_plain
 from mmhiper.utils.atomic import atomic_path, remove_leftovers
@@ -125,12 +127,14 @@ def _write_embeddings(done: Sequence[Photo], out_dir: Path) -> None:
         )
         path.unlink(missing_ok=True)
         return
+    first = read_safetensors(out_dir / done[0].name / EMBEDDING)[1]
+    facts = kept(first, of_words=False)
     tensors = {
         name: torch.cat([each[name] for each, _ in files])
         for name in files[0][0]
     }
     with atomic_path(path) as temporary:
-        write_export(temporary, tensors, record)
+        write_export(temporary, tensors, record, facts)
 
 
 def _write(path: Path, text: str) -> None:

@@ -79,7 +79,7 @@ FLOORS = [
     ['datasets', 'engine', 'evaluation'],
     ['apis'],
     ['inferencer'],
-    ['bench', 'many', 'results'],
+    ['bench', 'many', 'publishing', 'results'],
     # the studio trains by the command line, which opens its page
     ['cli', 'studio', 'web', '__main__'],
 ]

@@ -43,5 +43,8 @@ env_cfg = dict(
         timeout=1800,
     )
 )
+# What the .safetensors files say of themselves for user interfaces, beside
+# what is known: a licence only if you name one ('cc-by-4.0').
+modelspec = dict(title=None, author=None, license=None, tags=None)
 load_from = None
 resume = False

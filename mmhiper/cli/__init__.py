@@ -27,6 +27,7 @@ COMMANDS = {
     'bench': 'edit a bench by several methods, and compare them',
     'merge': 'merge embedding files into one',
     'convert': 'convert an embedding file between formats',
+    'push': 'publish what a run has learned, on a hub or in a folder',
     'info': 'say what a checkpoint, an embedding or a picture holds',
     'web': 'open a page in the browser to personalise, edit and draw on',
     'doctor': 'examine this machine, and say what to do about problems',

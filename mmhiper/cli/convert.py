@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from mmhiper.cli.options import add_modelspec, modelspec_given
 from mmhiper.io import TOKEN_FORMATS, read_token_file, write_token_file
 from mmhiper.utils.atomic import check_writable
 from mmhiper.utils.errors import UserError
@@ -34,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='NEW',
         help='call the word this; needed for a file with a bare tensor',
     )
+    add_modelspec(parser)
     parser.add_argument(
         '--force', action='store_true', help='replace a file that is there'
     )
@@ -67,7 +69,7 @@ def run(args: argparse.Namespace) -> None:
                 'replace it with --force.'
             )
         check_writable(out.parent)
-        write_token_file(out, tokens, args.format)
+        write_token_file(out, tokens, args.format, modelspec_given(args))
         # as others will find it
         tokens = read_token_file(out)
         print(f'written   {out} ({plain_size(out.stat().st_size)})')

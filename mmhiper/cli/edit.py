@@ -20,16 +20,19 @@ from mmhiper.cli.options import (
 from mmhiper.cli.photos import are_many, read_photos
 from mmhiper.datasets.transforms.geometry import CROPS
 from mmhiper.engine.launch import train
+from mmhiper.engine.model_card import write_card
 from mmhiper.engine.run_lock import run_lock
 from mmhiper.engine.share import Share
 from mmhiper.engine.sources import sources_of
 from mmhiper.inferencer import EditInferencer
+from mmhiper.io.modelspec import add_thumbnail
 from mmhiper.many import Photo, draw_edits, personalise
 from mmhiper.utils import register_all_modules
 from mmhiper.utils.atomic import check_writable
 from mmhiper.utils.config_file import read_config
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.names import safe_name
+from mmhiper.utils.picture_files import open_picture
 from mmhiper.utils.shipped import shipped
 from mmhiper.utils.units import plain_size, plain_time
 
@@ -269,6 +272,9 @@ def edit(
     ).panels
     inferencer = EditInferencer(runner.model, checkpoint)
     sheet = draw_edits(inferencer, panels[0], photo, out_dir, drawing)
+    with open_picture(out_dir / '002.png') as picture:  # the first edit
+        add_thumbnail(Path(checkpoint).with_suffix('.safetensors'), picture)
+    write_card(out_dir, checkpoint)  # again, with the sheet
     more = ['mmhiper', 'infer', checkpoint, '--prompt', 'YOUR TEXT']
     print(
         f'Result sheet  {sheet}\n'

@@ -17,6 +17,7 @@ from mmhiper.io import (
 from mmhiper.io.checkpoint import notes_of
 from mmhiper.io.export import FORMAT
 from mmhiper.io.file_content import FileContent, read_content
+from mmhiper.io.modelspec import PREFIX, fields_in, shown
 from mmhiper.utils.picture_files import is_picture, open_picture
 from mmhiper.utils.reading import check_file, printable, sha256
 from mmhiper.utils.units import plain_size
@@ -78,6 +79,8 @@ def facts_of(path: Path) -> Iterator[tuple[str, Any]]:
     yield from record.facts().items()
     for name, tensor in tensors.items():
         yield name, _describe(tensor)
+    for name, value in sorted(fields_in(content.metadata).items()):
+        yield f'{PREFIX}{shown(name)}', shown(value)
 
 
 def _is_ours(content: FileContent) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from math import isfinite
 from typing import Any
 
+from mmhiper.io.modelspec import GIVEN, check_given
 from mmhiper.models.guidance import NONE, Guidance
 from mmhiper.utils.errors import UserError
 
@@ -132,6 +133,36 @@ def guidance_given(args: argparse.Namespace) -> dict[str, Any]:
         guidance_interval=interval,
     )
     return {name: each for name, each in given.items() if each is not None}
+
+
+def add_modelspec(parser: Any) -> None:
+    """Describes what a user may say of a file.
+
+    Args:
+        parser: Or a group of options.
+    """
+    parser.add_argument(
+        '--modelspec',
+        nargs='+',
+        action='extend',
+        default=[],
+        metavar='KEY=TEXT',
+        help='what user interfaces show of a .safetensors file, such as '
+        f'license=cc-by-4.0 author="A. Painter"; {", ".join(GIVEN)}',
+    )
+
+
+def modelspec_given(args: argparse.Namespace) -> dict[str, str]:
+    """The option of :func:`add_modelspec`.
+
+    Returns:
+        Texts by name.
+
+    Raises:
+        ValueError: If a name is unknown, or a text none.
+    """
+    pairs = [each.partition('=') for each in args.modelspec]
+    return check_given({name.strip(): text for name, _, text in pairs})
 
 
 class ConfigOptions(argparse.Action):

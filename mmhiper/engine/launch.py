@@ -28,6 +28,7 @@ from typing_extensions import override
 
 from mmhiper.engine.fused import with_fused_step
 from mmhiper.engine.hooks import (
+    CardHook,
     InterruptionHook,
     LearnedHook,
     RunHook,
@@ -228,6 +229,7 @@ def train(
             runner.register_hook(RunHook(plan.run, plan.checkpoint))
             runner.register_hook(InterruptionHook())
             runner.register_hook(LearnedHook())
+            runner.register_hook(CardHook())
             for level, words in plan.words:
                 runner.logger.log(level, words)
             runner.train()

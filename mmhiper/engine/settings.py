@@ -13,6 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import OPTIMIZERS, Registry
 from mmengine.runner import Runner
 
+from mmhiper.io.modelspec import check_given
 from mmhiper.registry import HOOKS
 from mmhiper.utils.arguments import (
     UnknownOptionError,
@@ -42,6 +43,7 @@ _TOPS = {
     'test_metrics',
     'compile',
     'images_per_step',
+    'modelspec',
     'photos',
 }
 
@@ -74,6 +76,7 @@ def check_settings(cfg: Config) -> None:
     for name in ('max_norm', 'clip_value'):
         _check_above_0(f'clip_grad.{name}', clip.get(name, 1.0))
     _check_entry('optim_wrapper.optimizer', optimizer, OPTIMIZERS)
+    check_given(cfg.get('modelspec'))
     _check_hooks(cfg)
     for name in ('max_iters', 'max_epochs'):
         length = cfg.train_cfg.get(name)

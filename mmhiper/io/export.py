@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save
 from torch import Tensor
 
-from mmhiper.io.file_content import read_safetensors
+from mmhiper.io.file_content import pack, read_safetensors
 from mmhiper.io.model_kinds import model_kind
+from mmhiper.io.modelspec import describe, without_fields
 from mmhiper.io.record import KEY, parse_record, to_json
 from mmhiper.utils.errors import FileError
 from mmhiper.utils.reading import check_file, printable
@@ -22,6 +22,7 @@ def write_export(
     path: str | Path,
     tensors: Mapping[str, Tensor],
     record: Mapping[str, Any],
+    facts: Mapping[str, str] | None = None,
 ) -> None:
     """Writes learned tensors with what they belong to.
 
@@ -30,12 +31,13 @@ def write_export(
         tensors: ``editor.learned_state()``.
         record: ``editor.export_metadata()``, and 'step' and 'seed' where there
             are any.
+        facts: More for user interfaces: ``editor.model_facts()`` and so on,
+            see :func:`mmhiper.io.modelspec.describe`.
     """
-    plain = {name: tensor.contiguous() for name, tensor in tensors.items()}
     metadata = {'format': FORMAT, KEY: to_json(dict(record))}
-    content = save(plain, metadata=metadata)
+    metadata |= describe(record, facts or {})
     # safetensors' own writer makes a file that only its owner can read
-    Path(path).write_bytes(content)
+    Path(path).write_bytes(pack(tensors, metadata))
 
 
 def read_export(
@@ -85,4 +87,5 @@ def document_of(metadata: Mapping[str, str], path: Path) -> Any:
     """
     if KEY in metadata:
         return parse_record(metadata[KEY], path)
-    return {key: val for key, val in metadata.items() if key != 'format'}
+    values = without_fields(metadata)
+    return {key: val for key, val in values.items() if key != 'format'}

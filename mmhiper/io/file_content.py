@@ -6,7 +6,9 @@ nothing that a file names is imported or called.
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -121,6 +123,32 @@ def read_safetensors(
         return {name: file.get_tensor(name) for name in names}, metadata
 
 
+def pack(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """Lays out a safetensors file, the same one for the same content.
+
+    Args:
+        tensors: By name.
+        metadata: Where it has fields of :mod:`mmhiper.io.modelspec`, the hash
+            of the tensors is added.
+
+    Returns:
+        Its bytes.
+    """
+    # the library's own writer mixes the entries of the metadata anew each time
+    data = save({name: each.contiguous() for name, each in tensors.items()})
+    end = 8 + int.from_bytes(data[:8], 'little')
+    notes = dict(metadata)
+    if any(name.startswith('modelspec.') for name in notes):
+        digest = hashlib.sha256(memoryview(data)[end:]).hexdigest()
+        notes['modelspec.hash_sha256'] = f'0x{digest}'
+    header = {'__metadata__': dict(sorted(notes.items()))} if notes else {}
+    header |= json.loads(data[8:end])
+    text = json.dumps(header, ensure_ascii=False, separators=(',', ':'))
+    head = text.encode()
+    head += b' ' * (-len(head) % 8)  # so that tensors begin where words do
+    return len(head).to_bytes(8, 'little') + head + data[end:]
+
+
 def write_content(content: FileContent) -> None:
     """Writes a file in one step; its suffix says of which kind.
 
@@ -137,7 +165,7 @@ def write_content(content: FileContent) -> None:
             f'{path.name!r} to. Create it first.'
         )
     if path.suffix == '.safetensors':
-        data = save(dict(content.entries), metadata=dict(content.metadata))
+        data = pack(content.entries, content.metadata)
     else:
         # a file would remember the temporary name that it was written under
         buffer = io.BytesIO()

@@ -18,6 +18,7 @@ from mmhiper.io import (
 )
 from mmhiper.io.file_content import FileContent, read_content, write_content
 from mmhiper.io.model_kinds import model_kind
+from mmhiper.io.modelspec import describe, kept, without_fields
 from mmhiper.io.token_file import TokenFile, quoted
 from mmhiper.io.token_format import TokenFormat
 from mmhiper.utils.errors import FileError, UserError
@@ -36,6 +37,7 @@ _FORMATS: dict[str, TokenFormat] = {
         diffusers_format,
     )
 }
+_KOHYA = 'https://github.com/kohya-ss/sd-scripts'
 TOKEN_FORMATS = [name for name, form in _FORMATS.items() if form.write]
 
 
@@ -106,6 +108,7 @@ def write_token_file(
     path: str | Path,
     tokens: TokenFile | Mapping[str, Tensor],
     format: str | None = None,
+    given: Mapping[str, str] | None = None,
 ) -> None:
     """Writes learned words to a file, in one step.
 
@@ -116,6 +119,8 @@ def write_token_file(
         tokens: The words; a mapping has (n, D) by placeholder.
         format: One of ``TOKEN_FORMATS``. By default 'diffusers', for its
             suffixes ``.safetensors`` and ``.bin``.
+        given: What else to say of them in a safetensors file, see
+            :data:`mmhiper.io.modelspec.GIVEN`.
 
     Raises:
         FileNotFoundError: If the folder does not exist.
@@ -139,8 +144,30 @@ def write_token_file(
     if not isinstance(tokens, TokenFile):
         tokens = TokenFile(tokens, name)
     # other readers look for 'pt' to know whose tensors these are
-    metadata = dict(tokens.metadata, format='pt')
+    metadata = dict(without_fields(tokens.metadata), format='pt')
+    metadata |= _spec_of(tokens, form.name, given or {})
     write_content(FileContent(path, form.write(tokens), metadata))
+
+
+def _spec_of(
+    tokens: TokenFile, format: str, given: Mapping[str, str]
+) -> dict[str, str]:
+    """What user interfaces show of words."""
+    backbone = tokens.metadata.get('backbone')
+    record = dict(
+        editor='TextualInversion',
+        backbone=backbone,
+        arguments=dict(placeholder_token=tokens.placeholders),
+        step=tokens.metadata.get('step'),
+    )
+    facts = (
+        {} if backbone == 'mini-sd' else {'architecture': tokens.architecture}
+    )
+    facts |= kept(tokens.metadata)
+    facts |= given
+    if format == 'kohya':
+        facts['implementation'] = _KOHYA
+    return describe(record, facts)
 
 
 def suffix_of(format: str) -> str:

@@ -10,6 +10,7 @@ from mmhiper.io.export import FORMAT as NAME
 from mmhiper.io.export import document_of
 from mmhiper.io.file_content import FileContent
 from mmhiper.io.kohya_format import ENCODER_NAMES
+from mmhiper.io.modelspec import kept, with_fields
 from mmhiper.io.record import Record, read_record
 from mmhiper.io.token_file import TokenFile
 from mmhiper.io.token_format import TokenFormat
@@ -49,7 +50,8 @@ def read(content: FileContent) -> TokenFile:
         {word: parts[i] for word, parts in words.items() if len(parts) > i}
         for i in range(len(ENCODER_NAMES))
     )
-    return TokenFile(first, FORMAT.name, second, record.facts(), third)
+    metadata = with_fields(record.facts(), kept(content.metadata))
+    return TokenFile(first, FORMAT.name, second, metadata, third)
 
 
 def _only_word(record: Record) -> str:

@@ -10,9 +10,9 @@ from itertools import chain
 import torch
 from torch import Tensor
 
+from mmhiper.io.modelspec import kept, shown, with_fields
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.names import same_word
-from mmhiper.utils.reading import printable
 
 # widths of the text encoders that a file has rows for -> who has them
 _FAMILIES: dict[tuple[int | None, ...], str] = {
@@ -25,6 +25,16 @@ _FAMILIES: dict[tuple[int | None, ...], str] = {
     'encoder of Stable Diffusion XL',
     (2048,): 'text encoders of Stable Diffusion XL, both in one row',
     (4096,): 'T5, a text encoder of Stable Diffusion 3, Flux and others',
+}
+# The same in the words of ModelSpec; of both sizes of 2.x the text encoder is
+# the same, and so are its words.
+_ARCHITECTURES: dict[tuple[int | None, ...], str] = {
+    (768,): 'stable-diffusion-v1',
+    (1024,): 'stable-diffusion-v2-768-v',
+    (768, 1280): 'stable-diffusion-xl-v1-base',
+    (None, 1280): 'stable-diffusion-xl-v1-base',
+    (768, 1280, 4096): 'stable-diffusion-3',
+    (1280,): 'latent-diffusion',
 }
 _MOST_NAMES = 8  # in a message
 # A file may have a name of megabytes, or one nested without end.
@@ -120,6 +130,12 @@ class TokenFile:
             self.widths, 'no Stable Diffusion release has this width'
         )
 
+    @property
+    def architecture(self) -> str:
+        """The same, as ModelSpec calls them."""
+        plain = f'stable-diffusion-{self.widths[0]}'
+        return _ARCHITECTURES.get(self.widths, plain)
+
     def rows_of(self, placeholder: str) -> Tensor:
         """The rows of a word, for all text encoders side by side.
 
@@ -173,7 +189,15 @@ class TokenFile:
     def _taken(self, names: Mapping[str, str]) -> TokenFile:
         """The words in ``names`` (old -> new), renamed."""
         first, second, third = (_take(rows, names) for rows in self.tables)
-        return replace(self, embeddings=first, second=second, third=third)
+        same = {old: old for old in self.placeholders} == names
+        fields = kept(self.metadata, of_words=same)
+        return replace(
+            self,
+            embeddings=first,
+            second=second,
+            third=third,
+            metadata=with_fields(self.metadata, fields),
+        )
 
     def describe(self) -> str:
         """What the file holds, for people.
@@ -199,7 +223,7 @@ class TokenFile:
                         f'{tensor.shape[1]} wide, norm {norms}'
                     )
         for key, value in self.metadata.items():
-            lines.append(f'metadata  {printable(key)}: {printable(value)}')
+            lines.append(f'metadata  {shown(key)}: {shown(value)}')
         return '\n'.join(lines)
 
 

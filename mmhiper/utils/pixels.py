@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -113,6 +115,19 @@ def source_panel(
         return 'source', to_pil(pixels)
     faded = pixels * (FADED + (1 - FADED) * mask)
     return 'source (faded: not learned)', to_pil(faded)
+
+
+def without_sources(
+    panels: Sequence[tuple[str, Image.Image]],
+) -> list[tuple[str, Image.Image]]:
+    """What a preview shows beside the pictures that are learned from.
+
+    Args:
+        panels: Captions and pictures, those of :func:`source_panel` behind
+            the name of a word, and what the autoencoder makes of one, too.
+    """
+    given = re.compile(r'(.+: )?source( \(faded.*\))?|autoencoder')
+    return [each for each in panels if not given.fullmatch(each[0])]
 
 
 def image_key(image: Tensor) -> str:

@@ -1,5 +1,7 @@
 """What a run leaves behind: checkpoints, exports, previews, closing words."""
 
+import base64
+import io
 import json
 import re
 import shlex
@@ -12,6 +14,7 @@ from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 from PIL import Image
 from runs import REPO, config, learn
+from safetensors import safe_open
 
 from mmhiper.engine import PlainCheckpointHook, PreviewHook
 from mmhiper.engine.hooks import to_plain
@@ -19,8 +22,9 @@ from mmhiper.engine.hooks.preview_hook import SHARE, spacing
 from mmhiper.engine.launch import train
 from mmhiper.engine.sources import sources_of
 from mmhiper.io import read_export
+from mmhiper.io.modelspec import fields_in
 from mmhiper.registry import MODELS
-from mmhiper.utils.sheet import cut_panels, draw_sheet
+from mmhiper.utils.sheet import cut_panels, draw_sheet, read_panels
 
 
 @pytest.fixture(scope='module')
@@ -29,6 +33,7 @@ def run(tiny_sd1, tmp_path_factory):
     folder = tmp_path_factory.mktemp('hooks')
     cfg = config(folder, tiny_sd1, iters=3, previews=True)
     cfg.default_hooks.checkpoint.interval = 2
+    cfg.modelspec.license = 'cc0-1.0'
     for hook in cfg.custom_hooks:
         if hook.type == 'PreviewHook':
             hook.interval = 2
@@ -83,6 +88,35 @@ def test_export_beside_each_checkpoint(run, step):
     )
     assert metadata['seed'] == 200000
     assert metadata['arguments']['n_hiper'] == 5
+
+
+def test_exports_say_what_user_interfaces_show(run):
+    cfg, *_ = run
+    found = []
+    for step in (2, 3):
+        path = Path(cfg.work_dir, f'iter_{step}.safetensors')
+        with safe_open(path, framework='pt') as file:
+            found.append(fields_in(file.metadata()))
+    first, last = found
+
+    mark = json.loads(Path(cfg.work_dir, 'run.json').read_text())
+    assert first['date'] == last['date'] == mark['started']
+    assert last['license'] == 'cc0-1.0' and 'author' not in last
+    assert last['architecture'] == 'stable-diffusion-32/hiper'
+    assert first['hash_sha256'] != last['hash_sha256']
+    # a picture of what was learned, of the last one alone
+    assert 'thumbnail' not in first
+    content = base64.b64decode(last['thumbnail'].partition(',')[2])
+    with Image.open(io.BytesIO(content)) as small:
+        thumbnail = np.asarray(small.convert('RGB'), np.float32)
+    panels = read_panels(Path(cfg.work_dir, 'previews', 'iter_000003.png'))
+    distances = {
+        caption: np.abs(
+            thumbnail - np.asarray(panel.resize(small.size), np.float32)
+        ).mean()
+        for caption, panel in panels
+    }
+    assert min(distances, key=distances.get) == '[a sitting dog] + 0.8 hiper'
 
 
 def test_previews_are_files_that_sort(run):

@@ -262,7 +262,10 @@ def test_info(folder, call):
         'convert_embedding.py', 'cat.safetensors', '--info'
     )
 
-    assert printed.splitlines() == [
+    lines = printed.splitlines()
+    said = [line for line in lines if 'modelspec.' in line]
+    assert 'metadata  modelspec.title: <cat>' in said
+    assert [line for line in lines if line not in said] == [
         'format    kohya',
         'width     768 + 1280 (Stable Diffusion XL)',
         'word      cat',

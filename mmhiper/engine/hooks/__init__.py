@@ -1,6 +1,7 @@
-"""Hooks: curriculum, averages, previews, curves, checkpoints, last words."""
+"""Hooks: curriculum, averages, previews, checkpoints, cards, last words."""
 
 from .average_hook import AverageHook
+from .card_hook import CardHook
 from .checkpoint_hook import CheckpointHook
 from .curriculum_hook import CurriculumHook
 from .editor_of import config_of
@@ -19,6 +20,7 @@ from .run_hook import RunHook
 
 __all__ = [
     'AverageHook',
+    'CardHook',
     'CheckpointHook',
     'CurriculumHook',
     'ExportHook',

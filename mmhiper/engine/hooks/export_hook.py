@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,15 @@ from mmengine.hooks import Hook
 from typing_extensions import override
 
 from mmhiper.engine.hooks.editor_of import editor_of
+from mmhiper.engine.hooks.run_hook import RunHook
 from mmhiper.io import write_export
+from mmhiper.io.modelspec import add_thumbnail, check_given, choose_panel
 from mmhiper.io.record import KEY
 from mmhiper.registry import HOOKS
 from mmhiper.utils.atomic import atomic_path
+from mmhiper.utils.errors import FileError
+from mmhiper.utils.pixels import without_sources
+from mmhiper.utils.sheet import read_panels
 
 
 def _beside(checkpoint: str) -> Path:
@@ -28,6 +34,10 @@ class ExportHook(Hook):
     nothing without: the record of :mod:`mmhiper.io.record`, from which
     :func:`mmhiper.apis.load_editor` builds their editor. The checkpoint gets
     the same record as ``meta['embedding']``.
+
+    For user interfaces it has the fields of :mod:`mmhiper.io.modelspec` too,
+    with what ``modelspec`` of the config says, the time when the run was
+    started, and in the last file of a run a picture of its last preview.
     """
 
     # Right after CheckpointHook (VERY_LOW).
@@ -76,9 +86,34 @@ class ExportHook(Hook):
         editor = editor_of(runner)
         with atomic_path(_beside(checkpoint)) as path:
             write_export(
-                path, editor.learned_state(), self._record(runner, step)
+                path,
+                editor.learned_state(),
+                self._record(runner, step),
+                editor.model_facts() | _said_of(runner),
             )
+
+    @override
+    @master_only
+    def after_run(self, runner: Any) -> None:
+        """Give the last export the picture of the last preview."""
+        preview = runner.message_hub.get_info('last_preview', None)
+        files = [preview, self._last and _beside(self._last)]
+        if not all(file and Path(file).is_file() for file in files):
+            return
+        with suppress(FileError):  # a picture that another program changed
+            panels = without_sources(read_panels(files[0]))
+            if panels:
+                add_thumbnail(files[1], choose_panel(panels))
 
     def _record(self, runner: Any, step: int) -> dict[str, Any]:
         record: dict[str, Any] = editor_of(runner).export_metadata()
         return dict(record, step=step, seed=runner.seed)
+
+
+def _said_of(runner: Any) -> dict[str, str]:
+    """What its user says of a run, and when it was started."""
+    said = check_given(runner.cfg.get('modelspec'))
+    for hook in runner.hooks:
+        if isinstance(hook, RunHook):
+            said['date'] = hook.run['started']  # first, of a resumed run
+    return said

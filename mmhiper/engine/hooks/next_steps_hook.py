@@ -49,7 +49,11 @@ class NextStepsHook(Hook):
             lines.append(f'  checkpoint  {_short(checkpoint)}')
         if preview.is_file():
             lines.append(f'  picture     {_short(preview)}')
-        for name, file in (('timeline', 'timeline.png'), ('loss', 'loss.png')):
+        for name, file in (
+            ('timeline', 'timeline.png'),
+            ('loss', 'loss.png'),
+            ('page', 'README.md'),
+        ):
             if (work_dir / file).is_file():
                 lines.append(f'  {name:10}  {_short(work_dir / file)}')
         if checkpoint:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar
@@ -83,6 +84,7 @@ class Backbone(KeepsArguments, nn.Module):
 
     Attributes:
         title: Of the family, for messages.
+        architecture: Of the family, as ModelSpec calls it; '' is its title.
         kinds: Its parts, by the names they have here.
         usual_guidance: Its scale where nothing says another.
         backbone: What was really loaded.
@@ -97,6 +99,7 @@ class Backbone(KeepsArguments, nn.Module):
     """
 
     title: ClassVar[str]
+    architecture: ClassVar[str] = ''
     kinds: ClassVar[Mapping[str, PartKind]]
     usual_guidance: ClassVar[float]
     families: ClassVar[list[type[Backbone]]] = []
@@ -459,6 +462,22 @@ class Backbone(KeepsArguments, nn.Module):
         """
         channels = self.vae.config.latent_channels
         return channels, height // self.vae_factor, width // self.vae_factor
+
+    def facts(self) -> dict[str, str]:
+        """What user interfaces want to know.
+
+        Returns:
+            By the names of :mod:`mmhiper.io.modelspec`.
+        """
+        facts = dict(
+            architecture=self.architecture
+            or re.sub(r'\W+', '-', self.title.lower()).strip('-'),
+            resolution=f'{self.image_size}x{self.image_size}',
+        )
+        predicts = getattr(self.process, 'prediction_type', None)
+        if predicts:
+            facts['prediction_type'] = predicts.removesuffix('_prediction')
+        return facts
 
     # ----------------------------------------------------------------- texts
     @property

@@ -36,6 +36,7 @@ class LatentDiffusion(StableDiffusion):
     """
 
     title = 'latent diffusion model (text to image)'
+    architecture = 'latent-diffusion'
     kinds = dict(
         unet=StableDiffusion.kinds['unet'],
         vae=PartKind('vqvae', 'diffusers.AutoencoderKL'),

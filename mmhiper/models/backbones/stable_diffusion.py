@@ -17,7 +17,7 @@ from mmhiper.models.backbones.single_file import read_stable_diffusion
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.guidance import OF_STABLE_DIFFUSION, OF_XL
 from mmhiper.models.layered_text import cross_layers, in_a_row, read_own
-from mmhiper.models.loading import ModelSource, PartKind
+from mmhiper.models.loading import MINI_SD, ModelSource, PartKind
 from mmhiper.registry import MODELS
 
 
@@ -50,6 +50,19 @@ class StableDiffusion(Backbone):
     usual_guidance = OF_STABLE_DIFFUSION
     process: Diffusion
     _layers_read_own = False
+
+    @override
+    def facts(self) -> dict[str, str]:
+        facts = super().facts()
+        if self.backbone == MINI_SD:
+            facts['architecture'] = MINI_SD
+        elif not self.architecture:  # 1.x, 2.x, or something smaller
+            width = self.token_tables[0].shape[1]
+            velocity = facts['prediction_type'] == 'v'
+            known = {768: 'v1', 1024: 'v2-768-v' if velocity else 'v2-512'}
+            name = known.get(width, width)
+            facts['architecture'] = f'stable-diffusion-{name}'
+        return facts
 
     @classmethod
     @override
@@ -152,6 +165,7 @@ class StableDiffusionXL(StableDiffusion):
     """
 
     title = 'Stable Diffusion XL'
+    architecture = 'stable-diffusion-xl-v1-base'
     kinds = dict(
         **StableDiffusion.kinds,
         text_encoder_2=PartKind(

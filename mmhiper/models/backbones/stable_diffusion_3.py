@@ -55,6 +55,7 @@ class StableDiffusion3(Backbone):
     """
 
     title = 'Stable Diffusion 3 or 3.5'
+    architecture = 'stable-diffusion-3'
     kinds = dict(
         unet=PartKind('transformer', 'diffusers.SD3Transformer2DModel'),
         vae=PartKind('vae', 'diffusers.AutoencoderKL'),

@@ -440,6 +440,14 @@ class Editor(KeepsArguments, BaseModel):
             for name, tensor in self.state_dict().items()
         }
 
+    def model_facts(self) -> dict[str, str]:
+        """What user interfaces want to know of the frozen model.
+
+        Returns:
+            By the names of :mod:`mmhiper.io.modelspec`.
+        """
+        return self.sd.facts()
+
     def export_metadata(self) -> dict[str, Any]:
         """What a learned tensor is worth nothing without, as plain data.
 

@@ -16,6 +16,8 @@ from tiny import at_step, batch_of, picture
 from torch import Tensor
 
 import mmhiper
+from mmhiper.io import write_export
+from mmhiper.io.file_content import read_safetensors
 from mmhiper.models import Backbone, HiPer, StableDiffusion
 from mmhiper.models.backbones import Diffusion
 from mmhiper.models.editors import ExtendedTextualInversion
@@ -143,6 +145,19 @@ def check_attention(folder, tmp_path):
     make_inversion(folder, 'DDIMInversion', sd=plain)
     with pytest.raises(ValueError, match='controls attention'):
         make_inversion(folder, 'DDIMInversion', sd=other)
+
+
+def check_architecture(folder, tmp_path):
+    plain, other = variants(folder, architecture='mine-2')
+    path = tmp_path / 'a.safetensors'
+    for sd, name in ((plain, 'stable-diffusion-32'), (other, 'mine-2')):
+        editor = edit(sd)
+        record = editor.export_metadata()
+        write_export(
+            path, editor.learned_state(), record, editor.model_facts()
+        )
+        metadata = read_safetensors(path)[1]
+        assert metadata['modelspec.architecture'] == f'{name}/hiper'
 
 
 def check_text_layers(folder, tmp_path):
