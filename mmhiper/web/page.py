@@ -11,12 +11,12 @@ from typing import Any
 
 import gradio as gr
 
-from mmhiper.datasets.transforms.upright import load_upright_image
 from mmhiper.io import TOKEN_FORMATS, read_picture_record
 from mmhiper.jobs import DONE, Jobs
 from mmhiper.runs import Run, find_run, list_runs
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.shipped import shipped
+from mmhiper.utils.upright import load_upright_image
 from mmhiper.web import forms, look, uploads
 from mmhiper.web.drawing import OWN, Studio, downloads, export, shown
 
