@@ -6,6 +6,7 @@ import inspect
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -478,14 +479,14 @@ class EmbeddingEditor(Editor):
                 raise UserError(
                     f'`{name}` must be at least 1, but got {number}.'
                 )
-        if isinstance(image, int):
+        if isinstance(image, Integral):
             known = self.further_options()
             if known is not None and 'image' not in known:
                 raise UserError(
                     '`image` must be a picture to begin with (a path, a PIL '
                     f'picture or a tensor), but got {image}.'
                 )
-            options['image'], image = image, None
+            options['image'], image = int(image), None
         conditioning, negative = self.condition_pair(
             prompt, negative_prompt, **options
         )

@@ -2,6 +2,7 @@
 
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from diffusers import (
@@ -310,7 +311,11 @@ def test_which_source_image_and_a_picture_to_begin_with(tiny_sd1):
     assert torch.equal(first, draw(editor, 'a cat', image=image))
     with pytest.raises(ValueError, match=r'`index` must be in \[0, 1\]'):
         draw(editor, 'a cat', image=image, index=2)
-    # a number alone is what it was
+    # a number alone is what it was, of whatever type
+    assert torch.equal(
+        draw(editor, 'a cat', image=np.int64(1)),
+        draw(editor, 'a cat', image=1),
+    )
     assert torch.equal(
         draw(editor, 'a cat', image=1), draw(editor, 'a cat', index=1)
     )
