@@ -8,22 +8,26 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from mmengine.config import Config
+from PIL import Image
 from torch import Tensor
 
 from mmhiper.apis import find_run, load_editor
 from mmhiper.io import PictureFolder, read_state
 from mmhiper.io.record import Record
+from mmhiper.models.start_pictures import DENOISE, Picture
 from mmhiper.utils.arguments import ChecksArguments, checked
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.pixels import (
     as_return_type,
     check_return_type,
+    image_key,
     to_pil,
 )
 from mmhiper.utils.progress import progress_bar
-from mmhiper.utils.reading import sha256
+from mmhiper.utils.reading import check_file, sha256
 from mmhiper.utils.warned import each_once
 from mmhiper.version import __version__
 
@@ -155,7 +159,8 @@ class EditInferencer(ChecksArguments):
             **options: Of the editor's ``infer``: ``num_inference_steps``,
                 ``guidance_scale``, ``guidance_rescale``,
                 ``guidance_interval``, ``negative_prompt`` (one text),
-                ``height``, ``width``, ``eta`` and what the editor adds
+                ``height``, ``width``, ``eta``, ``image``, ``mask`` (one for
+                all pictures), ``denoise`` and what the editor adds
                 (``strength``).
 
         Returns:
@@ -241,6 +246,11 @@ class EditInferencer(ChecksArguments):
         options = {
             name: parameters[name].default for name in _RECORDED_DEFAULTS
         } | given
+        if isinstance(options.get('image'), Picture):
+            options.setdefault('denoise', DENOISE)
+        for name in ('image', 'mask'):
+            if isinstance(options.get(name), Picture):
+                options[name] = _of_picture(options[name])
         asked = {key: options.pop(key) for key in GUIDANCE if key in options}
         options |= self.editor.guidance_of(**asked).plain()
         return {key: val for key, val in options.items() if val is not None}
@@ -269,11 +279,28 @@ def _check_call(
                 f'`{name}` is no option of an inferencer, whose pictures have '
                 'seeds of their own; call `inferencer.editor.infer(...)`.'
             )
+    for name in ('image', 'mask'):
+        given = options.get(name)
+        several = isinstance(given, torch.Tensor) and given.ndim > 3
+        if several or isinstance(given, list | tuple):
+            raise UserError(
+                f'`{name}` must be one for all pictures of an inferencer, but '
+                'got several; call `inferencer.editor.infer(...)`.'
+            )
     if not isinstance(options.get('negative_prompt', ''), str | None):
         raise UserError(
             '`negative_prompt` must be one text for all pictures, but got '
             f'{options["negative_prompt"]!r}.'
         )
+
+
+def _of_picture(picture: Picture) -> dict[str, str]:
+    """Tells a picture to begin with from all others."""
+    if isinstance(picture, str | Path):
+        return _named(check_file(picture, 'an image file'))
+    if isinstance(picture, Image.Image):
+        picture = torch.from_numpy(np.array(picture))
+    return dict(pixels=image_key(picture.detach()))
 
 
 def _named(path: Path) -> dict[str, str]:

@@ -28,6 +28,7 @@ FLOORS = [
             'loading',
             'schedulers',
             'sampling',
+            'start_pictures',
             'guidance',
             'attention',
             'layered_text',

@@ -167,6 +167,40 @@ def test_files_say_what_made_them(inferencer, run, tmp_path):
     )
 
 
+def test_a_record_has_the_picture_that_was_drawn_from(
+    inferencer, tmp_path, untouched_global_generators
+):
+    image = Image.fromarray(picture(0, 96).permute(1, 2, 0).numpy())
+    image.save(tmp_path / 'photo.png')
+    mask = torch.ones(96, 96)
+    draw = functools.partial(inferencer, 'a cat', num_images=2, **STEPS)
+
+    result = draw(
+        image=tmp_path / 'photo.png', mask=mask, out_dir=tmp_path / 'out'
+    )
+
+    recorded = read_picture_record(result['files'][1])['options']
+    digest = hashlib.sha256((tmp_path / 'photo.png').read_bytes()).hexdigest()
+    assert recorded['image'] == dict(file='photo.png', sha256=digest)
+    assert recorded['denoise'] == 0.8  # which was left out
+    # what is in memory is named by what it shows
+    options = draw(image=image, denoise=1.0)['records'][0]['options']
+    same = draw(image=image.copy())['records'][0]['options']
+    assert options['image'] == same['image'] != recorded['mask']
+    assert options['image'].keys() == recorded['mask'].keys() == {'pixels'}
+    assert (options['denoise'], same['denoise']) == (1.0, 0.8)
+    assert 'mask' not in options
+    # each picture by its own seed, from the same source
+    apart = [arrays(draw(image=image, batch_size=n)) for n in (1, 2)]
+    for one, other in zip(*apart, strict=True):
+        assert abs(one - other).max() <= GREY_LEVEL
+    assert 'denoise' not in draw(image=0)['records'][0]['options']
+    with pytest.raises(ValueError, match='`image` must be one for all'):
+        draw(image=[image, image])
+    with pytest.raises(FileNotFoundError, match=r"'none\.png' does not exist"):
+        draw(image='none.png')
+
+
 def test_the_record_draws_the_picture_again(inferencer, run, tmp_path):
     guidance = dict(guidance_rescale=0.6, guidance_interval=(0.3, 10))
     result = inferencer('a', seed=3, out_dir=tmp_path, **guidance, **STEPS)

@@ -74,6 +74,9 @@ PICTURES = {
         'python tools/mini_sd/evaluate_style_diffusion.py --individuals 2',
         'side_by_side.png',
     ),
+    'from_a_picture.jpg': Picture(
+        'python docs/draw_from_a_picture.py', 'from_a_picture.png'
+    ),
     'alignment.jpg': Picture('python docs/draw_alignment.py', 'alignment.png'),
     'interpolation_dog.jpg': Picture(
         'mmhiper train docs/en/examples/interpolation_dog.py',

@@ -85,6 +85,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'less follows the text more freely; several act one after another, '
         "from noise to picture (the config's)",
     )
+    parser.add_argument(
+        '--image',
+        dest='picture',
+        metavar='FILE',
+        help='a picture to begin with, in place of noise; its largest centred '
+        'part is drawn from',
+    )
+    parser.add_argument(
+        '--mask',
+        metavar='FILE',
+        help='an image as large as that picture, white where it may change; '
+        'the rest stays',
+    )
+    parser.add_argument(
+        '--denoise',
+        type=float,
+        metavar='SHARE',
+        help='in (0, 1]; how much of the picture is drawn anew (0.8)',
+    )
     add_guidance(parser)
     add_scheduler(parser)
     parser.add_argument(
@@ -127,6 +146,10 @@ def run(args: argparse.Namespace) -> None:
         )
     _check_options(args)
     options = args.options | guidance_given(args) | scheduler_given(args)
+    started = dict(image=args.picture, mask=args.mask, denoise=args.denoise)
+    options |= {
+        name: each for name, each in started.items() if each is not None
+    }
     source, checkpoint = find_run(args.config, args.checkpoint)
     if checkpoint is None:
         raise UserError(
@@ -170,6 +193,11 @@ def run(args: argparse.Namespace) -> None:
 
 def _check_options(args: argparse.Namespace) -> None:
     """Refuses what the command says in another way, or not at all."""
+    if args.picture is not None and 'image' in args.options:
+        raise UserError(
+            'With --image FILE, which image of a file with many is meant is '
+            '`index=3` of --options.'
+        )
     for name in args.options:
         if name in vars(args):
             flag = name.replace('_', '-')

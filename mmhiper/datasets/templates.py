@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmhiper.utils.errors import FileError, MissingFileError, UserError
+from mmhiper.utils.names import word_pattern
 from mmhiper.utils.shipped import or_shipped
 from mmhiper.utils.text_files import lines_of, read_text
 
@@ -18,6 +20,8 @@ Prompts = tuple[str, ...] | dict[str, tuple[str, ...]]
 DEFAULT = 'default'
 # Of a caption beside its picture: the A1111 web UI's, and kohya's.
 CAPTION_SUFFIXES = ('.txt', '.caption')
+# Of letters; a text of 75 tokens has a few hundred.
+LONGEST_CAPTION = 10_000
 # What templates of the A1111 web UI have in place of {}.
 _NAME = re.compile(r'\[name\]', re.IGNORECASE)
 _FILEWORDS = re.compile(r'\[filewords\]', re.IGNORECASE)
@@ -58,8 +62,9 @@ class Sentences:
 
     ``{}`` is the placeholder. As in templates of the A1111 web UI,
     ``[name]`` is too, and ``[filewords]`` is the caption of the picture, a
-    text file beside it with its name (``1.txt`` for ``1.jpeg``); captions may
-    have ``[name]`` in them.
+    text file beside it with its name (``1.txt`` for ``1.jpeg``). A caption may
+    have ``[name]``, or the placeholders themselves, in it: then
+    ``[filewords]`` alone is a template, as in the trainers of kohya.
 
     Args:
         template: A file with one template per line, or templates; or either by
@@ -132,12 +137,24 @@ class Sentences:
         if len(parts) == 1:
             return filled[0]
         caption, file = _caption_of(picture, line)
-        if not ('{}' in line.text or _NAME.search(line.text + caption)):
-            raise line.fault(
-                'a {} or [name] for the placeholder, as the caption '
-                f'{str(file)!r} has no [name] either'
-            )
+        if '{}' not in line.text:
+            self._check_names(caption, file, line)
         return self._name_in(caption).join(filled)
+
+    def _check_names(self, caption: str, file: Path, line: _Line) -> None:
+        """Refuses a caption that leaves its picture without a word."""
+        if len(self._words) == 1 and _NAME.search(line.text + caption):
+            return
+        text = unicodedata.normalize('NFC', caption)
+        for word in self._words:
+            if not re.search(word_pattern(word), text, re.IGNORECASE):
+                wanted = 'a {} or [name] for the placeholder'
+                if len(self._words) > 1:
+                    wanted = f'{len(self._words)} {{}} for the placeholders'
+                raise line.fault(
+                    f'{wanted}, as the caption {str(file)!r} has no [name] '
+                    f'either, nor {word!r} itself'
+                )
 
     def _name_in(self, text: str) -> str:
         """A text with the only word in place of each ``[name]``."""
@@ -184,7 +201,7 @@ def _check(line: _Line, places: int) -> None:
         return
     if names:
         raise line.fault('either {} or [name] for the placeholder')
-    if places == 1 and '{}' not in line.text and _FILEWORDS.search(line.text):
+    if '{}' not in line.text and _FILEWORDS.search(line.text):
         return  # the captions may have it
     wanted = 'one {} (or [name]) for the placeholder'
     if places > 1:
@@ -221,13 +238,20 @@ def find_caption(picture: str) -> tuple[str, Path] | None:
         The caption on one line, and its file; None if there is none.
 
     Raises:
-        ValueError: If it is empty, or no text.
+        ValueError: If it is empty, too long, or no text.
     """
     files = [Path(picture).with_suffix(end) for end in CAPTION_SUFFIXES]
     file = next((each for each in files if each.is_file()), None)
     if file is None:
         return None
     caption = ' '.join(read_text(file, 'the caption of a picture').split())
+    odd = [c for c in caption if unicodedata.category(c) == 'Cc']
+    if odd or len(caption) > LONGEST_CAPTION:
+        fault = f'the control character {odd[0]!r}' if odd else 'more letters'
+        raise FileError(
+            f'A caption must be at most {LONGEST_CAPTION} letters of text, '
+            f'but {str(file)!r} has {fault}. Write what {picture!r} shows.'
+        )
     if not caption:
         raise FileError(
             f'The caption {str(file)!r} is empty. Write what {picture!r} '

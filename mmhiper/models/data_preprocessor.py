@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from mmhiper.registry import MODELS
 from mmhiper.utils.errors import UserError
-from mmhiper.utils.pixels import image_key
+from mmhiper.utils.pixels import image_key, resized
 from mmhiper.utils.randomness import generator_of, run_state
 
 # One entry per source image; pictures that are made anew at every iteration
@@ -129,15 +129,8 @@ class ImagePreprocessor(BaseDataPreprocessor):
         # (3, H, H) uint8 in [0, 255] -> (3, size, size) fp32 in [-1, 1]
         on_device = image.to(self.device, non_blocking=True)
         pixels = on_device.float() / 127.5 - 1
-        if self.size is None or image.shape[-1] == self.size:
-            return pixels
-        resized = F.interpolate(
-            pixels[None],
-            size=(self.size, self.size),
-            mode='bicubic',
-            antialias=True,
-        )
-        return resized[0].clamp(-1, 1)  # bicubic overshoots at edges
+        size = self.size or image.shape[-1]
+        return resized(pixels, size, size)
 
 
 def _heads_up(key: str) -> bool:

@@ -13,10 +13,10 @@ from mmhiper.models.backbones import Backbone
 from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.guidance import Guidance
 from mmhiper.models.memory import pictures_at_once
-from mmhiper.models.sampling import run_scheduler
+from mmhiper.models.sampling import Start, run_scheduler
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.progress import progress_bar
-from mmhiper.utils.randomness import Generators, draw_noise
+from mmhiper.utils.randomness import Generators, check_generators, draw_noise
 
 
 def latent_shape(
@@ -76,6 +76,7 @@ def draw_latents(
     seed: int = 1,
     scheduler: str | dict[str, Any] | None = None,
     callback: Callable[[int, Tensor, Tensor], None] | None = None,
+    start: Start | None = None,
 ) -> Tensor:
     """Draws pictures of a conditioning, up to the autoencoder.
 
@@ -93,6 +94,7 @@ def draw_latents(
             seeded with ``seed + i``.
         scheduler: See :meth:`Diffusion.make_sampler`.
         callback: See :func:`run_scheduler`.
+        start: B pictures to begin with, (B, 3, H, W) in [-1, 1].
 
     Returns:
         (B, 4, h, w) fp32.
@@ -107,6 +109,8 @@ def draw_latents(
         generator = [
             torch.Generator().manual_seed(seed + i) for i in range(count)
         ]
+    if start is not None:  # first, as the pipelines of diffusers
+        start = _encode(sd, start, generator)
     if latents is None:
         latents = draw_noise(shape, generator)
     elif latents.shape != shape:
@@ -114,7 +118,6 @@ def draw_latents(
             f'`latents` must have the shape {shape}, but got '
             f'{tuple(latents.shape)}.'
         )
-    start = latents.to(sd.device).float()
     sd.lay_out(torch.contiguous_format)
     if negative is None:
         negative = sd.encode_nothing(count)
@@ -125,13 +128,31 @@ def draw_latents(
             partial(sd.predict, conditioning=conditioning),
             sampler,
         ),
-        start,
+        latents.to(sd.device).float(),
         sampler,
         num_inference_steps,
         callback=callback,
         eta=eta,
         generator=generator,
+        start=start,
     )
+
+
+def _encode(sd: Backbone, start: Start, generator: Generators) -> Start:
+    """Pixels to latents, each drawn by the generator of its picture."""
+    pixels, mask = start.picture, start.mask
+    check_generators(generator, len(pixels))
+    if isinstance(generator, torch.Generator):
+        latents = sd.encode_image(pixels, generator)
+    else:
+        latents = torch.cat(
+            [
+                sd.encode_image(each, own)
+                for each, own in zip(pixels.split(1), generator, strict=True)
+            ]
+        )
+    mask = None if mask is None else mask.to(latents)
+    return Start(latents, start.denoise, mask)
 
 
 @torch.no_grad()
@@ -175,6 +196,7 @@ def draw_in_batches(
     seed: int,
     height: int | None,
     width: int | None,
+    start: Start | None = None,
     **options: Any,
 ) -> Tensor:
     """Draws pictures of a conditioning, as many at a time as there is room.
@@ -192,6 +214,7 @@ def draw_in_batches(
         seed: Likewise.
         height: Likewise.
         width: Likewise.
+        start: Likewise.
         **options: Likewise.
 
     Returns:
@@ -219,19 +242,22 @@ def draw_in_batches(
             'one for all draws their noise together.'
         )
     given: dict[str, Any] = dict(generator=generator, latents=latents)
+    steps = num_inference_steps
+    if start is not None:
+        steps = start.steps(num_inference_steps)
     for name, each in given.items():
         if batch_size < count and each is not None and len(each) != count:
             raise UserError(
                 f'`{name}` must have one for each of {count} pictures, but '
                 f'has {len(each)}.'
             )
-    starts = range(0, count, batch_size)
+    firsts = range(0, count, batch_size)
     pixels = []
     with progress_bar(
-        total=num_inference_steps * len(starts), disable=not show_progress
+        total=steps * len(firsts), disable=not show_progress
     ) as progress:
-        for start in starts:
-            part = slice(start, start + batch_size)
+        for first in firsts:
+            part = slice(first, first + batch_size)
             own = given
             if batch_size < count:
                 own = {
@@ -246,7 +272,8 @@ def draw_in_batches(
                     negative[part],
                     num_inference_steps=num_inference_steps,
                     **own,
-                    seed=seed + start,
+                    seed=seed + first,
+                    start=None if start is None else start[part],
                     height=height,
                     width=width,
                     callback=lambda *_: progress.update(),

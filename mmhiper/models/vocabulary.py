@@ -14,16 +14,13 @@ from torch import Tensor
 from typing_extensions import override
 
 from mmhiper.utils.errors import UserError
-from mmhiper.utils.names import check_unicode, same_word
+from mmhiper.utils.names import check_unicode, same_word, word_pattern
 
 WORD_END = '</w>'  # of CLIP's byte-level BPE
 WORD_INSIDE = '##'  # of BERT's WordPiece: what begins no word
 WORD_START = '\u2581'  # of T5's SentencePiece
 SHORTEST = 3  # letters of a word that is suggested
 UNTRAINED = 0.25  # share of the words that may be none
-# What goes on with a word: letters and digits, but not those of scripts that
-# put no spaces between words.
-_JOINED = '[^\\W\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uac00-\ud7af]'
 
 
 class Vocabulary:
@@ -122,7 +119,7 @@ class Vocabulary:
         start = self.num_rows
         self._rows[placeholder] = range(start, start + groups * num_vectors)
         self._lengths[placeholder] = num_vectors
-        each = '|'.join(f'({_pattern_of(word)})' for word in self._rows)
+        each = '|'.join(f'({word_pattern(word)})' for word in self._rows)
         self._pattern = re.compile(each, re.IGNORECASE)
 
     def _check_placeholder(self, placeholder: str) -> None:
@@ -261,7 +258,7 @@ class Vocabulary:
             name: placeholder
             for name, placeholder in self.called_elsewhere.items()
             if placeholder not in found
-            and re.search(_pattern_of(name), text, re.IGNORECASE)
+            and re.search(word_pattern(name), text, re.IGNORECASE)
         }
 
     def replace(self, text: str, words: Mapping[str, str]) -> str:
@@ -373,11 +370,3 @@ class PlainVocabulary(Vocabulary):
     @override
     def add(self, placeholder: str, num_vectors: int, groups: int = 1) -> None:
         """Nothing."""
-
-
-def _pattern_of(placeholder: str) -> str:
-    """The pattern that finds a placeholder, at its letters as a whole word."""
-    placeholder = unicodedata.normalize('NFC', placeholder)
-    before = f'(?<!{_JOINED})' if placeholder[0].isalnum() else ''
-    behind = f'(?!{_JOINED})' if placeholder[-1].isalnum() else ''
-    return f'{before}{re.escape(placeholder)}{behind}'

@@ -220,7 +220,7 @@ def checked(
         known = parameters_of(function)
         more = None if further is None else further(self)
         if more is not None:
-            known |= more
+            known = known | {k: v for k, v in more.items() if k not in known}
             for name in kwargs:
                 if name not in known:
                     raise UnknownOptionError(type(self).__name__, name, known)

@@ -13,6 +13,9 @@ _DEVICES = re.compile(
 )
 # Of bytes: file systems end at 255, and a suffix or two is added.
 _LONGEST = 120
+# What goes on with a word: letters and digits, but not those of scripts that
+# put no spaces between words.
+_JOINED = '[^\\W\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uac00-\ud7af]'
 
 
 def safe_name(text: str) -> str:
@@ -86,3 +89,19 @@ def same_word(word: str) -> str:
         accents are stored.
     """
     return unicodedata.normalize('NFC', word).lower()
+
+
+def word_pattern(word: str) -> str:
+    """The regular expression that finds a placeholder as a whole word.
+
+    Args:
+        word: A placeholder; where it begins, or ends, with a letter or digit,
+            none may stand beside it.
+
+    Returns:
+        For texts in NFC, whatever their capitals.
+    """
+    word = unicodedata.normalize('NFC', word)
+    before = f'(?<!{_JOINED})' if word[:1].isalnum() else ''
+    behind = f'(?!{_JOINED})' if word[-1:].isalnum() else ''
+    return f'{before}{re.escape(word)}{behind}'

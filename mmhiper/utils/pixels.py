@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -51,6 +52,25 @@ def as_return_type(pixels: Tensor, return_type: str) -> Any:
     if return_type == 'numpy':
         return pixels.cpu().numpy()
     return [to_pil(picture) for picture in pixels]
+
+
+def resized(pixels: Tensor, height: int, width: int) -> Tensor:
+    """Brings a picture to a size, smooth where it shrinks.
+
+    Args:
+        pixels: (3, H, W) in [-1, 1].
+        height: Of the result.
+        width: Likewise.
+
+    Returns:
+        (3, height, width) in [-1, 1]; the same if it has that size.
+    """
+    if pixels.shape[1:] == (height, width):
+        return pixels
+    scaled = F.interpolate(
+        pixels[None], size=(height, width), mode='bicubic', antialias=True
+    )
+    return scaled[0].clamp(-1, 1)  # bicubic overshoots at edges
 
 
 def to_uint8(pixels: Tensor) -> Tensor:

@@ -43,16 +43,30 @@ def draw_noise(shape: tuple[int, ...], generator: Generators) -> Tensor:
     """
     if isinstance(generator, torch.Generator):
         return torch.randn(shape, generator=generator, device=generator.device)
-    if len(generator) != shape[0]:
-        raise UserError(
-            f'A list of generators must have one for each of {shape[0]} '
-            f'pictures, but has {len(generator)}.'
-        )
+    check_generators(generator, shape[0])
     return torch.stack(
         [
             torch.randn(shape[1:], generator=each, device=each.device)
             for each in generator
         ]
+    )
+
+
+def check_generators(generator: Generators, count: int) -> None:
+    """Refuses a list of another length than there are pictures.
+
+    Args:
+        generator: One, or a list.
+        count: How many pictures there are.
+
+    Raises:
+        ValueError: If a list has not one for each.
+    """
+    if isinstance(generator, torch.Generator) or len(generator) == count:
+        return
+    raise UserError(
+        f'A list of generators must have one for each of {count} pictures, '
+        f'but has {len(generator)}.'
     )
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import gradio as gr
 
-from mmhiper.datasets.transforms.upright import load_upright_image
 from mmhiper.io import TOKEN_FORMATS
 from mmhiper.studio import requests
 from mmhiper.studio.runs import Run, list_runs
 from mmhiper.studio.studio import OWN, export, shown
 from mmhiper.utils.shipped import shipped
+from mmhiper.utils.upright import load_upright_image
 from mmhiper.web import uploads
 from mmhiper.web.parts import (
     GALLERY,

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mmhiper.datasets.transforms.upright import load_upright_image
 from mmhiper.utils.errors import UserError
+from mmhiper.utils.upright import load_upright_image
 
 MOST_BYTES = 64_000_000  # of a file
 MOST_FILES = 40

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 import pytest
+from PIL import Image
 from runs import draw_image
 
 from mmhiper.cli import main
@@ -141,7 +142,19 @@ def test_several_photos_in_one_command(folder, tiny_sd1, capsys):
     assert main([*words, 'image=1', '--out-dir', 'drawn']) == 0
     options = read_picture_record(folder / 'drawn' / '000.png')['options']
     assert (options['image'], options['num_inference_steps']) == (1, 2)
+    photo = ['--image', 'photos/dog.png', '--mask', 'white.png']
+    with Image.open('photos/dog.png') as image:
+        Image.new('L', image.size, 255).save('white.png')
+    photo += ['--denoise', '0.5', '--out-dir', 'drawn']
+    assert main([*words, 'index=1', *photo]) == 0
+    options = read_picture_record(folder / 'drawn' / '000.png')['options']
+    assert (options['index'], options['denoise']) == (1, 0.5)
+    assert options['image']['file'] == 'dog.png'
+    assert options['mask']['file'] == 'white.png'
     for more, told in (
+        (['image=1', *photo], '`index=3` of --options'),
+        (['denoise=1'], '--denoise'),
+        (['index=0', '--denoise', '0.5'], '`denoise` is of a picture'),
         (['image=2'], '`image` must be'),
         (['imag=1'], 'Did you mean `image`?'),
         (['seed=1'], '--seed'),

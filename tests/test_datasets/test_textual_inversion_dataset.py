@@ -349,6 +349,27 @@ def test_captions_of_kohya_by_backbone_and_with_the_name(folder):
     ]
 
 
+def test_captions_that_have_the_word_itself(folder):
+    """Each is the sentence, whatever its capitals, on one line."""
+    captions(folder, '\ufeffa <TOY>\r\nin a box'.encode(), b'the <toy>s')
+    assert build(folder, '[filewords]').prompts == [
+        ('a <TOY> in a box',),
+        ('the <toy>s',),
+    ]
+    # of several words all
+    both = dict(concept_dir=['toy'], placeholder=[['<toy>', '<cat>']])
+    captions(folder, b'a <toy> and a <cat>', b'a <cat> by a <toy>')
+    prompts = build(folder, [['[filewords]']], **both).prompts
+    assert prompts == [('a <toy> and a <cat>',), ('a <cat> by a <toy>',)]
+    captions(folder, b'a <toy> and a <cat>', b'[name] and a <toy>')
+    with pytest.raises(UserError, match=r"2\.txt. has no .* nor '<cat>' its"):
+        build(folder, [['[filewords]']], **both)
+    # a word of letters is a whole one
+    captions(folder, b'a sks', b'two desks')
+    with pytest.raises(UserError, match=r"2\.txt. has no .* nor 'sks' itself"):
+        build(folder, '[filewords]', placeholder='sks')
+
+
 def test_captions_that_are_not_read_are_named(folder):
     captions(folder, b'a', b'b')
 
@@ -362,6 +383,8 @@ def test_captions_that_are_not_read_are_named(folder):
         ('[name] [filewords]', [b'a'], r"2\.png' needs one.*'2\.txt' \(or"),
         ('[name] [filewords]', [b'a', b' \n'], r'caption .*2\.txt.*is empty'),
         ('[name] [filewords]', [b'a', b'\xe9'], r'2\.txt.*in UTF-8: line 1'),
+        ('[name] [filewords]', [b'a\x1b[2J'], r"character '\\x1b'"),
+        ('[name] [filewords]', [b'a ' * 5001], r'10000 .*has more letters'),
         ('[filewords]', [b'a', b'b'], r'1\.txt. has no \[name\] either'),
         ('a {} [name]', [], r'either \{\} or \[name\]'),
         ('a [names]', [], r'a \[names\]. does not exist'),

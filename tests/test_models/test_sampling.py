@@ -6,6 +6,7 @@ from diffusers import DDIMInverseScheduler, DDIMScheduler
 from tolerances import EXACT, ONE_STEP
 
 from mmhiper.models import guided, run_scheduler
+from mmhiper.models.sampling import Start
 
 CONFIG = dict(
     beta_start=0.00085,
@@ -111,3 +112,38 @@ def test_noise_on_the_way_comes_from_the_generators(single):
     assert not torch.allclose(run(0), run(7), atol=1e-3)
     assert torch.equal(run(0, eta=0.0), run(7, eta=0.0))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.usefixtures('float64')
+def test_a_picture_is_noised_to_where_the_steps_begin():
+    """And under a mask, after each step, to where the next one begins."""
+    scheduler = DDIMScheduler(**CONFIG)
+    target, unit = noise(6, 1, 4, 2, 2), noise(7, 1, 4, 2, 2)
+    clean = noise(8, 1, 4, 2, 2)
+    mask = torch.tensor([[1.0, 0.0], [0.0, 1.0]]).view(1, 1, 2, 2)
+    seen = []
+
+    ends = [
+        run_scheduler(
+            lambda z, t: target,
+            unit,
+            scheduler,
+            4,
+            callback=lambda done, t, z: seen.append((done, int(t))),
+            start=Start(clean, 0.5, given),
+        )
+        for given in (None, mask)
+    ]
+
+    alphas = scheduler.alphas_cumprod.double()
+    for end, share in zip(ends, (torch.ones_like(mask), mask), strict=True):
+        z = alphas[251].sqrt() * clean + (1 - alphas[251]).sqrt() * unit
+        # timestep, where the step goes, and what is there of the picture
+        noised = alphas[1].sqrt() * clean + (1 - alphas[1]).sqrt() * unit
+        for now, then, kept in ((251, 1, noised), (1, 0, clean)):
+            a, b = alphas[now], alphas[then]
+            drawn = (z - (1 - a).sqrt() * target) / a.sqrt()
+            z = b.sqrt() * drawn + (1 - b).sqrt() * target
+            z = share * z + (1 - share) * kept
+        torch.testing.assert_close(end, z, rtol=0, atol=3 * ONE_STEP)
+    assert seen == [(1, 251), (2, 1)] * 2

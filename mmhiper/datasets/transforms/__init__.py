@@ -1,8 +1,10 @@
 """Transforms of source images."""
 
+from mmhiper.utils.upright import load_mask, load_upright_image
+
 from .geometry import SquareCrop
 from .packing import PackSourceImage
-from .upright import LoadUprightImage, load_mask, load_upright_image
+from .upright import LoadUprightImage
 
 __all__ = [
     'LoadUprightImage',

@@ -6,6 +6,7 @@ import inspect
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -26,12 +27,18 @@ from mmhiper.models.denoising import (
     draw_step,
     masked_means,
 )
-from mmhiper.models.drawing import draw, draw_in_batches, same_noise
+from mmhiper.models.drawing import (
+    draw,
+    draw_in_batches,
+    latent_shape,
+    same_noise,
+)
 from mmhiper.models.editors.base import Editor, Preprocessing
 from mmhiper.models.editors.texts import check_texts, expand_negative
 from mmhiper.models.foreign_words import warn_unknown
 from mmhiper.models.loss_weights import check_loss_weights
 from mmhiper.models.pipelines import EmbedsPipeline, make_pipeline
+from mmhiper.models.start_pictures import Pictures, read_start
 from mmhiper.utils.arguments import Argument, parameters_of
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.pixels import (
@@ -397,9 +404,12 @@ class EmbeddingEditor(Editor):
         guidance_interval: tuple[float, float] | None = None,
         scheduler: str | dict[str, Any] | None = None,
         batch_size: int | None = None,
+        image: int | Pictures | None = None,
+        mask: Pictures | None = None,
+        denoise: float | None = None,
         **options: Any,
     ) -> dict[str, Any]:
-        """Draws pictures of prompts.
+        """Draws pictures of prompts, from noise or from other pictures.
 
         Args:
             prompt: P prompts.
@@ -434,6 +444,20 @@ class EmbeddingEditor(Editor):
                 what a picture shows. Defaults to what half of the free memory
                 takes, see :func:`pictures_at_once`, and to all where one
                 ``generator`` draws for all.
+            image: A picture to begin with (image-to-image), in place of noise
+                alone: a path, a PIL picture or a tensor in [-1, 1]; one for
+                all prompts, or P. It is turned upright, and its largest
+                centred part of the proportions of ``height`` and ``width`` is
+                brought to their size. A whole number is, in HiPer, which of
+                the source images is meant.
+            mask: What of ``image`` may change (inpainting): a picture as large
+                as it, white where it may. The rest is what the autoencoder
+                makes of ``image``.
+            denoise: How much of ``image`` is drawn anew: the share of the
+                steps that is done, the last ones, in (0, 1]; 0.8 if left out.
+                1 does all, from an ``image`` of which the noise of the first
+                step leaves next to nothing (a fifteenth in Stable Diffusion,
+                its brightness), and under a ``mask`` from noise alone.
             **options: What this editor adds, see its :meth:`condition`.
 
         Returns:
@@ -455,9 +479,22 @@ class EmbeddingEditor(Editor):
                 raise UserError(
                     f'`{name}` must be at least 1, but got {number}.'
                 )
+        if isinstance(image, Integral):
+            known = self.further_options()
+            if known is not None and 'image' not in known:
+                raise UserError(
+                    '`image` must be a picture to begin with (a path, a PIL '
+                    f'picture or a tensor), but got {image}.'
+                )
+            options['image'], image = int(image), None
         conditioning, negative = self.condition_pair(
             prompt, negative_prompt, **options
         )
+        factor = self.sd.vae_factor
+        _, h, w = latent_shape(self.sd, height, width)
+        size = (h * factor, w * factor)
+        count = len(conditioning)
+        start = read_start(image, mask, denoise, count, size, factor)
         pixels = draw_in_batches(
             self.sd,
             conditioning.repeat_interleave(num_images_per_prompt),
@@ -475,6 +512,7 @@ class EmbeddingEditor(Editor):
             latents=latents,
             seed=seed,
             scheduler=scheduler,
+            start=start and start.repeat_interleave(num_images_per_prompt),
         )
         return dict(samples=as_return_type(pixels, return_type))
 

@@ -312,6 +312,7 @@ class HiPer(EmbeddingEditor):
         *,
         strength: float | Sequence[float] | None = None,
         image: int = 0,
+        index: int | None = None,
     ) -> Conditioning:
         """[prompt, strength * learned part] (eq. 5).
 
@@ -321,6 +322,8 @@ class HiPer(EmbeddingEditor):
                 noise; 1 with the source text reconstructs, 0.8 (the default)
                 edits.
             image: Which of the K source images.
+            index: The same, where ``image`` of :meth:`infer` is a picture to
+                begin with.
 
         Returns:
             B texts.
@@ -328,9 +331,11 @@ class HiPer(EmbeddingEditor):
         Raises:
             ValueError: If there is no such image.
         """
+        name = 'image' if index is None else 'index'
+        image = image if index is None else index
         if not 0 <= image < self.num_images:
             raise UserError(
-                f'`image` must be in [0, {self.num_images - 1}], but got '
+                f'`{name}` must be in [0, {self.num_images - 1}], but got '
                 f'{image}.'
             )
         text = self.encode_content(prompts)

@@ -378,6 +378,9 @@ class InversionEditor(Editor):
         guidance_rescale: float = 0.0,
         guidance_interval: tuple[float, float] | None = None,
         scheduler: str | dict[str, Any] | None = None,
+        image: Any = None,
+        mask: Any = None,
+        denoise: Any = None,
         **edit: Any,
     ) -> dict[str, Any]:
         """Edits the inverted picture.
@@ -408,6 +411,9 @@ class InversionEditor(Editor):
                 source goes back the way of its inversion, and what was learned
                 for the unconditional branch has no effect.
             scheduler: That of the inversion, DDIM.
+            image: None; the picture is that which was inverted.
+            mask: Likewise.
+            denoise: Likewise.
             **edit: See :class:`EditOptions`: ``edit_type``, ``align``,
                 ``tau_v``, ``tau_c``, ``tau_s``, ``tau_u``, ``blend_words``,
                 ``substruct_words``, ``thresholds``, ``start_blend``,
@@ -435,6 +441,16 @@ class InversionEditor(Editor):
             (scheduler, DDIM, 'scheduler'),
             (latents, None, 'latents'),
         )
+        for name, given in dict(
+            image=image, mask=mask, denoise=denoise
+        ).items():
+            if given is not None:
+                raise UserError(
+                    f'{type(self).__name__} edits the picture that it has '
+                    f'inverted, and takes no `{name}`: HiPer and '
+                    'TextualInversion draw from one. What an edit may change '
+                    'here is said by `blend_words`.'
+                )
         check_return_type(return_type)
         options = EditOptions(**{**self.edit, **edit})
         negatives = self._negatives(negative_prompt, len(prompts))
