@@ -206,12 +206,14 @@ def run_panel(view: View, kind: str) -> Any:
     def update(name: str | None, before: Any) -> Any:
         runs = list_runs(site.root, kind)
         # the chosen one; in a new window the one at work, or the newest
-        wanted = [name, *(run.name for run in site.jobs.line()[:1])]
-        known = {run.name: run for run in runs}
-        run = next(filter(None, map(known.get, wanted)), None)
-        run = run or next(iter(runs), None)
-        if run is None:
-            return [gr.skip()] * 8
+        for wanted in (name, *(each.name for each in site.jobs.line()[:1])):
+            run = next((each for each in runs if each.name == wanted), None)
+            if run is not None:
+                break
+        else:
+            if not runs:
+                return [gr.skip()] * 8
+            run = runs[0]
         state = site.jobs.state(run)
         words = look.show_run(run, state, run.progress())
         names = [run.name for run in runs]

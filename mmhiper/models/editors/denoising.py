@@ -479,7 +479,7 @@ class EmbeddingEditor(Editor):
                 raise UserError(
                     f'`{name}` must be at least 1, but got {number}.'
                 )
-        if isinstance(image, Integral):
+        if isinstance(image, int | Integral):  # NumPy's too
             known = self.further_options()
             if known is not None and 'image' not in known:
                 raise UserError(
