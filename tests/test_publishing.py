@@ -111,7 +111,8 @@ def test_what_is_sent_can_be_drawn_with(run, tiny_sd1, tmp_path):
 
     file = out / 'iter_2.safetensors'
     editor = load_editor(file, device='cpu', backbone=str(tiny_sd1))
-    state = torch.load(run / 'iter_2.pth')['state_dict']
+    checkpoint = torch.load(run / 'iter_2.pth', weights_only=True)
+    state = checkpoint['state_dict']
     for name, tensor in editor.state_dict().items():
         assert torch.equal(tensor, state[name])
     record = read_export(file)[1]

@@ -13,6 +13,8 @@ from mmengine.config import Config
 from PIL import Image
 
 from mmhiper.cli.edit import make_config
+from mmhiper.models.image_encoder import SUBFOLDER
+from mmhiper.models.loading import BUNDLED
 from mmhiper.studio.runs import CONFIG, Run
 from mmhiper.utils.atomic import atomic_path
 from mmhiper.utils.config_file import read_config
@@ -172,9 +174,14 @@ def backbone(pretrained: str | None) -> Any:
 
 
 def _take(cfg: Config, pretrained: str | None) -> None:
-    """Puts a backbone into a config."""
-    if pretrained:
-        cfg.model.sd.update(pretrained=pretrained, without_cuda=None)
+    """Puts a backbone into a config, and its image encoder if it has one."""
+    if not pretrained:
+        return
+    cfg.model.sd.update(pretrained=pretrained, without_cuda=None)
+    if (Path(BUNDLED.get(pretrained, pretrained)) / SUBFOLDER).is_dir():
+        cfg.model.pop('image_encoder', None)  # it takes its own
+    elif 'image_encoder' in cfg.model:
+        cfg.model.image_encoder.without_cuda = None
 
 
 def _new_run(root: Path, text: str) -> Run:

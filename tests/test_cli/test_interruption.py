@@ -214,7 +214,11 @@ def test_a_stopped_process_ends_the_run(tiny_sd1, tmp_path):
     try:
         wait_for(lambda: log_size(tmp_path / 'run'), process)
         time.sleep(1)
-        os.kill(children_of(process.pid)[1], signal.SIGSTOP)
+        other, stopped = children_of(process.pid)
+        os.kill(stopped, signal.SIGSTOP)
+        wait_for(lambda: not is_running(other), process)
+        # the launcher gives what does not end at its signal half a minute
+        os.kill(stopped, signal.SIGCONT)
         output = process.communicate(timeout=DEADLINE)[0]
     finally:
         end(process)

@@ -79,7 +79,7 @@ def test_training_is_quiet_and_ends_with_what_to_do_next(trained):
     lines = output.splitlines()
 
     # iteration 1, whether it has learned, and the closing words
-    assert len(lines) == 8, output
+    assert len(lines) == 9, output
     assert 'Iter(train) [1/2]' in lines[0] and 'loss: ' in lines[0]
     assert 'times its own noise' in lines.pop(1)
     assert 'Done: 2 iterations' in lines[1]
@@ -89,7 +89,8 @@ def test_training_is_quiet_and_ends_with_what_to_do_next(trained):
         f'{folder}/previews/iter_000002.png',
     ]
     assert lines[4].split() == ['loss', f'{folder}/loss.png']
-    assert 'mmhiper infer' in lines[6] and "'a sitting dog'" in lines[6]
+    assert lines[5].split() == ['page', f'{folder}/README.md']
+    assert 'mmhiper infer' in lines[7] and "'a sitting dog'" in lines[7]
     assert sorted(path.name for path in folder.glob('iter_*')) == [
         'iter_2.pth',
         'iter_2.safetensors',

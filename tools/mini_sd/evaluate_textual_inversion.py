@@ -7,6 +7,7 @@ five pictures. Its word is then drawn in every place.
 from __future__ import annotations
 
 import argparse
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,11 +90,7 @@ def measure_pictures(
     that were drawn for the comparison. ``place``: the place is that of the
     text, of the texts that name one.
     """
-    rivals = [
-        centre(judge, make_concept(i, RIVALS_SEED).pictures)
-        for i in range(CONCEPTS - 1)
-    ]
-    centres = torch.stack([centre(judge, sources), *rivals])
+    centres = torch.stack([centre(judge, sources), *_rivals(judge)])
     said, features = judge.look([each for row in pictures for each in row])
     nearest = (features @ centres.T).argmax(1)
     result = {'identity': float((nearest == 0).float().mean())}
@@ -110,6 +107,15 @@ def measure_pictures(
     if right:
         result['place'] = float(np.mean(right))
     return result
+
+
+@functools.cache
+def _rivals(judge: Judge) -> list[torch.Tensor]:
+    """Of the other concepts what `centre` gives, which takes seconds."""
+    return [
+        centre(judge, make_concept(i, RIVALS_SEED).pictures)
+        for i in range(CONCEPTS - 1)
+    ]
 
 
 def learn(
