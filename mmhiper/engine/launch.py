@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import io
 import logging
 import os
@@ -243,7 +244,19 @@ def train(
         finally:
             STOP.careful = False
             if is_distributed():
-                distributed.destroy_process_group()
+                _leave_group(runner)
+
+
+def _leave_group(runner: Any) -> None:
+    """Ends the process group, and the threads that belong to it.
+
+    The wrapper of the model holds the group. What a thread of it still drops
+    when the interpreter has ended aborts the process.
+    """
+    if runner is not None:
+        runner.model = editor_of(runner)
+    distributed.destroy_process_group()
+    gc.collect()
 
 
 def _begin(

@@ -100,6 +100,46 @@ def test_a_word_for_sdxl_resumes_and_is_used(tiny_sdxl, tmp_path):
         assert torch.equal(editor.embedding.rows.detach(), whole)
 
 
+LEAVING = """
+import sys
+from pathlib import Path
+
+from mmengine.config import Config
+
+from mmhiper.engine.launch import train
+
+def threads():
+    tasks = Path('/proc/self/task').iterdir()
+    return [(task / 'comm').read_text().strip() for task in tasks]
+
+path, out = sys.argv[1:]
+cfg = Config.fromfile(path)
+runner = train(cfg, 'pytorch')
+words = [name for name in threads() if 'gloo' in name]
+Path(out, f'{len(words)} left by {runner.rank}').touch()
+"""
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='reads /proc')
+def test_no_thread_of_the_processes_outlives_the_training(tiny_sd1, tmp_path):
+    """Or one could drop something when the interpreter has ended: SIGABRT."""
+    cfg = config(tmp_path, tiny_sd1, iters=1)
+    cfg.dump(tmp_path / 'config.py')
+    (tmp_path / 'leaving.py').write_text(LEAVING)
+    out = tmp_path / 'out'
+    out.mkdir()
+    launcher = [sys.executable, '-m', 'torch.distributed.run']
+    launcher += ['--nproc_per_node', 2, '--master_port', free_port()]
+    process = start(
+        *launcher, tmp_path / 'leaving.py', tmp_path / 'config.py', out
+    )
+    output = process.communicate(timeout=300)[0]
+
+    assert process.returncode == 0, output
+    found = sorted(path.name for path in out.iterdir())
+    assert found == ['0 left by 0', '0 left by 1']
+
+
 def test_killed_run_resumes_to_the_same_embedding(tiny_sd1, tmp_path):
     """SIGKILL in the midst of a run that writes all the time."""
     command = [sys.executable, REPO / 'tools' / 'train.py']
