@@ -253,6 +253,9 @@ def test_a_slurm_job_requeues_itself_and_resumes(tiny_sd1, tmp_path):
     process = started(script, **job, SLURM_TRAIN_DIR=str(REPO / 'tools'))
     try:
         wait_for(lambda: log_size(tmp_path / 'run'), process)
+        # the first line may be from before the first iteration
+        logged = log_size(tmp_path / 'run')
+        wait_for(lambda: log_size(tmp_path / 'run') > logged, process)
         process.send_signal(signal.SIGUSR1)
         output = process.communicate(timeout=DEADLINE)[0]
     finally:
