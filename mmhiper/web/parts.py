@@ -223,8 +223,10 @@ def run_panel(view: View, kind: str) -> Any:
         if now == before:  # the words alone are news
             return [gr.skip(), words, *[gr.skip()] * 6]
         picture = shown(file)[0] if file else None
+        # who has chosen another run meanwhile keeps it
+        chosen = {} if run.name == name else dict(value=run.name)
         return [
-            gr.update(choices=names, value=run.name),
+            gr.update(choices=names, **chosen),
             words,
             gr.update(value=picture, visible=file is not None),
             now,
