@@ -84,9 +84,9 @@ def files_to_publish(
     learned, content = _mended_export(export, learned, given or {})
     files = _pictures(work_dir, with_photo)
     texts = _config(work_dir)
-    own = work_dir / CARD
-    if own.is_file() and not is_ours(own):
-        texts[CARD] = own.read_text('utf-8', 'replace')
+    own = _own(work_dir, CARD)
+    if own and not is_ours(own[0]):
+        texts[CARD] = own[0].read_text('utf-8', 'replace')
     else:
         texts[CARD] = card_of(learned, [*files])
     _check_private(texts | {export.name: str(learned)}, work_dir)

@@ -158,6 +158,13 @@ def test_a_page_of_the_user_is_sent_as_it_is(run):
         files_to_publish(run)
 
 
+def test_a_page_that_is_a_link_is_not_followed(run, tmp_path):
+    (tmp_path / 'private.md').write_text('a secret')
+    (run / 'README.md').unlink()
+    (run / 'README.md').symlink_to(tmp_path / 'private.md')
+    assert b'a secret' not in files_to_publish(run)['README.md']
+
+
 def test_a_config_that_tells_more_is_refused(run):
     path = run / 'dog.py'
     path.write_text(path.read_text() + "\nx = 'see /home/me/notes'\n")
@@ -197,8 +204,8 @@ def test_paths_in_plain_data():
     [
         ('me/my-dog', None),
         ('./dog', Path('dog')),
-        ('/tmp/dog', Path('/tmp/dog')),
-        ('file:///tmp/my%20dog', Path('/tmp/my dog')),
+        ('/srv/dog', Path('/srv/dog')),
+        ('file:///srv/my%20dog', Path('/srv/my dog')),
         ('a/b/c', Path('a/b/c')),
         ('~/dog', Path.home() / 'dog'),
         ('..', Path('..')),
