@@ -18,7 +18,9 @@ from mmhiper.registry import MODELS
 TOKENS = 17  # 4 x 4 patches, and one of all
 
 
-def with_image_encoder(folder: Path, target: Path, width: int) -> Path:
+def with_image_encoder(
+    folder: Path, target: Path, width: int, projection: int = 16
+) -> Path:
     """Copies a tiny model and puts an image encoder beside its parts."""
     shutil.copytree(folder, target)
     with torch.random.fork_rng():
@@ -31,7 +33,7 @@ def with_image_encoder(folder: Path, target: Path, width: int) -> Path:
                 num_attention_heads=4,
                 image_size=32,
                 patch_size=8,
-                projection_dim=16,
+                projection_dim=projection,
             )
         )
         # the layer norm of a trained model is not the identity

@@ -67,7 +67,8 @@ class Jobs:
         """What a run is doing."""
         known = self._states.get(run.folder)
         if known is None:  # of before this server was started
-            return DONE if run.pictures() else STOPPED
+            ended = run.pictures() or 'remark' in run.asked()
+            return DONE if ended and run.snapshots() else STOPPED
         return known
 
     def is_busy(self, run: Run) -> bool:

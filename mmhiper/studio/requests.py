@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,18 @@ BASELINES = (
     'NegativePromptInversion',
     'DirectInversion',
     'DDIMInversion',
+)
+# What is learned of a photo, in words and as `crop` of `mmhiper edit`.
+CROPS = {
+    'the square in the middle': 'center',
+    'what is painted': 'subject',
+    'all of it': 'none',
+}
+# A photo of the project, and texts to try it with.
+EXAMPLE = (
+    'data/dog.png',
+    'a standing dog on the grass',
+    'a sitting dog on the grass\na standing dog in the snow',
 )
 UNTRAINED = 'inversion.json'  # the config of one that learns nothing
 _WORD = shipped('configs/textual_inversion/textual_inversion.py')
@@ -164,6 +176,14 @@ def edit_words(
         file = UNTRAINED if name in BASELINES[1:] else CONFIG
         _written(Run(folder), cfg, file)
     return run
+
+
+# What is asked for, by kinds; each takes a folder and the values of a form.
+REQUESTS: dict[str, Callable[..., Run]] = {
+    PERSONALISED: personalise,
+    WORD: learn_word,
+    WORDS: edit_words,
+}
 
 
 def backbone(pretrained: str | None) -> Any:

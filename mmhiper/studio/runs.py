@@ -36,6 +36,11 @@ class Progress:
     left: float | None = None
     curve: dict[int, float] = field(default_factory=dict)
 
+    @property
+    def share(self) -> float:
+        """What is done of it, in [0, 1]."""
+        return min(1.0, self.done / self.total) if self.total else 0.0
+
 
 class Run:
     """A work dir.
@@ -113,14 +118,28 @@ class Run:
         files = sorted(self.folder.glob('previews/iter_*.png'))
         return files[-1] if files else None
 
-    def pictures(self) -> list[Path]:
-        """The results: sheets first, then what was drawn."""
+    def sheets(self) -> list[Path]:
+        """What came of it side by side, and where words are: at most two."""
         names = ('sheet.png', 'attention.png', 'test/sheet.png')
         sheets = [self.folder / name for name in names]
-        return [
-            *(file for file in sheets if file.is_file()),
-            *sorted(self.folder.glob('[0-9][0-9][0-9].png')),
-        ]
+        return [file for file in sheets if file.is_file()]
+
+    def pictures(self) -> list[Path]:
+        """The results: sheets first, then what was drawn."""
+        drawn = self.folder.glob('[0-9][0-9][0-9].png')
+        return [*self.sheets(), *sorted(drawn)]
+
+    def report(self) -> list[str]:
+        """What ``mmhiper test`` has measured, a line each; none without."""
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            file = self.folder / 'test' / 'report.json'
+            found = json.loads(file.read_text('utf-8'))
+            return [
+                f'{name.replace("_", " ")}: {value:.3f} with what was '
+                f'learned, {found["plain"][name]:.3f} with plain words'
+                for name, value in dict(found['learned']).items()
+            ]
+        return []
 
     def snapshots(self) -> dict[int, Path]:
         """Checkpoints by their iterations."""

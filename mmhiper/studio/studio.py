@@ -76,7 +76,7 @@ class Studio:
         self,
         run: Run,
         prompts: list[str],
-        iteration: int | None = None,
+        iteration: float | None = None,
         words: Sequence[Run] = (),
         **options: Any,
     ) -> list[Path]:
@@ -213,7 +213,7 @@ def _compare(run: Run, asked: dict[str, Any]) -> None:
 
 
 def downloads(run: Run, pictures: Sequence[Path], folder: Path) -> list[str]:
-    """What was learned, and pictures in one archive.
+    """What was learned, and pictures in one archive if there are any.
 
     Args:
         run: The run.
@@ -225,12 +225,14 @@ def downloads(run: Run, pictures: Sequence[Path], folder: Path) -> list[str]:
         The files.
     """
     new = Path(tempfile.mkdtemp(dir=folder))
+    learned = new / f'{run.name}.safetensors'
+    shutil.copy(run.checkpoint().with_suffix('.safetensors'), learned)
+    if not pictures:
+        return [str(learned)]
     archive = new / f'{run.name}.zip'
     with zipfile.ZipFile(archive, 'w') as target:
         for file in pictures:
             target.write(file, file.relative_to(run.folder))
-    learned = new / f'{run.name}.safetensors'
-    shutil.copy(run.checkpoint().with_suffix('.safetensors'), learned)
     return [str(learned), str(archive)]
 
 

@@ -4,70 +4,31 @@ from __future__ import annotations
 
 import functools
 import html
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import pandas as pd
 
 from mmhiper.io import read_picture_record
-from mmhiper.studio import requests
-from mmhiper.studio.jobs import DONE, Jobs
-from mmhiper.studio.runs import Run, find_run, list_runs
-from mmhiper.studio.studio import Studio, downloads, shown
+from mmhiper.studio import requests, uploads
+from mmhiper.studio.runs import Run
+from mmhiper.studio.site import Site
+from mmhiper.studio.studio import downloads, shown
 from mmhiper.utils.errors import UserError
-from mmhiper.web import look, uploads
+from mmhiper.web.look import as_html
 
 BUTTONS: Any = ['download', 'fullscreen']  # Gradio's third one shares
 GALLERY: dict[str, Any] = dict(
-    columns=4,
     height='auto',
     object_fit='contain',
     format='png',
     buttons=BUTTONS,
     elem_classes='pictures',
 )
-TEXTS = 'Texts, a picture on each line'
-_AGAIN = 15.0  # seconds
-
-
-@dataclass
-class Site:
-    """What all windows share."""
-
-    root: Path
-    pretrained: str | None = None
-    iterations: int = 1200
-    steps: int = 50
-
-    def __post_init__(self) -> None:
-        self.studio = Studio(self.pretrained)
-        self.jobs = Jobs(self.studio.finish)
-
-    def run(self, name: Any) -> Run:
-        """The run of a name, see `find_run`."""
-        return find_run(self.root, name)
-
-    def begin(self, run: Run) -> Any:
-        """Puts a new run in the line, and shows it."""
-        self.jobs.add(run)
-        return gr.update(value=run.name)
-
-    def now(self) -> tuple[str, str]:
-        """Who is at work, in words; and a text that changes if anything does.
-
-        It costs little, so every window asks for it every other second. It
-        changes now and then without a reason too: what a window has missed,
-        it sees then.
-        """
-        line = self.jobs.line()
-        state = self.jobs.state(line[0]) if line else ''
-        mark = [self.root.stat().st_mtime_ns] if self.root.is_dir() else []
-        mark += [run.changed() for run in line[:1]]
-        mark += [int(time.monotonic() / _AGAIN)]
-        return look.show_line(line, state), f'{mark} {state} {line}'
+STEPS = 'Steps of a picture'
 
 
 @dataclass
@@ -75,7 +36,7 @@ class View:
     """A tab of a window."""
 
     site: Site
-    page: gr.Blocks
+    tab: gr.Tab
     beat: gr.State  # changes when there is something new to show
 
 
@@ -85,7 +46,6 @@ def on(
     inputs: Any = None,
     outputs: Any = None,
     quiet: bool = False,
-    **options: Any,
 ) -> None:
     """Has something happen at an event, here alone and not by an API.
 
@@ -97,7 +57,6 @@ def on(
         inputs: Components.
         outputs: Those that get what the function returns.
         quiet: Whether nobody waits for it, and the latest counts.
-        **options: Of Gradio.
     """
 
     @functools.wraps(function)
@@ -109,15 +68,16 @@ def on(
                 html.escape(str(error)), duration=None, print_exception=False
             ) from None
 
+    how = {'api_visibility': 'private'}
     if quiet:
-        options |= dict(show_progress='hidden', trigger_mode='always_last')
-    event(told, inputs, outputs, api_visibility='private', **options)
+        how |= {'show_progress': 'hidden', 'trigger_mode': 'always_last'}
+    event(told, inputs, outputs, **how)
 
 
 # ------------------------------------------------------------------- to ask
-def photo() -> Any:
+def photo(site: Site) -> Any:
     """A place to drop a photo, and one to crop it and to paint on it."""
-    file = gr.File(label='Photo', type='filepath', height=130)
+    file = gr.File(label='Photo', height=130)
     picture = gr.ImageEditor(
         label='Crop, paint',
         type='pil',
@@ -133,32 +93,34 @@ def photo() -> Any:
     def read(path: str | None) -> Any:
         if path is None:
             return None
-        image, remarks = uploads.read_upload(path)
+        image, remarks = uploads.read_upload(path, site.uploads)
         for remark in remarks:
             gr.Warning(html.escape(remark))
-        return painted(image)
+        return image
 
     on(file.change, read, file, picture)
     return picture
 
 
-def painted(image: Any) -> dict[str, Any]:
-    """A picture with no paint on it, for the editor."""
-    return dict(background=image, layers=[], composite=image)
+def read_photo(given: dict[str, Any] | None) -> tuple[Any, Any]:
+    """Picture and mask of what :func:`photo` has, see `split_painted`."""
+    if given is None:
+        return uploads.split_painted(None, ())
+    return uploads.split_painted(given['background'], given['layers'])
 
 
-def steps_of(site: Site) -> Any:
-    """The slider of the sampling steps."""
-    return gr.Slider(1, 100, site.steps, step=1, label='Steps of a picture')
+def count(label: str, value: int, most: int, **options: Any) -> Any:
+    """A slider of whole numbers."""
+    return gr.Slider(1, most, value, step=1, label=label, **options)
 
 
 # ------------------------------------------------------------------ to show
-def pictures(label: str) -> tuple[list[Any], Callable]:
+def pictures(site: Site, label: str) -> tuple[list[Any], Callable]:
     """Pictures, what made the chosen one, and downloads.
 
     Returns:
-        The components, and a function of a run and its files that gives them
-        their values.
+        The components, and a function that gives them their values: of a run,
+        its files, further ones to download, and whether there is something.
     """
     gallery = gr.Gallery(label=label, visible=False, **GALLERY)
     record = gr.JSON(label='What made this picture', visible=False)
@@ -169,12 +131,16 @@ def pictures(label: str) -> tuple[list[Any], Callable]:
         record = read_picture_record(made[event.index])
         return gr.update(value=record, visible=True)
 
-    def fill(run: Run, made: list[Path]) -> list[Any]:
-        folder = uploads.upload_folder()
-        fetch = downloads(run, made, folder) if made else None
+    def fill(
+        run: Run,
+        made: list[Path],
+        more: Sequence[Path] = (),
+        done: bool = True,
+    ) -> list[Any]:
+        fetch = downloads(run, [*more, *made], site.uploads) if done else None
         return [
             gr.update(value=list(map(shown, made)), visible=bool(made)),
-            gr.update(value=fetch, visible=bool(made)),
+            gr.update(value=fetch, visible=done),
             made,
             gr.update(visible=False),
         ]
@@ -192,97 +158,85 @@ def run_panel(view: View, kind: str) -> Any:
         )
         stop = gr.Button('Stop', min_width=100)
         go_on = gr.Button('Go on', min_width=100)
-    status = gr.HTML()
-    sheet = gr.Image(
-        interactive=False,
-        show_label=False,  # it would lie over the captions
-        format='png',
-        buttons=BUTTONS,
+    status = gr.HTML(elem_classes='run')
+    curve = gr.LinePlot(
+        x='iteration',
+        y='loss',
+        title='Loss on noise that stays the same',
+        height=200,
         visible=False,
     )
-    results, fill = pictures('Results')
+    options: Any = dict(format='png', buttons=BUTTONS, visible=False)
+    # a label would lie over the captions
+    sheets = [gr.Image(show_label=False, **options) for _ in range(2)]
+    results, fill = pictures(site, 'Results')
     seen = gr.State()
+    outputs = [status, seen, which, curve, *sheets, *results]
 
-    def update(name: str | None, before: Any) -> Any:
-        runs = list_runs(site.root, kind)
-        # the chosen one; in a new window the one at work, or the newest
-        for wanted in (name, *(each.name for each in site.jobs.line()[:1])):
-            run = next((each for each in runs if each.name == wanted), None)
-            if run is not None:
-                break
-        else:
-            if not runs:
-                return [gr.skip()] * 8
-            run = runs[0]
-        state = site.jobs.state(run)
-        words = look.show_run(run, state, run.progress())
-        names = [run.name for run in runs]
-        made = run.pictures() if state == DONE else []
-        file = made[0] if made else run.preview()
-        now = (names, run.name, file, made)
-        if now == before:  # the words alone are news
-            return [gr.skip(), words, *[gr.skip()] * 6]
-        picture = shown(file)[0] if file else None
+    def update(name: str | None, before: Any) -> list[Any]:
+        now = site.look(kind, name)
+        if now is None:
+            return [gr.skip()] * len(outputs)
+        words = as_html(now.lines, now.share)
+        if now == before:
+            return [words, *[gr.skip()] * (len(outputs) - 1)]
+        losses = pd.DataFrame(now.curve.items(), columns=['iteration', 'loss'])
         # who has chosen another run meanwhile keeps it
-        chosen = {} if run.name == name else dict(value=run.name)
+        chosen = {} if now.name == name else dict(value=now.name)
         return [
-            gr.update(choices=names, **chosen),
             words,
-            gr.update(value=picture, visible=file is not None),
             now,
-            *fill(run, made[1:]),
+            gr.update(choices=now.names, **chosen),
+            gr.update(value=losses, visible=len(now.curve) > 1),
+            *(
+                gr.update(value=file and shown(file)[0], visible=bool(file))
+                for file in [*now.sheets, None, None][:2]
+            ),
+            *fill(site.run(now.name), now.results, now.sheets, now.done),
         ]
 
-    for event in (view.beat.change, view.page.load, which.input):
-        outputs = [which, status, sheet, seen, *results]
+    for event in (view.beat.change, which.input):
         on(event, update, [which, seen], outputs, quiet=True)
     for button, act in ((stop, site.jobs.stop), (go_on, site.jobs.add)):
         on(button.click, lambda name, act=act: act(site.run(name)), which)
     return which
 
 
-def draw_panel(
-    site: Site, which: Any, snapshot: Any = None, others: Any = None
-) -> None:
+def draw_panel(site: Site, which: Any, kind: str = '', **more: Any) -> None:
     """Texts, sliders, and what is drawn by them.
 
     Args:
         site: The site.
         which: The box that says which run.
-        snapshot: A slider of its iterations.
-        others: A box with more runs, whose words are known too.
+        kind: Of all its runs; '' for any.
+        **more: What else says how to draw, see :meth:`Site.draw`. Where a
+            slider is let go, it is drawn again.
     """
-    prompts = gr.Textbox(label=TEXTS, lines=2)
+    has_strength = kind in ('', requests.PERSONALISED)
+    has_steps = kind != requests.WORDS  # which takes those of its inversion
+    texts = gr.Textbox(label='Texts, a picture on each line', lines=2)
     with gr.Row():
-        strength = gr.Slider(0, 1.5, 0.8, step=0.05, label='Strength')
-        guidance = gr.Slider(0, 20, 0, step=0.5, label='Guidance (0: own)')
-        seed = gr.Slider(1, 10_000, 1, step=1, label='Seed')
-        steps = steps_of(site)
-    button = gr.Button('Draw')
-    drawn, fill = pictures('Drawn')
-
-    def draw(
-        name: str,
-        texts: str,
-        strength: float,
-        guidance: float,
-        seed: int,
-        steps: int,
-        iteration: int | None = None,
-        words: list[str] | None = None,
-    ) -> Any:
-        run = site.run(name)
-        options: dict[str, Any] = dict(
-            strength=strength, num_inference_steps=int(steps), seed=int(seed)
+        options = dict(
+            strength=gr.Slider(
+                0, 1.5, 0.8, step=0.05, label='Strength', visible=has_strength
+            ),
+            guidance_scale=gr.Slider(
+                0, 20, 0, step=0.5, label='Guidance (0: own)'
+            ),
+            seed=count('Seed', 1, 10_000),
+            num_inference_steps=count(
+                STEPS, site.steps, 100, visible=has_steps
+            ),
+            **more,
         )
-        if guidance:
-            options['guidance_scale'] = guidance
-        more = [site.run(word) for word in words or []]
-        prompts = requests.lines_of(texts)
-        made = site.studio.draw(run, prompts, iteration, more, **options)
-        return fill(run, made)
+    button = gr.Button('Draw')
+    drawn, fill = pictures(site, 'Drawn')
 
-    inputs = [which, prompts, strength, guidance, seed, steps]
-    inputs += [each for each in (snapshot, others) if each is not None]
-    for event in [button.click, *([snapshot.release] if snapshot else [])]:
-        on(event, draw, inputs, drawn, concurrency_id='draw')
+    def draw(name: str, prompts: str, *values: Any) -> Any:
+        chosen = dict(zip(options, values, strict=True))
+        return fill(*site.draw(name, prompts, **chosen))
+
+    inputs = [which, texts, *options.values()]
+    sliders = [each for each in more.values() if isinstance(each, gr.Slider)]
+    for event in [button.click, *(each.release for each in sliders)]:
+        on(event, draw, inputs, drawn)

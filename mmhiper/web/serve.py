@@ -15,10 +15,10 @@ import gradio as gr
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from mmhiper.studio.site import Site
+from mmhiper.studio.uploads import MOST_BYTES
 from mmhiper.web.look import CSS
 from mmhiper.web.page import build_page
-from mmhiper.web.parts import Site
-from mmhiper.web.uploads import MOST_BYTES
 
 ADDRESS = '127.0.0.1'
 # What the browser may load, whatever a page says: nothing from elsewhere.
@@ -27,6 +27,10 @@ POLICY = (
     "connect-src 'self' data: blob:; object-src 'none'; "
     "frame-ancestors 'none'; form-action 'self'"
 )
+_HEADERS = [
+    (b'content-security-policy', POLICY.encode()),
+    (b'referrer-policy', b'no-referrer'),
+]
 
 
 class _Policy:
@@ -38,11 +42,7 @@ class _Policy:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         async def answer(message: Any) -> None:
             if message['type'] == 'http.response.start':
-                message['headers'] = [
-                    *message.get('headers', []),
-                    (b'content-security-policy', POLICY.encode()),
-                    (b'referrer-policy', b'no-referrer'),
-                ]
+                message['headers'] = [*message.get('headers', []), *_HEADERS]
             await send(message)
 
         await self._app(scope, receive, answer)
@@ -58,9 +58,15 @@ def serve(
     """Serves until the process is told to stop; then trainings save."""
     fonts = ['system-ui', 'sans-serif']
     theme = gr.themes.Default(font=fonts, font_mono=['monospace'])
+    guards = [
+        Middleware(_Policy),
+        Middleware(
+            TrustedHostMiddleware, allowed_hosts=[ADDRESS, 'localhost']
+        ),
+    ]
     with tempfile.TemporaryDirectory(prefix='mmhiper-web-') as uploads:
         os.environ['GRADIO_TEMP_DIR'] = uploads
-        site = Site(root, pretrained, **defaults)
+        site = Site(root, Path(uploads), pretrained, **defaults)
         page = build_page(site)
         try:
             _, address, _ = page.queue(api_open=False).launch(
@@ -71,27 +77,18 @@ def serve(
                 quiet=True,
                 prevent_thread_lock=True,
                 max_file_size=MOST_BYTES,
-                footer_links=[],
                 enable_monitoring=False,
+                # a variable of the environment turns these on
                 ssr_mode=False,
-                pwa=False,
                 mcp_server=False,
                 theme=theme,
                 css=CSS,
-                app_kwargs=dict(
-                    middleware=[
-                        Middleware(_Policy),
-                        Middleware(
-                            TrustedHostMiddleware,
-                            allowed_hosts=[ADDRESS, 'localhost'],
-                        ),
-                    ]
-                ),
+                app_kwargs=dict(middleware=guards),
             )
-            print(f'Page       {address}', flush=True)
-            print(f'Work dirs  {root.absolute()}', flush=True)
             print(
-                'Ctrl-C ends it; a training saves, and can go on.', flush=True
+                f'Page       {address}\nWork dirs  {root.absolute()}\n'
+                'Ctrl-C ends it; a training saves, and can go on.',
+                flush=True,
             )
             while True:
                 time.sleep(1)

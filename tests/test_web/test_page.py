@@ -14,58 +14,30 @@ from PIL import Image
 reason = browser.why_not()
 pytestmark = pytest.mark.skipif(bool(reason), reason=reason)
 
-
-@pytest.fixture(scope='module')
-def root(tmp_path_factory):
-    return tmp_path_factory.mktemp('work_dirs')
-
-
-@pytest.fixture(scope='module')
-def address(root, tiny_sd1):
-    options = ('--pretrained', tiny_sd1, '--iters', 2, '--steps', 2)
-    with browser.serving(root, *options) as found:
-        yield found
-
-
-@pytest.fixture(scope='module')
-def chrome():
-    with browser.browsing() as found:
-        yield found
-
-
-def shown_in(window, selector):
-    return window.locator(selector).locator('visible=true')
+EDITS = 'What to make of it, an edit on each line'
 
 
 def draw_from_the_gallery(window, root):
     """Any run, at any snapshot, and its export."""
     browser.go_to(window, 'Gallery')
-    window.get_by_role('button', name='Look again').click()
-    window.locator('#work-dirs img').first.wait_for()
-    window.locator('#work-dirs button', has_text='a flag').first.click()
-    window.wait_for_function(
-        '() => document.querySelector("#chosen textarea, #chosen input")'
-        '.value.startsWith("a flag")'
-    )
-    texts = window.get_by_label('Texts, a picture on each line')
-    texts.locator('visible=true').fill('a yellow flag')
+    browser.choose_run(window, 'a flag')
+    browser.fill(window, 'Texts, a picture on each line', 'a yellow flag')
     browser.set_number(window, 'Snapshot, by iteration', 1)
-    shown_in(window, 'button:text-is("Draw")').click()
+    browser.shown_in(window, 'button:text-is("Draw")').click()
     window.get_by_text('a yellow flag').locator('visible=true').last.wait_for()
-    (records,) = (root / 'a flag _b_').glob('drawn/001/pictures.json')
-    (made,) = json.loads(records.read_text())
+    made = browser.drawn(window, root / 'a flag _b_', 1)
     assert made['checkpoint']['file'] == 'iter_1.pth'
 
-    shown_in(window, 'button:text-is("Export")').click()
+    browser.shown_in(window, 'button:text-is("Export")').click()
     with window.expect_download() as caught:
-        shown_in(window, 'a[href*="iter_2.safetensors"]').last.click()
+        browser.shown_in(window, 'a[href*="iter_2.safetensors"]').last.click()
     assert caught.value.suggested_filename == 'iter_2.safetensors'
 
 
 def test_two_people_one_training_at_a_time(chrome, address, root, tmp_path):
     first = browser.open_window(chrome, address)
     browser.take_example(first)
-    browser.start(first, iterations=5000)
+    browser.start(first, number=5000)
     browser.wait_for_state(first, 'of 5000 steps')
 
     # a second person, with a photo that lies on its side
@@ -77,11 +49,9 @@ def test_two_people_one_training_at_a_time(chrome, address, root, tmp_path):
     picture.save(photo, exif=exif)
     second = browser.open_window(chrome, address)
     assert 'is learning' in second.locator('#line').text_content()
-    second.locator('input[type=file]').first.set_input_files(photo)
-    second.wait_for_timeout(4000)
-    second.get_by_label('What it shows').first.fill('a flag <b>')
-    edits = second.get_by_label('What to make of it, an edit on each line')
-    edits.fill('a small flag\n\na large flag')
+    browser.upload(second, photo)
+    browser.fill(second, 'What it shows', 'a flag <b>')
+    browser.fill(second, EDITS, 'a small flag\n\na large flag')
     browser.start(second)
     second.locator('#line').get_by_text('waiting: a flag').wait_for()
     with Image.open(root / 'a flag _b_' / 'photo.png') as upright:
@@ -92,7 +62,7 @@ def test_two_people_one_training_at_a_time(chrome, address, root, tmp_path):
     # closing or reloading a page loses nothing
     first.reload()
     browser.wait_for_state(first, 'a standing dog on the grass: learning')
-    shown_in(first, 'button:text-is("Stop")').click()
+    browser.shown_in(first, 'button:text-is("Stop")').click()
     browser.wait_for_state(first, 'stopped')
 
     # so it is the turn of the second one
@@ -104,7 +74,7 @@ def test_two_people_one_training_at_a_time(chrome, address, root, tmp_path):
     ]
     for name in ('sheet.png', '000.png', '003.png', 'iter_2.safetensors'):
         assert (run / name).is_file()
-    pictures = shown_in(second, '.grid-container img')
+    pictures = browser.shown_in(second, '.grid-container img')
     pictures.nth(3).wait_for()
     assert pictures.count() == 4
     pictures.nth(2).click()
@@ -116,14 +86,13 @@ def test_two_people_one_training_at_a_time(chrome, address, root, tmp_path):
         assert '003.png' in archive.namelist()
 
     # again, without learning again
-    texts = second.get_by_label('Texts, a picture on each line')
-    texts.locator('visible=true').fill('a green flag')
-    shown_in(second, 'button:text-is("Draw")').click()
+    browser.fill(second, 'Texts, a picture on each line', 'a green flag')
+    browser.shown_in(second, 'button:text-is("Draw")').click()
     second.get_by_text('a green flag').locator('visible=true').last.wait_for()
     assert (run / 'drawn' / '000' / '000.png').is_file()
 
     # the first one goes on where it was
-    shown_in(first, 'button:text-is("Go on")').click()
+    browser.shown_in(first, 'button:text-is("Go on")').click()
     browser.wait_for_state(first, 'learning')
     dog = root / 'a standing dog on the grass'
     for _ in range(200):
@@ -132,7 +101,7 @@ def test_two_people_one_training_at_a_time(chrome, address, root, tmp_path):
         first.wait_for_timeout(1000)
     else:
         raise AssertionError((dog / 'console.log').read_text()[-2000:])
-    shown_in(first, 'button:text-is("Stop")').click()
+    browser.shown_in(first, 'button:text-is("Stop")').click()
     browser.wait_for_state(first, 'stopped')
     draw_from_the_gallery(second, root)
     for window in (first, second):
@@ -145,7 +114,7 @@ def test_a_broken_photo_is_told_in_a_line(chrome, address, root, tmp_path):
     window = browser.open_window(chrome, address)
     broken = tmp_path / 'broken.png'
     broken.write_bytes(b'\x89PNG\r\n\x1a\n and no more <script>')
-    window.locator('input[type=file]').first.set_input_files(broken)
+    browser.give(window, broken)
     toast = window.locator('.toast-body')
     toast.get_by_text('broken.png').wait_for()
     browser.start(window)

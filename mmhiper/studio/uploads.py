@@ -1,13 +1,10 @@
-"""Pictures that a browser sends."""
+"""Pictures that a stranger sends."""
 
 from __future__ import annotations
 
-import os
-import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -21,15 +18,15 @@ MOST_FILES = 40
 MOST_SIDE = 1536
 
 
-def upload_folder() -> Path:
-    """Where uploads and downloads lie as long as the server runs."""
-    return Path(os.environ.get('GRADIO_TEMP_DIR', tempfile.gettempdir()))
+def read_upload(path: str, folder: Path) -> tuple[Image.Image, list[str]]:
+    """A picture, whatever it is, upright and not too large; and remarks.
 
-
-def read_upload(path: str) -> tuple[Image.Image, list[str]]:
-    """A picture, whatever it is, upright and not too large; and remarks."""
+    Args:
+        path: What a request says.
+        folder: Of the uploads; no other file is read.
+    """
     file = Path(path).resolve()
-    if not file.is_relative_to(upload_folder().resolve()):
+    if not file.is_relative_to(folder.resolve()):
         raise UserError('Only uploaded files are read here.')
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter('always', UserWarning)
@@ -45,24 +42,31 @@ def _without_folder(words: object, file: Path) -> str:
     return str(words).replace(str(file), file.name)
 
 
-def read_uploads(paths: Sequence[str] | None) -> list[Image.Image]:
+def read_uploads(
+    paths: Sequence[str] | None, folder: Path
+) -> list[Image.Image]:
     """Likewise several photos."""
     if not paths or len(paths) > MOST_FILES:
         raise UserError(
             f'Wanted 1 to {MOST_FILES} photos, but got {len(paths or [])}.'
         )
-    return [read_upload(path)[0] for path in paths]
+    return [read_upload(path, folder)[0] for path in paths]
 
 
 def split_painted(
-    painted: dict[str, Any] | None,
+    background: Image.Image | None, layers: Sequence[Image.Image]
 ) -> tuple[Image.Image, Image.Image | None]:
-    """Picture and mask (white where there is paint) of Gradio's editor."""
-    if not painted or painted.get('background') is None:
+    """What somebody painted on, and the mask: white where there is paint.
+
+    Args:
+        background: The picture, if there is one.
+        layers: The paint, opaque.
+    """
+    if background is None:
         raise UserError('Choose a photo first.')
-    picture = painted['background'].convert('RGB')
+    picture = background.convert('RGB')
     paint = np.zeros((picture.height, picture.width), np.uint8)
-    for layer in painted['layers']:
+    for layer in layers:
         alpha = layer.convert('RGBA').getchannel('A').resize(picture.size)
         paint[np.asarray(alpha) > 127] = 255
     return picture, Image.fromarray(paint) if paint.any() else None
