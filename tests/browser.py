@@ -199,8 +199,7 @@ def set_number(window: Any, label: str, value: float) -> None:
 def start(window: Any, what: str = 'Iterations', number: int = 0) -> None:
     """The button of a form; a number under *More* can be set before."""
     if number:
-        more = window.get_by_role('button', name='More', exact=True)
-        more.locator('visible=true').first.click()
+        shown_in(window, 'button.label-wrap:has-text("More")').click()
         set_number(window, what, number)
     shown_in(window, 'button.primary').click()
 

@@ -59,8 +59,9 @@ def test_what_is_painted_is_what_is_learned(window, root, tmp_path):
     assert data.mask == str(run / 'mask.png') and model.hold_outside == 1.0
     (crop,) = (t.crop for t in data.pipeline if t.type == 'SquareCrop')
     assert crop == 'subject'
-    captions = [text for text, _ in read_panels(run / 'sheet.png')]
-    assert captions[0] == 'source (faded: not learned)'
+    # as the training shows what it saw
+    panels = read_panels(run / 'previews' / 'iter_000001.png')
+    assert panels[0][0] == 'source (faded: not learned)'
 
 
 def test_a_word_is_learned_from_photos(window, root, tmp_path):
