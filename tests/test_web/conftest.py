@@ -35,6 +35,14 @@ def address(root, backbone):
 
 
 @pytest.fixture(scope='session')
-def chrome():
+def browsing():
     with browser.browsing() as found:
         yield found
+
+
+@pytest.fixture
+def chrome(browsing):
+    """The browser, whose windows are closed again: each asks for news."""
+    yield browsing
+    for context in browsing.contexts:
+        context.close()

@@ -28,7 +28,6 @@ def window(chrome, address):
     yield window
     for url in window.requests:
         assert url.startswith((address, 'blob:', 'data:')), url
-    window.context.close()
 
 
 def pipeline(run):
