@@ -61,6 +61,7 @@ class WeightedText:
             word: chr(FIRST_SIGN + number)
             for number, word in enumerate(self._vocabularies[0].placeholders)
         }
+        self._words = {ord(sign): word for word, sign in self._signs.items()}
         parts: list[Tensor | None] = [None] * len(sd.tokenizers)
         if rows is not None:
             widths = [table.shape[1] for table in sd.token_tables]
@@ -82,7 +83,7 @@ class WeightedText:
             tokenizer=_Tokenizer(
                 self._vocabularies[number],
                 self._sd.tokenizers[number],
-                {ord(sign): word for word, sign in self._signs.items()},
+                self._words,
                 lengths,
             ),
             text_encoder=_TextModel(self._sd, number, rows),
@@ -108,6 +109,7 @@ class WeightedText:
         return [self._read(text, free) for text in texts]
 
     def _read(self, text: str, free: int) -> Conditioning:
+        """Encodes one prompt; see :meth:`read`."""
         written = self._vocabularies[0].replace(text, self._signs)
         parsed = self._parse(written, text)
         read = [compel(written) for compel in self._compels]
@@ -118,15 +120,16 @@ class WeightedText:
                 'that are not finite. Take smaller ones, about 0.5 to 1.5.'
             )
         found = Conditioning(tokens, self._pooled(written))
-        last = self._sd.num_positions - free
-        if free and self._end_of(parsed.prompts[-1]) > last:
-            return _padded(found, tokens.shape[1] + last + free, self._empty)
+        size = self._sd.num_positions
+        # as without weights, the end mark alone may be where it is free
+        if free and self._end_of(parsed.prompts[-1]) > size - free:
+            return _padded(found, tokens.shape[1] + size, self._empty)
         return found
 
     def _parse(self, written: str, text: str) -> Any:
         """What compel understands, checked that all of it takes effect."""
         depth = 0
-        for letter in written:
+        for letter in written.replace('\\(', '').replace('\\)', ''):
             depth = max(0, depth + (letter == '(') - (letter == ')'))
             if depth > MOST_BRACKETS:
                 raise UserError(
@@ -136,11 +139,12 @@ class WeightedText:
                 )
         try:
             parsed = self._package.Compel.parse_prompt_string(written)
-        except Exception as error:  # its parser raises whatever happens to
+        except Exception as error:  # whatever its parser stumbles over
+            found = ' '.join(str(error).translate(self._words).split())
             raise UserError(
                 f'The prompt {shortened(text)} is none that compel reads '
-                f'({type(error).__name__}: {str(error)[:200]}). Weights are '
-                'such as (word)1.3 and word++; \\( and \\) are plain brackets.'
+                f'({type(error).__name__}: {found[:200]}). Weights are such '
+                'as (word)1.3 and word++; \\( and \\) are plain brackets.'
             ) from None
         if not parsed.prompts:
             raise UserError(f'The prompt {shortened(text)} has no word in it.')

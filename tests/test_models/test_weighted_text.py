@@ -370,6 +370,7 @@ def test_what_cannot_be_read_is_told(tiny_sd1, prompt, said):
         ('a (dog', 'a (dog'),
         ('a dog)1.3', 'a dog)1.3'),
         (r'a \(dog\)', 'a (dog)'),
+        (r'\(\(\(\(\( a dog', '((((( a dog'),
         ('a (dog)nan', 'a dog nan'),
         ('a dog ++', 'a dog ++'),
     ],
