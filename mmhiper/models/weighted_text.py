@@ -112,7 +112,17 @@ class WeightedText:
         """Encodes one prompt; see :meth:`read`."""
         written = self._vocabularies[0].replace(text, self._signs)
         parsed = self._parse(written, text)
-        read = [compel(written) for compel in self._compels]
+        try:
+            read = [compel(written) for compel in self._compels]
+            end = self._end_of(parsed.prompts[-1])
+        except (ArithmeticError, AttributeError, LookupError) as error:
+            raise self._unread(text, error) from None
+        except (RuntimeError, TypeError, ValueError) as error:
+            if isinstance(error, RuntimeError) and (
+                'token sequence' not in str(error)  # it lost count of them
+            ):
+                raise
+            raise self._unread(text, error) from None
         tokens = torch.cat(read, dim=-1).float()
         if not tokens.isfinite().all():
             raise UserError(
@@ -122,7 +132,7 @@ class WeightedText:
         found = Conditioning(tokens, self._pooled(written))
         size = self._sd.num_positions
         # as without weights, the end mark alone may be where it is free
-        if free and self._end_of(parsed.prompts[-1]) > size - free:
+        if free and end > size - free:
             return _padded(found, tokens.shape[1] + size, self._empty)
         return found
 
@@ -140,12 +150,7 @@ class WeightedText:
         try:
             parsed = self._package.Compel.parse_prompt_string(written)
         except Exception as error:  # whatever its parser stumbles over
-            found = ' '.join(str(error).translate(self._words).split())
-            raise UserError(
-                f'The prompt {shortened(text)} is none that compel reads '
-                f'({type(error).__name__}: {found[:200]}). Weights are such '
-                'as (word)1.3 and word++; \\( and \\) are plain brackets.'
-            ) from None
+            raise self._unread(text, error) from None
         if not parsed.prompts:
             raise UserError(f'The prompt {shortened(text)} has no word in it.')
         if parsed.lora_weights or any(
@@ -162,6 +167,15 @@ class WeightedText:
                     f'{weight} in the prompt {shortened(text)}.'
                 )
         return parsed
+
+    def _unread(self, text: str, error: Exception) -> UserError:
+        """What to tell of a prompt over which compel stumbles."""
+        found = ' '.join(str(error).translate(self._words).split())
+        return UserError(
+            f'The prompt {shortened(text)} is none that compel reads '
+            f'({type(error).__name__}: {found[:200]}). Weights are such as '
+            '(word)1.3 and word++; \\( and \\) are plain brackets.'
+        )
 
     def _pooled(self, written: str) -> Tensor | None:
         """The pooled text, which compel does not weigh, (1, P)."""

@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 import torch
 from editors import EDITORS, model_of
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from PIL import Image
 from tiny import make_hiper, make_word, pipeline_of, randomise
 from tolerances import EXACT, GREY_LEVEL
@@ -17,8 +15,6 @@ import mmhiper
 from mmhiper.cli import main
 from mmhiper.inferencer import EditInferencer
 from mmhiper.io import read_picture_record, write_export
-from mmhiper.models.conditioning import Conditioning
-from mmhiper.models.weighted_text import WeightedText
 from mmhiper.registry import MODELS
 
 compel = pytest.importorskip(
@@ -381,41 +377,6 @@ def test_what_is_no_syntax_stays_text(tiny_sd1, text, plain):
     found = editor.condition_pair(text, **ON)[0]
 
     assert torch.equal(found.tokens, editor.condition([plain]).tokens)
-
-
-@pytest.fixture(scope='module')
-def readers(tiny_sd1, tiny_sdxl):
-    editors = [make_hiper(tiny_sd1), make_word(tiny_sdxl)]
-    return [WeightedText(editor.sd) for editor in editors]
-
-
-@settings(
-    max_examples=60,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=list(HealthCheck),
-)
-@given(
-    st.lists(
-        st.sampled_from(
-            ['(', ')', '"', '+', '-', '.', ',', ' ', 'a', '1', '0.5', '!']
-            + ['.and(', '.blend(', '.attend(', '.swap(', '\\', '=', 'é', 'ab']
-            + [LONG]
-        ),
-        min_size=1,
-        max_size=10,
-    ).filter(lambda parts: parts.count('(') < 4)
-)
-def test_any_text_is_read_or_refused_in_one_line(readers, parts):
-    for reader in readers:
-        try:
-            (text,) = reader.read([''.join(parts)], free=3)
-        except ValueError as error:
-            assert '\n' not in str(error)
-        else:
-            assert isinstance(text, Conditioning)
-            assert text.tokens.isfinite().all()
-            assert text.tokens.shape[1] % 77 == 0
 
 
 @pytest.mark.parametrize('make', [make_hiper, make_word])
