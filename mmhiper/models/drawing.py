@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -184,9 +184,8 @@ def draw(
 @torch.no_grad()
 def draw_in_batches(
     sd: Backbone,
-    conditioning: Conditioning,
+    texts: Sequence[tuple[Conditioning, Conditioning]],
     guidance: Guidance,
-    negative: Conditioning,
     batch_size: int | None,
     show_progress: bool,
     *,
@@ -202,9 +201,10 @@ def draw_in_batches(
     """Draws pictures of a conditioning, as many at a time as there is room.
 
     Args:
-        conditioning: B texts.
+        texts: What guidance moves towards and what away from, B texts in all.
+            Those of a pair are of one length, and are not drawn together with
+            those of another.
         guidance: How far they are followed.
-        negative: B texts to move away from.
         batch_size: How many at a time; None for what memory takes.
         show_progress: Whether to show a progress bar.
         num_inference_steps: See :func:`draw_latents`, as for the rest.
@@ -224,42 +224,48 @@ def draw_in_batches(
         ValueError: If sizes or shapes do not fit, or pictures that are drawn
             one after another have one generator.
     """
-    count = len(conditioning)
-    shape = latent_shape(sd, height, width)
-    one_for_all = isinstance(generator, torch.Generator)
-    if batch_size is None:
-        batch_size = count
-        if count > 1 and not one_for_all:
-            batch_size = pictures_at_once(sd, shape, conditioning, guidance)
-    if batch_size < 1:
+    if batch_size is not None and batch_size < 1:
         raise UserError(
             f'`batch_size` must be at least 1, but got {batch_size}.'
         )
-    if one_for_all and batch_size < count:
+    shape = latent_shape(sd, height, width)
+    one_for_all = isinstance(generator, torch.Generator)
+    batches = []
+    count = 0  # pictures so far
+    for text, negative in texts:
+        at_once = batch_size or len(text)
+        if batch_size is None and len(text) > 1 and not one_for_all:
+            at_once = pictures_at_once(sd, shape, text, guidance)
+        for first in range(0, len(text), at_once):
+            part = slice(first, first + at_once)
+            batches.append((count + first, text[part], negative[part]))
+        count += len(text)
+    if one_for_all and len(batches) > 1:
+        why = 'prompts are of several lengths'
+        if batch_size is not None and batch_size < count:
+            why = f'`batch_size` ({batch_size}) is less than {count} pictures'
         raise UserError(
             '`generator` must be a list of one for each picture where '
-            f'`batch_size` ({batch_size}) is less than the {count} pictures: '
-            'one for all draws their noise together.'
+            f'{why}: one for all draws their noise together.'
         )
     given: dict[str, Any] = dict(generator=generator, latents=latents)
     steps = num_inference_steps
     if start is not None:
         steps = start.steps(num_inference_steps)
     for name, each in given.items():
-        if batch_size < count and each is not None and len(each) != count:
+        if len(batches) > 1 and each is not None and len(each) != count:
             raise UserError(
                 f'`{name}` must have one for each of {count} pictures, but '
                 f'has {len(each)}.'
             )
-    firsts = range(0, count, batch_size)
     pixels = []
     with progress_bar(
-        total=steps * len(firsts), disable=not show_progress
+        total=steps * len(batches), disable=not show_progress
     ) as progress:
-        for first in firsts:
-            part = slice(first, first + batch_size)
+        for first, text, negative in batches:
+            part = slice(first, first + len(text))
             own = given
-            if batch_size < count:
+            if len(batches) > 1:
                 own = {
                     name: None if each is None else each[part]
                     for name, each in given.items()
@@ -267,9 +273,9 @@ def draw_in_batches(
             pixels.append(
                 draw(
                     sd,
-                    conditioning[part],
+                    text,
                     guidance,
-                    negative[part],
+                    negative,
                     num_inference_steps=num_inference_steps,
                     **own,
                     seed=seed + first,

@@ -42,16 +42,23 @@ def in_a_row(tokens: Tensor) -> Tensor:
 def read_own(unet: nn.Module, num_positions: int) -> None:
     """Has each layer read its own part of texts in a row, from now on.
 
-    A text of ``num_positions`` is read as ever. These are hooks, so they work
-    with any kind of attention, and where a backward pass computes it again.
+    A text of ``num_positions`` is read as ever, one that is longer is those
+    of all layers. These are hooks, so they work with any kind of attention,
+    and where a backward pass computes it again.
 
     Args:
         unet: The U-Net.
         num_positions: M.
     """
-    for number, layer in enumerate(cross_layers(unet)):
+    layers = cross_layers(unet)
+    for number, layer in enumerate(layers):
         module_of(unet, layer).register_forward_pre_hook(
-            partial(_own, number=number, length=num_positions),
+            partial(
+                _own,
+                number=number,
+                layers=len(layers),
+                length=num_positions,
+            ),
             with_kwargs=True,
         )
 
@@ -62,11 +69,12 @@ def _own(
     kwargs: dict[str, Any],
     *,
     number: int,
+    layers: int,
     length: int,
 ) -> tuple[Iterable[Any], dict[str, Any]]:
     """The arguments of a layer with its part of the texts."""
     own = {
-        name: kwargs[name][:, number * length : (number + 1) * length]
+        name: kwargs[name].unflatten(1, (layers, -1))[:, number]
         for name in _TEXTS
         if kwargs.get(name) is not None and kwargs[name].shape[1] > length
     }

@@ -95,7 +95,8 @@ class EmbedsPipeline:
             prompt: P prompts.
             negative_prompt: What to move away from, one for all prompts or one
                 each.
-            **options: What the editor adds, such as ``strength``.
+            **options: What the editor adds, such as ``strength``; and
+                ``prompt_weighting`` of its ``infer``.
 
         Returns:
             ``prompt_embeds`` and ``negative_prompt_embeds``, (P, M, D); for

@@ -80,9 +80,39 @@ class TextEncoders(nn.Module):
             )
         ]
 
-    def _encode(self, model: Any, ids: Tensor, rows: Tensor | None) -> Any:
+    def run_one(
+        self,
+        number: int,
+        ids: Tensor,
+        rows: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Any:
+        """Runs one of the text models.
+
+        Args:
+            number: Which.
+            ids: (B, M) integers, see :meth:`forward`.
+            rows: New rows of its own table, (R, D_e).
+            mask: (B, M), 0 at positions that the others do not look at.
+
+        Returns:
+            What it puts out.
+        """
+        return self._encode(self.models[number], ids, rows, mask)
+
+    def _encode(
+        self,
+        model: Any,
+        ids: Tensor,
+        rows: Tensor | None,
+        mask: Tensor | None = None,
+    ) -> Any:
         """Runs one text model; see :meth:`forward`."""
-        options = dict(output_hidden_states=len(self) > 1, return_dict=True)
+        options: dict[str, Any] = dict(
+            output_hidden_states=len(self) > 1, return_dict=True
+        )
+        if mask is not None:
+            options['attention_mask'] = mask
         if rows is None:
             return model(ids, **options)
         size = len(model.get_input_embeddings().weight)

@@ -220,7 +220,7 @@ class Vocabulary:
 
     def count(self, text: str) -> int:
         """The number of tokens of a text, without start and end marks."""
-        return len(self._ids(text, {}))
+        return len(self.ids(text))
 
     def cut_off(self, text: str) -> list[str]:
         """The placeholders of which a text has not all tokens that are read.
@@ -231,7 +231,7 @@ class Vocabulary:
         Returns:
             Each once.
         """
-        read = set(self._ids(text, {})[: self.room()])
+        read = set(self.ids(text)[: self.room()])
         return [
             word
             for word in dict.fromkeys(self.find(text))
@@ -319,10 +319,22 @@ class Vocabulary:
         ).input_ids
         return ids
 
-    def _ids(
-        self, text: str, lengths: Mapping[str, int], group: int = 0
+    def ids(
+        self,
+        text: str,
+        lengths: Mapping[str, int] | None = None,
+        group: int = 0,
     ) -> list[int]:
-        """The ids of a text, each placeholder as its new tokens."""
+        """The ids of a text of any length, without start and end marks.
+
+        Args:
+            lengths: How many of its tokens a placeholder is, where not all.
+            group: Which set of tokens, of placeholders with several.
+
+        Returns:
+            Each placeholder as its new tokens.
+        """
+        lengths = lengths or {}
         ids: list[int] = []
         for part in self._split(text):
             if isinstance(part, str):
@@ -356,7 +368,7 @@ class Vocabulary:
             most = min(max_tokens, most)
         rows = []
         for text in texts:
-            ids = self._ids(text, lengths or {}, group)[:most]
+            ids = self.ids(text, lengths, group)[:most]
             row = [*self._start, *ids, self._end]
             padding = self.num_positions - len(row)
             row += [self._tokenizer.pad_token_id] * padding

@@ -119,6 +119,23 @@ def test_the_stages_part_the_timesteps_evenly(timestep, stage):
     assert found.tokens.item() == stage
 
 
+def test_a_text_of_several_chunks_is_read_whole(tiny_sd1):
+    """By every layer, before and after there are texts that vary."""
+    sd = StableDiffusion(str(tiny_sd1))
+    layers = len(cross_layers(sd.unet))
+    plain = Conditioning(texts_of(sd, 2).flatten(0, 1)[None])
+    before = sd.predict(noisy(1), torch.tensor(9), plain)
+    varied = Conditioning(texts_of(sd, layers)).by_layer(layers)
+    sd.predict(noisy(1), torch.tensor(9), varied)
+
+    after = sd.predict(noisy(1), torch.tensor(9), plain)
+    stages = Conditioning.cat([plain] * 2).by_stage(2)
+    staged = sd.predict(noisy(1), torch.tensor(9), stages)
+
+    assert torch.equal(after, before)
+    torch.testing.assert_close(staged, before, **EXACT)
+
+
 def test_guidance_joins_a_plain_text_to_one_that_varies(tiny_sd1):
     sd = StableDiffusion(str(tiny_sd1))
     layers = len(cross_layers(sd.unet))

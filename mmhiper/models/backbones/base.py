@@ -87,6 +87,8 @@ class Backbone(KeepsArguments, nn.Module):
         architecture: Of the family, as ModelSpec calls it; '' is its title.
         kinds: Its parts, by the names they have here.
         usual_guidance: Its scale where nothing says another.
+        reads_weights: Whether compel reads texts for it, see
+            :class:`WeightedText`.
         backbone: What was really loaded.
         process: Its noise, in training and sampling.
         guidance_scale: What pictures are drawn with where nobody says a scale,
@@ -102,6 +104,7 @@ class Backbone(KeepsArguments, nn.Module):
     architecture: ClassVar[str] = ''
     kinds: ClassVar[Mapping[str, PartKind]]
     usual_guidance: ClassVar[float]
+    reads_weights: ClassVar[bool] = False
     families: ClassVar[list[type[Backbone]]] = []
     process: NoiseProcess
     _source: ModelSource
@@ -604,6 +607,28 @@ class Backbone(KeepsArguments, nn.Module):
             self.text_encoders, 'forward', ids, rows
         )
         return encoded
+
+    def run_text_model(
+        self,
+        number: int,
+        ids: Tensor,
+        rows: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Any:
+        """Runs one of the text encoders alone.
+
+        Args:
+            number: Which.
+            ids: (B, M) integers, on the device.
+            rows: New rows of its own table, see :meth:`encode_ids`.
+            mask: (B, M), 0 at positions that the others do not look at.
+
+        Returns:
+            What it puts out, as transformers has it.
+        """
+        return self._run(
+            self.text_encoders, 'run_one', number, ids, rows, mask
+        )
 
     # -------------------------------------------------------------- pictures
     @property

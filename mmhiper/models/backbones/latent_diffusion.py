@@ -46,6 +46,7 @@ class LatentDiffusion(StableDiffusion):
         tokenizer=PartKind('tokenizer', 'transformers.BertTokenizer'),
     )
     usual_guidance = OF_LATENT_DIFFUSION
+    reads_weights = False
 
     @classmethod
     @override

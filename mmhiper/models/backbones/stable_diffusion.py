@@ -48,6 +48,7 @@ class StableDiffusion(Backbone):
         tokenizer=PartKind('tokenizer', 'transformers.CLIPTokenizer'),
     )
     usual_guidance = OF_STABLE_DIFFUSION
+    reads_weights = True
     process: Diffusion
     _layers_read_own = False
 
@@ -121,12 +122,19 @@ class StableDiffusion(Backbone):
         self, conditioning: Conditioning, times: Tensor
     ) -> Conditioning:
         """What holds at some times, the texts of all layers in a row."""
-        if not conditioning.varies:
+        usual = self.num_positions
+        is_long = conditioning.tokens.shape[-2] > usual
+        if conditioning.varies:
+            if not self._layers_read_own:
+                read_own(self.unet, usual)
+                self._layers_read_own = True
+            now = conditioning.at(times, self.process.num_timesteps)
+        elif is_long and self._layers_read_own:
+            now = conditioning
+        else:
             return conditioning
-        if not self._layers_read_own:
-            read_own(self.unet, self.num_positions)
-            self._layers_read_own = True
-        now = conditioning.at(times, self.process.num_timesteps)
+        if is_long:  # else it would be cut up as if it were several
+            now = now.in_form(1, self.text_layers)
         values = None if now.values is None else in_a_row(now.values)
         return Conditioning(in_a_row(now.tokens), now.pooled, values)
 

@@ -39,6 +39,7 @@ from mmhiper.models.foreign_words import warn_unknown
 from mmhiper.models.loss_weights import check_loss_weights
 from mmhiper.models.pipelines import EmbedsPipeline, make_pipeline
 from mmhiper.models.start_pictures import Pictures, read_start
+from mmhiper.models.weighted_text import join_alike
 from mmhiper.utils.arguments import Argument, parameters_of
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.pixels import (
@@ -407,6 +408,7 @@ class EmbeddingEditor(Editor):
         image: int | Pictures | None = None,
         mask: Pictures | None = None,
         denoise: float | None = None,
+        prompt_weighting: bool = False,
         **options: Any,
     ) -> dict[str, Any]:
         """Draws pictures of prompts, from noise or from other pictures.
@@ -458,6 +460,9 @@ class EmbeddingEditor(Editor):
                 1 does all, from an ``image`` of which the noise of the first
                 step leaves next to nothing (a fifteenth in Stable Diffusion,
                 its brightness), and under a ``mask`` from noise alone.
+            prompt_weighting: Whether prompts and negative prompts are read by
+                compel: with weights, ``(word)1.3`` and ``word++``, and of any
+                length; see :class:`WeightedText`.
             **options: What this editor adds, see its :meth:`condition`.
 
         Returns:
@@ -487,21 +492,26 @@ class EmbeddingEditor(Editor):
                     f'picture or a tensor), but got {image}.'
                 )
             options['image'], image = int(image), None
-        conditioning, negative = self.condition_pair(
-            prompt, negative_prompt, **options
+        texts = self._texts_to_draw(
+            prompt, negative_prompt, prompt_weighting, options
         )
         factor = self.sd.vae_factor
         _, h, w = latent_shape(self.sd, height, width)
         size = (h * factor, w * factor)
-        count = len(conditioning)
+        count = sum(len(text) for text, _ in texts)
         start = read_start(image, mask, denoise, count, size, factor)
         pixels = draw_in_batches(
             self.sd,
-            conditioning.repeat_interleave(num_images_per_prompt),
+            [
+                (
+                    text.repeat_interleave(num_images_per_prompt),
+                    negative.repeat_interleave(num_images_per_prompt),
+                )
+                for text, negative in texts
+            ],
             self.guidance_of(
                 guidance_scale, guidance_rescale, guidance_interval
             ),
-            negative.repeat_interleave(num_images_per_prompt),
             batch_size,
             show_progress,
             height=height,
@@ -527,10 +537,33 @@ class EmbeddingEditor(Editor):
         options.pop(parameters[1].name, None)  # the prompts
         return options
 
+    def _texts_to_draw(
+        self,
+        prompt: str | list[str],
+        negative_prompt: str | list[str] | None,
+        prompt_weighting: bool,
+        options: dict[str, Any],
+    ) -> list[tuple[Conditioning, Conditioning]]:
+        """The texts of :meth:`infer`, those of one length together."""
+        if not prompt_weighting:
+            return [self.condition_pair(prompt, negative_prompt, **options)]
+        prompts = [prompt] if isinstance(prompt, str) else prompt
+        check_texts('prompt', prompts)
+        negatives: Sequence[str | None] = [None] * len(prompts)
+        if negative_prompt is not None:
+            negatives = expand_negative(negative_prompt, len(prompts))
+        # each by itself: no picture depends on how long the others' texts are
+        pairs = [
+            self.condition_pair(own, other, prompt_weighting=True, **options)
+            for own, other in zip(prompts, negatives, strict=True)
+        ]
+        return join_alike(pairs)
+
     def condition_pair(
         self,
         prompt: str | list[str],
         negative_prompt: str | list[str] | None = None,
+        prompt_weighting: bool = False,
         **options: Any,
     ) -> tuple[Conditioning, Conditioning]:
         """What guidance moves towards, and what away from.
@@ -538,16 +571,23 @@ class EmbeddingEditor(Editor):
         Args:
             prompt: P prompts.
             negative_prompt: See :meth:`infer`.
+            prompt_weighting: Likewise.
             **options: Of :meth:`condition`.
 
         Returns:
-            P texts each.
+            P texts each, all of one length.
 
         Raises:
             ValueError: If a prompt is empty or the numbers differ.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         check_texts('prompt', prompts)
+        if prompt_weighting:
+            others = None
+            if negative_prompt is not None:
+                others = expand_negative(negative_prompt, len(prompts))
+            warn_unknown([*prompts, *(others or [])], self.vocabulary)
+            return self.condition_weighted(prompts, others, **options)
         negatives = [''] * len(prompts)
         if negative_prompt is None:
             negative = self.sd.encode_nothing(len(prompts))
@@ -578,6 +618,29 @@ class EmbeddingEditor(Editor):
             B texts, those of the prompts.
         """
         return self.condition(prompts, **options)
+
+    def condition_weighted(
+        self, prompts: list[str], negatives: list[str] | None, **options: Any
+    ) -> tuple[Conditioning, Conditioning]:
+        """:meth:`condition_pair` of prompts with weights, or long ones.
+
+        Args:
+            prompts: P prompts.
+            negatives: P texts, or None for what the model moves away from
+                where none is given.
+            **options: Of :meth:`condition`.
+
+        Returns:
+            P texts each, see :meth:`WeightedText.pair`.
+
+        Raises:
+            ValueError: If this editor has no place for weights, or a prompt
+                cannot be read.
+        """
+        raise UserError(
+            f'{type(self).__name__} reads no weights in prompts: leave out '
+            '`prompt_weighting`. HiPer and TextualInversion read them.'
+        )
 
     def encode_negative(self, texts: list[str]) -> Conditioning:
         """Encodes what to move away from; plain texts for most editors.

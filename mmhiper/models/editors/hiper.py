@@ -21,6 +21,7 @@ from mmhiper.models.editors.earlier_tails import mean_tail
 from mmhiper.models.editors.texts import check_differs, check_texts
 from mmhiper.models.embeddings import TailEmbedding
 from mmhiper.models.foreign_words import warn_unknown
+from mmhiper.models.weighted_text import WeightedText
 from mmhiper.registry import MODELS
 from mmhiper.utils.arguments import OfThisRun, is_number
 from mmhiper.utils.errors import UserError
@@ -331,6 +332,31 @@ class HiPer(EmbeddingEditor):
         Raises:
             ValueError: If there is no such image.
         """
+        text = self.encode_content(prompts)
+        return self._with_tail(text, strength, image, index)
+
+    @override
+    def condition_weighted(
+        self, prompts: list[str], negatives: list[str] | None, **options: Any
+    ) -> tuple[Conditioning, Conditioning]:
+        """Weights are those of the text; the learned part has its strength.
+
+        It takes the last N positions of a prompt's last chunk, or of an empty
+        one behind it where the text would reach them.
+        """
+        reader = WeightedText(self.sd)
+        texts = reader.read(prompts, free=self.n_hiper)
+        learned = [self._with_tail(text, **options) for text in texts]
+        return reader.pair(learned, negatives)
+
+    def _with_tail(
+        self,
+        text: Conditioning,
+        strength: float | Sequence[float] | None = None,
+        image: int = 0,
+        index: int | None = None,
+    ) -> Conditioning:
+        """Encoded texts with a learned part; see :meth:`condition`."""
         name = 'image' if index is None else 'index'
         image = image if index is None else index
         if not 0 <= image < self.num_images:
@@ -338,9 +364,8 @@ class HiPer(EmbeddingEditor):
                 f'`{name}` must be in [0, {self.num_images - 1}], but got '
                 f'{image}.'
             )
-        text = self.encode_content(prompts)
         factors = _factors(self.strength if strength is None else strength)
-        images = torch.full((len(prompts),), image, device=text.tokens.device)
+        images = torch.full((len(text),), image, device=text.tokens.device)
         texts = [
             text.with_tokens(self.embedding(text.tokens, images, factor))
             for factor in factors

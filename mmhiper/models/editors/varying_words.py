@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from typing_extensions import override
@@ -81,6 +81,21 @@ class VaryingWords(TextualInversion):
         # (G, 1, 1) -> (1, S, L, 1, 1)
         here = self.arrange(Conditioning(here[:, None, None])).tokens
         return learned.with_tokens(torch.where(here, learned.tokens, plain))
+
+    @override
+    def condition_weighted(
+        self, prompts: list[str], negatives: list[str] | None, **options: Any
+    ) -> NoReturn:
+        """Impossible: compel reads one text for all layers and steps.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise UserError(
+            f'{type(self).__name__} reads another text in each layer or '
+            'step, which prompts with weights cannot be: leave out '
+            '`prompt_weighting`. HiPer and TextualInversion read them.'
+        )
 
     @override
     def to_diffusers(self) -> Any:

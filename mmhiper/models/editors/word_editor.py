@@ -21,6 +21,7 @@ from mmhiper.models.editors.texts import check_texts
 from mmhiper.models.embeddings import TokenEmbedding
 from mmhiper.models.pipelines import make_pipeline
 from mmhiper.models.vocabulary import Vocabulary
+from mmhiper.models.weighted_text import WeightedText
 from mmhiper.models.words import (
     Words,
     check_widths,
@@ -211,6 +212,19 @@ class WordEditor(EmbeddingEditor):
             B texts; gradients reach the learned rows of the words in them.
         """
         used = {word for text in texts for word in self.vocabulary.find(text)}
+        groups = zip(
+            *(
+                self.words.encode(texts, self.embedding.active, group)
+                for group in range(self.num_groups)
+            ),
+            strict=True,
+        )
+        # all sets in one batch, (G * B, M) for each text encoder
+        ids = [torch.cat(each) for each in groups]
+        return self.arrange(self.sd.encode_ids(ids, self._rows(used)))
+
+    def _rows(self, used: set[str]) -> Tensor:
+        """The rows of all words; gradients reach those that are used."""
         rows = [
             _if_used(self.embedding.rows_of(word), word in used)
             for word in self.words.learned
@@ -222,16 +236,7 @@ class WordEditor(EmbeddingEditor):
             each.to(rows[0], non_blocking=True)
             for each in self.words.loaded.values()
         ]
-        groups = zip(
-            *(
-                self.words.encode(texts, self.embedding.active, group)
-                for group in range(self.num_groups)
-            ),
-            strict=True,
-        )
-        # all sets in one batch, (G * B, M) for each text encoder
-        ids = [torch.cat(each) for each in groups]
-        return self.arrange(self.sd.encode_ids(ids, torch.cat(rows)))
+        return torch.cat(rows)
 
     def arrange(self, texts: Conditioning) -> Conditioning:
         """Where the sets of rows of a text act.
@@ -257,15 +262,7 @@ class WordEditor(EmbeddingEditor):
         self, prompts: list[str], negatives: list[str], **options: Any
     ) -> Conditioning:
         """Likewise; a word in the negative prompt takes effect too."""
-        find = self.vocabulary.find
-        for prompt, negative in zip(prompts, negatives, strict=True):
-            if not find(prompt) and not find(negative):
-                warnings.warn(
-                    f'The prompt {prompt!r} has no placeholder in it, so '
-                    'nothing that was learned takes effect. Known: '
-                    f'{", ".join(self.placeholders)}.',
-                    stacklevel=3,
-                )
+        self._warn_without_word(prompts, negatives)
         limit = self.sd.room()
         for text in [*prompts, *negatives]:
             count = self.vocabulary.count(text)
@@ -277,6 +274,35 @@ class WordEditor(EmbeddingEditor):
                     stacklevel=3,
                 )
         return self.encode(prompts)
+
+    @override
+    def condition_weighted(
+        self, prompts: list[str], negatives: list[str] | None, **options: Any
+    ) -> tuple[Conditioning, Conditioning]:
+        """All vectors of a word have its weight."""
+        others = [''] * len(prompts) if negatives is None else negatives
+        self._warn_without_word(prompts, others)
+        reader = WeightedText(
+            self.sd,
+            self.words.vocabularies,
+            self._rows(set()),
+            self.embedding.active,
+        )
+        return reader.pair(reader.read(prompts), negatives)
+
+    def _warn_without_word(
+        self, prompts: list[str], negatives: list[str]
+    ) -> None:
+        """Warns about a prompt in which no placeholder is."""
+        find = self.vocabulary.find
+        for prompt, negative in zip(prompts, negatives, strict=True):
+            if not find(prompt) and not find(negative):
+                warnings.warn(
+                    f'The prompt {prompt!r} has no placeholder in it, so '
+                    'nothing that was learned takes effect. Known: '
+                    f'{", ".join(self.placeholders)}.',
+                    stacklevel=4,
+                )
 
     @override
     def encode_negative(self, texts: list[str]) -> Conditioning:

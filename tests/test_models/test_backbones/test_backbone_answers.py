@@ -24,6 +24,7 @@ from mmhiper.models.editors import ExtendedTextualInversion
 from mmhiper.models.loading import PartKind
 from mmhiper.models.text_encoders import TextEncoders
 from mmhiper.models.vocabulary import Vocabulary
+from mmhiper.models.weighted_text import WeightedText
 
 PAGE = (REPO / 'docs' / 'en' / 'add_a_backbone.md').read_text()
 JOINT = Backbone.text_layers
@@ -117,6 +118,14 @@ def check_kinds(folder, tmp_path):
 def check_usual_guidance(folder, tmp_path):
     plain, other = variants(folder, usual_guidance=3.0)
     assert (plain.guidance_scale, other.guidance_scale) == (7.5, 3.0)
+
+
+def check_reads_weights(folder, tmp_path):
+    plain, other = variants(folder, reads_weights=False)
+    with pytest.raises(ValueError, match='needs a Stable Diffusion'):
+        WeightedText(other)
+    pytest.importorskip('compel', reason='reads the weights')
+    WeightedText(plain)
 
 
 def check_predict(folder, tmp_path):
