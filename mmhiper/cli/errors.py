@@ -16,7 +16,7 @@ from mmhiper.interruption import STOP
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.registries import describe_unknown_type
 
-# of the operating system, to write
+# of the operating system: to write, or to take a name
 _REFUSALS = {
     errno.EACCES,
     errno.EPERM,
@@ -24,6 +24,9 @@ _REFUSALS = {
     errno.ENOSPC,
     errno.EDQUOT,
     errno.EFBIG,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.ENOTDIR,
 }
 
 

@@ -13,7 +13,8 @@ from mmengine.config import Config
 from mmengine.registry import Registry
 
 from mmhiper import registry
-from mmhiper.utils.errors import FileError, MissingFileError, UserError
+from mmhiper.utils.errors import FileError, UserError
+from mmhiper.utils.reading import check_file
 from mmhiper.utils.shipped import config_path, shipped
 from mmhiper.utils.text_files import read_text
 
@@ -68,10 +69,10 @@ def read_config(path: str | Path) -> Config:
         raise UserError(
             f'The config {str(path)!r} cannot be read: {error}{remedy}'
         ) from error
-    if 'model' not in config:
+    if not isinstance(config.get('model'), dict):
         raise UserError(
-            f'The config {str(path)!r} has no `model`, which says what editor '
-            'it is about.'
+            f'The config {str(path)!r} has no `model`, a dict that says what '
+            'editor it is about.'
         )
     return config
 
@@ -104,12 +105,10 @@ def _load(path: Path, depth: int = 0) -> Config:
     # with its text, which MMEngine would read as UTF-8 alone
     merged = Config(dict(), cfg_text=text, filename=str(path))
     for base in bases:
-        file = path.parent / str(base)
-        if not file.is_file():
-            raise MissingFileError(
-                f'The config {str(path)!r} is based on {str(file)!r}, which '
-                'does not exist.'
-            )
+        file = check_file(
+            path.parent / str(base),
+            f'a config that {str(path)!r} is based on',
+        )
         if file.suffix != '.py':
             below = _load(file, depth + 1)
         elif file.resolve().is_relative_to(shipped('configs').resolve()):

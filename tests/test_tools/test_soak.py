@@ -16,7 +16,12 @@ NAMES = [
     'preview sheet',
     'table of cases',
     'templates',
+    'caption',
+    'config in YAML',
     'last_checkpoint',
+    'PIE-Bench',
+    'TEdBench',
+    'DreamBench',
     'embedding, diffusers',
     'embedding, a1111',
     'embedding, kohya',
@@ -30,6 +35,7 @@ NAMES = [
     'backbone index',
     'backbone scheduler',
     'backbone tokenizer',
+    'guidance',
     'image encoder config',
 ]
 

@@ -14,6 +14,7 @@ from random import Random
 from typing import Any
 
 import torch
+import yaml
 from PIL import Image, PngImagePlugin
 from safetensors.torch import save
 
@@ -26,6 +27,8 @@ from mmhiper.datasets import (
     load_mask,
     load_upright_image,
 )
+from mmhiper.datasets.templates import find_caption
+from mmhiper.evaluation.benches import read_bench
 from mmhiper.io import (
     TokenFile,
     check_resumable,
@@ -36,6 +39,7 @@ from mmhiper.io import (
 )
 from mmhiper.io.case_table import COLUMNS, read_cases
 from mmhiper.models.backbones import StableDiffusion
+from mmhiper.models.guidance import read_scale
 from mmhiper.models.image_encoder import ImageEncoder
 from mmhiper.models.loading import (
     BUNDLED,
@@ -45,8 +49,10 @@ from mmhiper.models.loading import (
     load_part,
     quiet,
 )
+from mmhiper.utils.config_file import read_config
 from mmhiper.utils.errors import UserError
 from mmhiper.utils.sheet import draw_sheet, read_panels, save_sheet
+from mmhiper.utils.shipped import config_path
 from mmhiper.utils.work_dir import find_checkpoint
 
 from mutations import mutate, odd_plain, odd_torch, replaced, saved
@@ -267,6 +273,13 @@ _TABLE = (
 )
 
 
+_CONFIG = dict(
+    _base_=str(config_path('hiper/dog')),
+    model=dict(type='HiPer', n_hiper=3, source_text='a dog'),
+    optim_wrapper=dict(optimizer=dict(type='Adam', lr=0.005)),
+)
+
+
 def text_readers() -> list[Reader]:
     """The readers of what people write.
 
@@ -291,6 +304,21 @@ def text_readers() -> list[Reader]:
             [b'a {}\nmy {}\n', 'ein {} am See, groß\n'.encode()],
         ),
         Reader(
+            'caption',
+            'a.txt',
+            lambda path: find_caption(str(path.with_suffix('.png'))),
+            lambda found: bool(found[0]) and '\n' not in found[0],
+            ['a dog\n'.encode('utf-16'), 'ein Hund\nam See, groß'.encode()],
+        ),
+        Reader(
+            'config in YAML',
+            'a.yaml',
+            read_config,
+            lambda config: isinstance(config.model, dict),
+            [yaml.safe_dump(_CONFIG).encode()],
+            [(_CONFIG, odd_plain, _as_json)],  # JSON is YAML
+        ),
+        Reader(
             'last_checkpoint',
             'last_checkpoint',
             _find_checkpoint,
@@ -312,6 +340,70 @@ def _find_checkpoint(path: Path) -> Path:
     for step in (1, 2):
         (path.parent / f'iter_{step}.pth').write_bytes(_whole_checkpoint())
     return find_checkpoint(path.parent)
+
+
+# --------------------------------------------------------------------- benches
+_PIE_ROW = dict(
+    image_path='a.png',
+    original_prompt='a [dog] in the snow',
+    editing_prompt='a [cat] in the snow',
+    editing_instruction='',
+    editing_type_id='1',
+    blended_word='dog cat',
+    mask=[0, 20, 600, 4],
+    edit_options=dict(tau_c=0.3),
+    asked=dict(species='cat'),
+    subject='dog',
+)
+_TED_ROW = dict(img_name='a.png', target_text='A lying dog.', source_text='x')
+_DREAMBENCH = """subject_name,class
+own,cat
+
+Object Prompts
+prompt_list = [
+'a {0} {1} in the snow'.format(unique_token, class_token),
+]
+Live Subject Prompts
+prompt_list = [
+'a {0} {1} in the jungle'.format(unique_token, class_token)
+]
+"""
+
+
+def _read_bench(path: Path, pictures: str) -> Any:
+    """A list of cases, with the one picture that they have."""
+    folder = path.parent / pictures
+    if not folder.exists():
+        folder.mkdir()
+        _noise().save(folder / 'a.png')
+    return read_bench(path.parent, path.parent)
+
+
+def bench_readers() -> list[Reader]:
+    """The readers of lists of cases.
+
+    Returns:
+        They.
+    """
+    readers = []
+    for name, file, pictures, tree in (
+        ('PIE-Bench', 'mapping_file.json', 'annotation_images',
+         {'0': _PIE_ROW, '1': dict(_PIE_ROW, editing_type_id=3)}),
+        ('TEdBench', 'input_list.json', 'originals', [_TED_ROW] * 2),
+        ('DreamBench', 'prompts_and_classes.txt', 'own', None),
+    ):  # fmt: skip
+        content = _as_json(tree) if tree else _DREAMBENCH.encode()
+        readers.append(
+            Reader(
+                name,
+                file,
+                functools.partial(_read_bench, pictures=pictures),
+                lambda cases: all(case.target for case in cases) and cases,
+                [content],
+                [(tree, odd_plain, _as_json)] if tree else [],
+            )
+        )
+    return readers
 
 
 # ----------------------------------------------------------------- embeddings
@@ -509,6 +601,12 @@ def backbone_readers() -> list[Reader]:
             is_tokenizer,
         ),
         reader(
+            'guidance',
+            'guidance.json',
+            read_scale,
+            lambda scale: 1 <= scale <= 100,
+        ),
+        reader(
             'image encoder config',
             'image_encoder/config.json',
             lambda path: ImageEncoder(str(path.parent)).num_tokens,
@@ -532,5 +630,6 @@ def all_readers(folder: Path) -> Iterator[Reader]:
     """
     yield from picture_readers(folder)
     yield from text_readers()
+    yield from bench_readers()
     yield from embedding_readers(folder)
     yield from backbone_readers()
