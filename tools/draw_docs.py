@@ -61,6 +61,10 @@ PICTURES = {
         'sheet.png',
     ),
     'mini_sd.jpg': Picture(f'{EVALUATE} --count 40', 'model.png'),
+    'guidance.jpg': Picture(
+        'python tools/mini_sd/sweep_guidance.py hiper --steps 25',
+        'hiper-*/curve.png',
+    ),
     'hiper_n5.jpg': Picture(
         f'{EVALUATE} --editor hiper --individuals 8',
         'hiper_n5_strength0.8.png',

@@ -115,7 +115,7 @@ def main() -> None:
     )
     draw(scene, SIZE).save(out_dir / 'dog.png', optimize=True)
     folders = {
-        'cat_toy': views(individual('robot', 1), 7, 101),
+        'cat_toy': views(individual('robot', 19), 7, 101),
         'spotted_cat': views(individual('cat', 4), 6, 102),
         'sketchy': sketches(6),
     }

@@ -191,6 +191,11 @@ def measure_prompts(
     return shares(list(asked), said)
 
 
+def _strength(text: str) -> float | list[float]:
+    factors = [float(word) for word in text.split(',')]
+    return factors if len(factors) > 1 else factors[0]
+
+
 def main() -> None:
     """Run the asked measurement and print and save its figures."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
@@ -224,7 +229,10 @@ def main() -> None:
         '--n-hiper', type=int, nargs='+', default=[None], help="the config's"
     )
     parser.add_argument(
-        '--strength', type=float, nargs='+', help="the config's"
+        '--strength',
+        type=_strength,
+        nargs='+',
+        help="the config's; 0.4,0.8 is one for each stage of the noise",
     )
     parser.add_argument(
         '--cfg-options',

@@ -143,7 +143,10 @@ def learn(
 
 @torch.inference_mode()
 def edit(
-    editor: HiPer, cases: list[Case], strength: float | None, **options: Any
+    editor: HiPer,
+    cases: list[Case],
+    strength: float | list[float] | None,
+    **options: Any,
 ) -> list[Image.Image]:
     """Draw every edit; a strength of None draws the plain target texts."""
     images: list[Image.Image] = []
@@ -261,7 +264,9 @@ def measure_hiper(
             report['plain target text'] = score(judge, cases, plain)
         for strength in args.strength or [editor.strength]:
             images = edit(editor, cases, strength, **args.drawing)
-            name = f'n{count}_strength{strength}'
+            several = isinstance(strength, list)
+            words = '-'.join(map(str, strength)) if several else strength
+            name = f'n{count}_strength{words}'
             report[name] = score(judge, cases, images)
             report[name]['reconstruction_psnr_db'] = quality
             picture = draw_cases(cases, rebuilt, images)
