@@ -15,6 +15,7 @@ from mmhiper.utils.errors import FileError, MissingFileError, UserError
 # What Python's reader of JSON raises: text too deep for it, too.
 JSON_DAMAGE = (ValueError, RecursionError)
 _CHUNK = 1 << 20
+_LONGEST = 1000  # letters of a name in a message
 
 
 def check_file(path: str | Path, wanted: str = 'a file') -> Path:
@@ -31,26 +32,28 @@ def check_file(path: str | Path, wanted: str = 'a file') -> Path:
         ValueError: If it is a folder, a pipe or a device.
     """
     path = Path(path)
+    name = repr(str(path))
+    if len(name) > _LONGEST:  # a file may name anything
+        name = f'{name[: _LONGEST // 2]}...{name[-_LONGEST // 2 :]}'
     try:
         mode = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
         raise MissingFileError(
-            f'Wanted {wanted}, but {str(path)!r} does not exist (current '
+            f'Wanted {wanted}, but {name} does not exist (current '
             f'folder: {os.getcwd()!r}). Check the path.'
         ) from None
     except (OSError, ValueError) as error:  # too long, a NUL, no permission
         raise FileError(
-            f'Wanted {wanted}, but {str(path)!r} cannot be read: '
+            f'Wanted {wanted}, but {name} cannot be read: '
             f'{reason_of(error)}. Check the path.'
         ) from None
     if stat.S_ISDIR(mode):
         raise FileError(
-            f'Wanted {wanted}, but {str(path)!r} is a folder. Name a file '
-            'in it.'
+            f'Wanted {wanted}, but {name} is a folder. Name a file in it.'
         )
     if not stat.S_ISREG(mode):
         raise FileError(
-            f'Wanted {wanted}, but {str(path)!r} is a pipe or a device. '
+            f'Wanted {wanted}, but {name} is a pipe or a device. '
             'Name an ordinary file.'
         )
     return path

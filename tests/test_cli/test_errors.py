@@ -44,6 +44,10 @@ def test_interruption(capsys):
     [
         (torch.OutOfMemoryError('CUDA out of memory.'), 'The memory of'),
         (OSError(errno.ENOSPC, 'No space left', 'a.pth'), 'No space left: a'),
+        (
+            OSError(errno.ENAMETOOLONG, 'File name too long', 'a'),
+            'too long: a',
+        ),
         (PermissionError(errno.EACCES, 'Denied', 'x'), 'Denied: x'),
         (KeyError('Hipr is not in the model registry. Check.'), 'Hipr is'),
         (ImportError('Run "pip install tensorboard".'), 'Run "pip'),
