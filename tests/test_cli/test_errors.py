@@ -44,10 +44,7 @@ def test_interruption(capsys):
     [
         (torch.OutOfMemoryError('CUDA out of memory.'), 'The memory of'),
         (OSError(errno.ENOSPC, 'No space left', 'a.pth'), 'No space left: a'),
-        (
-            OSError(errno.ENAMETOOLONG, 'File name too long', 'a'),
-            'too long: a',
-        ),
+        (OSError(errno.ENAMETOOLONG, 'Too long', 'a'), 'Too long: a'),
         (PermissionError(errno.EACCES, 'Denied', 'x'), 'Denied: x'),
         (KeyError('Hipr is not in the model registry. Check.'), 'Hipr is'),
         (ImportError('Run "pip install tensorboard".'), 'Run "pip'),

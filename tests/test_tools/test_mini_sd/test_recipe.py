@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
 from recipe import drawings
 from recipe.clip import KINDS, ClipPair, Doubles, NearMisses, build_clip
 from recipe.common import compiled, load
@@ -195,7 +196,7 @@ def test_written_out_upsampling_is_the_library_s(monkeypatch):
 def test_a_training_takes_over_what_an_export_knows(work_dir):
     """Words that both vocabularies know mean what they meant."""
     folder = BUNDLED['mini-sd']
-    for stage in ('vae', 'clip', 'unet'):
+    for stage in ('clip', 'unet'):
         take_over(stage, folder, work_dir, lambda text: None)
     saved = CLIPTextModel.from_pretrained(folder / 'text_encoder')
     saved.set_attn_implementation('eager')  # as training has it
@@ -215,13 +216,28 @@ def test_a_training_takes_over_what_an_export_knows(work_dir):
     unet = UNet2DConditionModel.from_pretrained(folder / 'unet').state_dict()
     taken = load(work_dir / 'unet_start.pth')['model']
     assert all(torch.equal(taken[name], unet[name]) for name in unet)
-    pixels = torch.rand(1, 3, 128, 128) * 2 - 1
+
+
+@pytest.mark.parametrize('attention', [True, False])
+def test_an_autoencoder_without_attention_is_taken_over_too(
+    work_dir, tmp_path, attention
+):
+    """What the export lacks adds nothing at first."""
+    bundled = AutoencoderKL.from_pretrained(BUNDLED['mini-sd'] / 'vae')
+    config = dict(bundled.config, mid_block_add_attention=attention)
+    was = AutoencoderKL.from_config(config)
+    was.load_state_dict(bundled.state_dict(), strict=False)
+    was.save_pretrained(tmp_path / 'vae')
+
+    take_over('vae', tmp_path, work_dir, lambda text: None)
+
     vae = build_vae()
     vae.load_state_dict(load(work_dir / 'autoencoder_start.pth')['model'])
-    was = AutoencoderKL.from_pretrained(folder / 'vae')
+    was.set_attn_processor(AttnProcessor())  # as training has it
+    pixels = torch.rand(1, 3, 128, 128) * 2 - 1
     with torch.no_grad():
         made = [m.double()(pixels.double()).sample for m in (vae, was)]
-    torch.testing.assert_close(*made, **EXACT)  # the attention adds nothing
+    torch.testing.assert_close(*made, **EXACT)
 
 
 def test_an_export_keeps_what_was_written_by_hand(tmp_path):
