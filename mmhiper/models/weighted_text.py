@@ -16,9 +16,6 @@ from mmhiper.models.conditioning import Conditioning
 from mmhiper.models.vocabulary import Vocabulary
 from mmhiper.utils.errors import UserError, shortened
 
-# compel's parser takes four times as long for each bracket within another: of
-# six, seconds.
-MOST_BRACKETS = 4
 # Stands for a placeholder while compel reads a prompt: one letter that nobody
 # writes, since '<my.cat>' has signs of its syntax in it.
 FIRST_SIGN = 0x100000
@@ -138,15 +135,6 @@ class WeightedText:
 
     def _parse(self, written: str, text: str) -> Any:
         """What compel understands, checked that all of it takes effect."""
-        depth = 0
-        for letter in written.replace('\\(', '').replace('\\)', ''):
-            depth = max(0, depth + (letter == '(') - (letter == ')'))
-            if depth > MOST_BRACKETS:
-                raise UserError(
-                    f'A prompt may have {MOST_BRACKETS} brackets within one '
-                    f'another, but {shortened(text)} has more: reading it '
-                    'would take very long.'
-                )
         try:
             parsed = self._package.Compel.parse_prompt_string(written)
         except Exception as error:  # whatever its parser stumbles over
@@ -315,12 +303,16 @@ def _compel() -> ModuleType:
     """compel, with all that it needs."""
     try:
         import compel.embeddings_provider
+        from pyparsing import ParserElement
     except ImportError as error:
         raise UserError(
             '`prompt_weighting` needs compel, which reads the weights, but it '
             f'cannot be imported: {error}. `pip install compel`, or leave the '
             'option out.'
         ) from None
+    # Else each bracket within another takes four times as long, up to minutes.
+    # It is for the whole process, as that of matplotlib, and changes no result.
+    ParserElement.enable_packrat()
     return compel
 
 
