@@ -310,8 +310,8 @@ def _compel() -> ModuleType:
             f'cannot be imported: {error}. `pip install compel`, or leave the '
             'option out.'
         ) from None
-    # Else each bracket within another takes four times as long, up to minutes.
-    # It is for the whole process, as that of matplotlib, and changes no result.
+    # Else each bracket within another takes four times as long, even minutes.
+    # It is for the whole process, as matplotlib's own, and changes no result.
     ParserElement.enable_packrat()
     return compel
 
