@@ -10,12 +10,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mmhiper.utils.errors import FileError, MissingFileError, UserError
+from mmhiper.utils.errors import (
+    FileError,
+    MissingFileError,
+    UserError,
+    shortened,
+)
 
 # What Python's reader of JSON raises: text too deep for it, too.
 JSON_DAMAGE = (ValueError, RecursionError)
 _CHUNK = 1 << 20
-_LONGEST = 1000  # letters of a name in a message
 
 
 def check_file(path: str | Path, wanted: str = 'a file') -> Path:
@@ -32,9 +36,7 @@ def check_file(path: str | Path, wanted: str = 'a file') -> Path:
         ValueError: If it is a folder, a pipe or a device.
     """
     path = Path(path)
-    name = repr(str(path))
-    if len(name) > _LONGEST:  # a file may name anything
-        name = f'{name[: _LONGEST // 2]}...{name[-_LONGEST // 2 :]}'
+    name = shortened(str(path), 500)  # a file may name anything
     try:
         mode = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):

@@ -119,6 +119,7 @@ WRONG = {
     'edit_options': [
         dict(tau_x=1),
         dict(tau_c=2),
+        dict(tau_c='x' * 10_000),
         [],
         None,
         dict(blend_words=3.5),
@@ -137,6 +138,7 @@ def test_a_wrong_value_is_told_with_its_case(tmp_path, name, value):
         read(tmp_path)
     assert "Case 'wrong'" in str(error.value)
     assert str(error.value).isprintable()
+    assert len(str(error.value)) < 2000
 
 
 def test_a_link_out_of_the_folder_is_refused(tmp_path):

@@ -21,6 +21,7 @@ MOST_CASES = 100_000
 MOST_LETTERS = 10_000  # of a text
 _MOST_MEGABYTES = 64  # of a list of cases, masks included
 _SHOWN = 80
+_LONGEST = 1000  # letters of a message
 
 # Words of the source text and of the target text.
 Blend = tuple[tuple[str, ...], tuple[str, ...]]
@@ -164,7 +165,8 @@ def check_options(options: Any, where: str) -> dict[str, Any]:
     try:
         EditOptions(**options)
     except (UserError, TypeError) as error:
-        raise FileError(f'{where}: {error}') from error
+        # which quotes the value, whatever its length
+        raise FileError(f'{where}: {str(error)[:_LONGEST]}') from error
     return options
 
 
