@@ -70,9 +70,23 @@ PICTURES = {
         'hiper_n5_strength0.8.png',
     ),
     'textual_inversion.jpg': Picture(
-        f'{EVALUATE} --editor textual_inversion --rate 5e-3 --iters 1000 '
-        '--individuals 8',
+        f'{EVALUATE} --editor textual_inversion --individuals 8',
         'textual_inversion_vectors1.png',
+    ),
+    'word_paper.jpg': Picture(
+        'mmhiper train configs/textual_inversion/paper.py',
+        'previews/iter_005000.png',
+        '--work-dir',
+    ),
+    'word_style.jpg': Picture(
+        'mmhiper train configs/textual_inversion/style.py',
+        'previews/iter_001000.png',
+        '--work-dir',
+    ),
+    'two_words.jpg': Picture(
+        'mmhiper train configs/textual_inversion/two_concepts.py',
+        'previews/iter_003000.png',
+        '--work-dir',
     ),
     'style_diffusion.jpg': Picture(
         'python tools/mini_sd/evaluate_style_diffusion.py --individuals 2',

@@ -50,7 +50,8 @@ SETTING = ('guidance_scale', 'guidance_rescale', 'guidance_interval')
 FIGURES = {
     'hiper': ('edit_success', 'identity', 'both', 'reconstruction_psnr_db'),
     'style_diffusion': (
-        'edit_success', 'kept_ssim', 'both', 'reconstruction_psnr_db',
+        'edit_success', 'kept_ssim', 'kept_psnr_db', 'both',
+        'reconstruction_psnr_db',
     ),
 }  # fmt: skip
 Row = dict[str, Any]  # method, setting, individual, figures
