@@ -85,6 +85,11 @@ class Edit:
     taus: dict[str, float]
     asked: dict[str, str]
 
+    @property
+    def kind(self) -> str:
+        """What is edited: species, fur, place or accessory."""
+        return self.name.split('_')[1]
+
     def keep(self) -> np.ndarray:
         """Where nothing should change, (128, 128) bool.
 
@@ -109,8 +114,11 @@ def grow(mask: np.ndarray) -> np.ndarray:
     return wide[0, 0].bool().numpy()
 
 
-def make_edits(index: int) -> list[Edit]:
-    """Draw source ``index`` and choose its edits: species, fur, place, hat."""
+def make_edits(index: int, tau_v: float = PLACE_TAUS['tau_v']) -> list[Edit]:
+    """Draw source ``index`` and choose its edits: species, fur, place, hat.
+
+    ``tau_v`` is that of the edits of a place.
+    """
     rng = np.random.default_rng([INDIVIDUAL_SEED, index])
     species, other = (('dog', 'cat'), ('cat', 'dog'))[index % 2]
     who = replace(sample_individual(rng, species), pattern='plain', spots=())
@@ -167,7 +175,7 @@ def make_edits(index: int) -> list[Edit]:
             prompt=prompt,
             target=target,
             blend_words=words,
-            taus=PLACE_TAUS if kind == 'place' else {},
+            taus=PLACE_TAUS | {'tau_v': tau_v} if kind == 'place' else {},
             asked=asked,
         )
         for kind, (goal, target, words, asked) in goals.items()
@@ -240,7 +248,7 @@ def score(judge: Judge, edits: list[Edit], folder: Path) -> dict[str, float]:
         folder: What ``edit_cases.py`` has drawn.
 
     Returns:
-        The means of :func:`measure`.
+        The means of :func:`measure`, and the success of each kind of edit.
     """
     images = {
         kind: [
@@ -250,7 +258,12 @@ def score(judge: Judge, edits: list[Edit], folder: Path) -> dict[str, float]:
         for kind in ('source', 'autoencoder', 'inversion', 'edit')
     }
     figures = measure(judge, edits, images)
-    return {name: float(values.mean()) for name, values in figures.items()}
+    means = {name: float(values.mean()) for name, values in figures.items()}
+    kinds = [edit.kind for edit in edits]
+    for kind in dict.fromkeys(kinds):
+        own = torch.tensor([each == kind for each in kinds])
+        means[f'{kind}_success'] = float(figures['edit_success'][own].mean())
+    return means
 
 
 def measure(
@@ -315,6 +328,12 @@ def main() -> None:
     parser.add_argument('--individuals', type=int, default=20)
     parser.add_argument('--editors', nargs='+', default=EDITORS)
     parser.add_argument(
+        '--tau-v',
+        type=float,
+        default=PLACE_TAUS['tau_v'],
+        help='of the edits of a place (%(default)s)',
+    )
+    parser.add_argument(
         '--out-dir',
         type=Path,
         default=Path('work_dirs/mini_sd/style_diffusion'),
@@ -328,7 +347,11 @@ def main() -> None:
     args = parser.parse_args()
     args.out_dir.mkdir(parents=True, exist_ok=True)
     judge = load_judge(args.judge)
-    edits = [e for i in range(args.individuals) for e in make_edits(i)]
+    edits = [
+        edit
+        for index in range(args.individuals)
+        for edit in make_edits(index, args.tau_v)
+    ]
     table = write_table(edits, args.out_dir)
     report = {'judge': judge.accuracy}
     for editor in args.editors:

@@ -112,7 +112,10 @@ def test_a_perfect_edit_has_a_perfect_score(tmp_path):
     assert figures['reconstruction_psnr_db'] > 100
     assert 0.9 < figures['kept_ssim'] <= 1
     answers[0]['species'] = 'robot'
-    assert score(Seer(answers), edits, tmp_path)['edit_success'] == 0.75
+    figures = score(Seer(answers), edits, tmp_path)
+    assert figures['edit_success'] == 0.75
+    kinds = ('species', 'fur', 'place', 'accessory')
+    assert [figures[f'{kind}_success'] for kind in kinds] == [0, 1, 1, 1]
     with table.open() as file:
         rows = list(csv.DictReader(file))
     assert [row['name'] for row in rows] == [edit.name for edit in edits]
