@@ -11,6 +11,8 @@ import cpu
 import gpu
 import pytest
 import solvers
+import time_to_quality
+from runs import REPO
 from sizes import TINY, make_model
 
 
@@ -31,6 +33,46 @@ def test_solvers_are_compared_and_a_stopped_run_goes_on(tiny_sd1, tmp_path):
     # a killed run: its last line is half written
     path.write_text(whole[:-20])
     solvers.main(words)
+    again = [json.loads(line) for line in path.read_text().splitlines()]
+    assert again == rows
+
+
+def test_quality_is_told_over_compute_and_a_stopped_run_goes_on(
+    tiny_sd1, tmp_path
+):
+    config = tmp_path / 'eight.py'
+    config.write_text(
+        f'_base_ = {str(REPO / "configs/hiper/dog.py")!r}\n'
+        'model = dict(draws_per_step=3)\n'
+    )
+    plain = REPO / 'configs/hiper/dog.py'
+    words = ['--configs', str(plain), str(config), '--seeds', '0', '1']
+    words += ['--pretrained', str(tiny_sd1), '--individuals', '2']
+    words += ['--iters', '2', '--snapshots', '2', '--steps', '1']
+    words += ['--timed', '3', '--out-dir', str(tmp_path / 'out')]
+    time_to_quality.main(words)
+    path = tmp_path / 'out' / 'points.jsonl'
+    whole = path.read_text()
+    rows = [json.loads(line) for line in whole.splitlines()]
+
+    found = {(row['config'], row['seed'], row['draws']) for row in rows}
+    assert found == {
+        (name, seed, draws * iterations)
+        for name, draws in (('dog', 1), ('eight', 3))
+        for seed in (0, 1)
+        for iterations in (1, 2)
+    }
+    learned = {
+        file.read_bytes() for file in path.parent.glob('seed*/n5-*/iter_2.pth')
+    }
+    assert len(learned) == 4  # each seed and each config learns its own
+    table = (path.parent / 'table.md').read_text().splitlines()
+    assert len(table) == 2 + 4
+    assert all(line.endswith(' 2 |') for line in table[2:])
+    assert (path.parent / 'curve.png').stat().st_size > 0
+
+    path.write_text(whole[:-20])  # a killed run: its last line is half written
+    time_to_quality.main([*words, '--no-timing'])
     again = [json.loads(line) for line in path.read_text().splitlines()]
     assert again == rows
 

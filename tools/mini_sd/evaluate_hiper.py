@@ -35,6 +35,8 @@ from world import (
 from world.captions import ACCESSORY_WORDS, PLACE_WORDS
 
 CONFIG = Path(__file__).parents[2] / 'configs' / 'hiper' / 'dog.py'
+# The others draw, or tell.
+LEARNING_HOOKS = ('PlainCheckpointHook', 'AverageHook', 'PlateauHook')
 INDIVIDUAL_SEED = 84  # a namespace: neither the model nor the judge saw it
 
 
@@ -94,7 +96,15 @@ def make_case(index: int, name_place: bool = False) -> Case:
 def learn(
     cases: list[Case], n_hiper: int | None, args: argparse.Namespace
 ) -> HiPer:
-    """Learn all sources at once as a config says, that of one dog.
+    """Learn all sources at once, see :func:`run_config`."""
+    editor: HiPer = train(run_config(cases, n_hiper, args)).model
+    return editor.eval()
+
+
+def run_config(
+    cases: list[Case], n_hiper: int | None, args: argparse.Namespace
+) -> Config:
+    """Write the sources, and make the config of one dog that of all.
 
     Where it has more than one source text, each source has some more.
     """
@@ -130,15 +140,12 @@ def learn(
         }
     )
     cfg.custom_hooks = [
-        hook
-        for hook in cfg.custom_hooks
-        if hook['type'] == 'PlainCheckpointHook'
+        hook for hook in cfg.custom_hooks if hook['type'] in LEARNING_HOOKS
     ]
     # what other weights or settings have learned is not taken for these
     key = hash_run(cfg, args.pretrained)
     cfg.work_dir = str(args.out_dir / f'n{cfg.model.n_hiper}-{key}')
-    editor: HiPer = train(cfg).model
-    return editor.eval()
+    return cfg
 
 
 @torch.inference_mode()
