@@ -9,11 +9,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import unquote
 
 from mmhiper.engine.model_card import (
     CARD,
+    MARK,
     Learned,
     card_of,
     is_ours,
@@ -279,7 +281,8 @@ def to_hub(
         The address of the commit.
 
     Raises:
-        ValueError: If nobody is logged in, the hub refuses or is not reached.
+        ValueError: If nobody is logged in, the hub refuses or is not reached,
+            or the repository has a page that somebody wrote there.
     """
     import huggingface_hub as hub
 
@@ -297,10 +300,39 @@ def to_hub(
         api.create_repo(repo_id, private=private, exist_ok=True)
         if revision:
             api.create_branch(repo_id, branch=revision, exist_ok=True)
+        stays = MARK in files[CARD].decode() and not _has_our_card(
+            api, repo_id, revision
+        )
+    if stays:
+        raise UserError(
+            f'{repo_id!r} has a {CARD} that was written or changed there, and '
+            f'it stays. Put it into the work_dir as {CARD}: a page of yours '
+            'is sent as it is.'
+        )
+    with _told(repo_id):
         done = api.create_commit(
             repo_id, operations, commit_message=message, revision=revision
         )
     return str(done.commit_url)
+
+
+def _has_our_card(api: Any, repo_id: str, revision: str | None) -> bool:
+    """Whether the page of a repository may be written anew."""
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        LocalEntryNotFoundError,
+    )
+
+    with TemporaryDirectory() as folder:
+        try:
+            card = api.hf_hub_download(
+                repo_id, CARD, revision=revision, local_dir=folder
+            )
+        except LocalEntryNotFoundError:  # is one too: nobody answers
+            raise
+        except EntryNotFoundError:
+            return True
+        return is_ours(Path(card))
 
 
 @contextmanager
@@ -321,6 +353,7 @@ def _told(repo_id: str) -> Iterator[None]:
     except Exception as error:
         kinds = {kind.__name__ for kind in type(error).__mro__}
         if isinstance(error, OfflineModeIsEnabled) or kinds & {
+            'LocalEntryNotFoundError',
             'TransportError',  # of httpx
             'RequestException',  # of requests
         }:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -29,6 +30,7 @@ class Hub(ThreadingHTTPServer):
         asked: Method, path, token and body of each request.
         refusal: The code of all answers, if any.
         bad_front: Whether it takes the front of no card.
+        card: What a repository has as its page, None for none.
     """
 
     def __init__(self) -> None:
@@ -36,6 +38,7 @@ class Hub(ThreadingHTTPServer):
         self.asked: list[tuple[str, str, str | None, bytes]] = []
         self.refusal = 0
         self.bad_front = False
+        self.card: bytes | None = None
 
     @property
     def url(self) -> str:
@@ -58,6 +61,24 @@ class Hub(ThreadingHTTPServer):
 
 class _Answers(BaseHTTPRequestHandler):
     server: Hub
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        card = self.server.card
+        if '/resolve/' in self.path:  # the library asks for more by itself
+            token = self.headers.get('Authorization')
+            self.server.asked.append((self.command, self.path, token, b''))
+        self.send_response(404 if card is None else 200)
+        if card is None:
+            self.send_header('X-Error-Code', 'EntryNotFound')
+        self.send_header('X-Repo-Commit', '0' * 40)
+        self.send_header('ETag', '"1"')
+        self.send_header('Content-Length', str(len(card or b'')))
+        self.end_headers()
+        if self.command == 'GET':
+            self.wfile.write(card or b'')
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get('Content-Length', 0)))
@@ -100,7 +121,12 @@ class _Answers(BaseHTTPRequestHandler):
 def hub(monkeypatch):
     server = Hub()
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setattr('huggingface_hub.constants.ENDPOINT', server.url)
+    constants = 'huggingface_hub.constants'
+    monkeypatch.setattr(f'{constants}.ENDPOINT', server.url)
+    monkeypatch.setattr(
+        f'{constants}.HUGGINGFACE_CO_URL_TEMPLATE',
+        server.url + '/{repo_id}/resolve/{revision}/{filename}',
+    )
     # the tests have it on, so that nothing leaves the machine
     monkeypatch.setattr('huggingface_hub.constants.HF_HUB_OFFLINE', False)
     monkeypatch.setenv('HF_TOKEN', 'hf_of_the_test')
@@ -161,6 +187,29 @@ def test_a_branch_for_all_to_see(run, hub):
     created = json.loads(hub.asked[0][3])
     assert created.get('visibility') == 'public' or not created['private']
     assert b'license: cc0-1.0' in hub.committed()[1]['README.md']
+
+
+def test_a_page_that_was_changed_on_the_hub_stays(run, hub, capsys, tmp_path):
+    words = ['push', str(run), 'me/dog', '--yes']
+    assert main(words) == 0
+    ours = hub.committed()[1]['README.md']
+    hub.asked.clear()
+    hub.card = b'# Written there'
+
+    error = refused(capsys, *words[1:])
+    assert 'README.md' in error and 'it stays' in error
+    assert not [path for _, path, *_ in hub.asked if '/commit/' in path]
+
+    # a page of ours is written anew, and one of the user's replaces any
+    hub.card = ours
+    assert main(words) == 0
+    hub.asked.clear()
+    hub.card = b'# Written there'
+    mine = tmp_path / 'mine'
+    shutil.copytree(run, mine)
+    (mine / 'README.md').write_text('# Written there, and more')
+    assert main(['push', str(mine), 'me/dog', '--yes']) == 0
+    assert hub.committed()[1]['README.md'] == b'# Written there, and more'
 
 
 def test_nobody_is_logged_in(run, hub, capsys, monkeypatch, tmp_path):
