@@ -86,7 +86,7 @@ def make_case(index: int, name_place: bool = False) -> Case:
         source_text=f'a {pose} {species}{here}',
         more_texts=(
             f'a {pose} {species} {PLACE_WORDS[place][0]}',
-            f'a {species} {PLACE_WORDS[place][0]}',
+            f'a {species} {pose} {PLACE_WORDS[place][0]}',
         ),
         targets=tuple(text for text, _ in edits),
         asked=tuple({'species': species, **wanted} for _, wanted in edits),
