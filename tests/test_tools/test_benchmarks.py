@@ -51,7 +51,7 @@ def test_quality_is_told_over_compute_and_a_stopped_run_goes_on(
     words += ['--iters', '2', '--snapshots', '2', '--steps', '1']
     words += ['--timed', '3', '--out-dir', str(tmp_path / 'out')]
     time_to_quality.main(words)
-    path = tmp_path / 'out' / 'points.jsonl'
+    (path,) = tmp_path.glob('out/*/points.jsonl')
     whole = path.read_text()
     rows = [json.loads(line) for line in whole.splitlines()]
 
@@ -75,6 +75,14 @@ def test_quality_is_told_over_compute_and_a_stopped_run_goes_on(
     time_to_quality.main([*words, '--no-timing'])
     again = [json.loads(line) for line in path.read_text().splitlines()]
     assert again == rows
+
+    # what another setting has drawn is not taken for this one's
+    config.write_text(config.read_text().replace('=3', '=2'))
+    eight = ['--configs', str(config), '--seeds', '0', '--no-timing']
+    time_to_quality.main([*words, *eight])
+    table = (path.parent / 'table.md').read_text().splitlines()
+    draws = [int(line.split('|')[3]) for line in table[2:]]
+    assert draws == [2, 4]
 
 
 @pytest.fixture(scope='module')

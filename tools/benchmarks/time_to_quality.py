@@ -12,8 +12,9 @@ gradients have been taken of: no time, the same on every machine. *Seconds* are
 those of a run of one image on this machine, by the median of its steps, which
 are timed at the end: leave the machine idle then, or use ``--no-timing``.
 
-Each point is a line of ``points.jsonl`` in ``--out-dir``, so a stopped run
-goes on where it was; ``table.md`` and ``curve.png`` lie beside it.
+Each point is a line of ``points.jsonl`` in a folder of ``--out-dir``, so a
+stopped run goes on where it was; ``table.md`` and ``curve.png`` lie beside it.
+A config that was changed meanwhile is learned anew.
 """
 
 from __future__ import annotations
@@ -74,15 +75,18 @@ def draw_points(args: argparse.Namespace, judge: Judge) -> list[Row]:
     path = args.results / 'points.jsonl'
     rows = read_rows(path)
     path.write_text(''.join(json.dumps(row) + '\n' for row in rows))
-    done = {(row['config'], row['seed'], row['iterations']) for row in rows}
+    done = {(row['run'], row['seed'], row['iterations']) for row in rows}
+    asked = set()
     cases = [make_case(i) for i in range(args.individuals)]
     for config in args.configs:
         for seed in args.seeds:
             cfg = learn_all(args, config, seed)
+            run = Path(cfg.work_dir).name  # tells weights and settings apart
+            asked.add((run, seed))
             draws = cfg.model.get('draws_per_step', 1)
             for file in Path(cfg.work_dir).glob('iter_*.pth'):
                 iterations = int(file.stem.split('_')[1])
-                if (config.stem, seed, iterations) in done:
+                if (run, seed, iterations) in done:
                     continue
                 editor = load_editor(cfg, file)
                 images = edit(
@@ -93,6 +97,7 @@ def draw_points(args: argparse.Namespace, judge: Judge) -> list[Row]:
                 )
                 row = dict(
                     config=config.stem,
+                    run=run,
                     seed=seed,
                     iterations=iterations,
                     draws=iterations * draws,
@@ -101,7 +106,7 @@ def draw_points(args: argparse.Namespace, judge: Judge) -> list[Row]:
                 with path.open('a') as lines:
                     lines.write(json.dumps(row) + '\n')
                 rows.append(row)
-    return rows
+    return [row for row in rows if (row['run'], row['seed']) in asked]
 
 
 def seconds_per_step(args: argparse.Namespace, config: Path) -> float:
@@ -205,6 +210,7 @@ def main(words: list[str] | None = None) -> None:
         default=Path('work_dirs/benchmarks/time_to_quality'),
     )
     args = parser.parse_args(words)
+    args.results /= f'{args.individuals}-individuals-{args.steps}-steps'
     args.results.mkdir(parents=True, exist_ok=True)
     judge = load_judge(args.judge)
     points = points_of(draw_points(args, judge))
