@@ -305,7 +305,7 @@ def to_hub(
         )
     if stays:
         raise UserError(
-            f'{repo_id!r} has a {CARD} that was written or changed there, and '
+            f'{repo_id!r} has a {CARD} that somebody wrote, or made theirs; '
             f'it stays. Put it into the work_dir as {CARD}: a page of yours '
             'is sent as it is.'
         )
